@@ -1,0 +1,46 @@
+"""Package metadata: name, version, dependencies and extras stand here alone."""
+import pathlib
+
+import setuptools
+
+README = pathlib.Path(__file__).with_name('README.md')
+
+setuptools.setup(
+    name='video_diffusion',
+    version='0.1.0',
+    description='Video Diffusion Models (Ho et al. 2022) in JAX and Flax.',
+    long_description=README.read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=setuptools.find_packages(include=['video_diffusion*']),
+    python_requires='>=3.11',
+    # Floors are the lowest versions that were tried.
+    install_requires=[
+        'absl-py>=2.4',
+        'jax>=0.10.2',
+        'flax>=0.12.8',
+        'optax>=0.2.8',
+        'orbax-checkpoint>=0.12.4',
+        'numpy>=2.4',
+        'ml-collections>=1.1.0',
+        'clu>=0.0.12',
+        # tf.data; imported lazily, so the core runs where it is absent.
+        'tensorflow-cpu>=2.21; platform_system == "Linux"',
+        'tensorflow>=2.21; platform_system != "Linux"',
+        'tensorflow-datasets>=4.9.10',
+        # tensorflow-datasets needs it to write records and does not say so.
+        'importlib-resources>=6.5',
+        # Event files; TensorFlow no longer brings it and clu never named it.
+        'tensorboard>=2.21',
+        'sentencepiece>=0.2.2',
+        'av>=18.1',  # decodes and writes video
+        'imageio>=2.37',  # writes GIF
+        'pillow>=12',
+        'tqdm>=4.67',
+    ],
+    extras_require={
+        'gpu': ['jax[cuda13]'],
+        'tpu': ['jax[tpu]'],
+        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.12'],
+    },
+)

@@ -1,0 +1,210 @@
+"""video.py: frames as ffmpeg gives them, upright, resized by area."""
+import itertools
+import pathlib
+import pickle
+
+import numpy as np
+import pytest
+
+from video_diffusion.data import video
+
+av = pytest.importorskip('av')
+
+CLIPS = pathlib.Path(__file__).parents[2] / 'shared' / 'data' / 'clips'
+needs_clips = pytest.mark.skipif(
+    not CLIPS.is_dir(), reason='the clips for the decode tests are not there')
+
+
+def write_video(path, frames, **display):
+  """Writes uint8 [n, h, w, 3], if asked with a rotation in the container."""
+  with av.open(str(path), 'w') as container:
+    stream = container.add_stream('mpeg4', rate=10)
+    _, stream.height, stream.width, _ = frames.shape
+    stream.pix_fmt = 'yuv420p'
+    stream.bit_rate = 4_000_000
+    if display:
+      stream.set_display_rotation(**display)
+    for frame in frames:
+      container.mux(
+          stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
+    container.mux(stream.encode())
+
+
+def quadrants(levels, *, height=48, width=64):
+  """Grey [3, height, width, 3] of four levels: two above, two below."""
+  frame = np.kron(
+      np.reshape(levels, (2, 2)), np.ones((height // 2, width // 2)))
+  return np.tile(frame[None, :, :, None].astype(np.uint8), (3, 1, 1, 3))
+
+
+def test_finds_videos_below_the_folder_in_order(tmp_path):
+  (tmp_path / 'b').mkdir()
+  (tmp_path / 'folder.mp4').mkdir()
+  for name in ['z.MP4', 'b/y.WebM', 'b/x.gif', 'a.mov', 'notes.txt', 'mp4']:
+    (tmp_path / name).touch()
+  assert video.find_videos(tmp_path) == [
+      tmp_path / name for name in ['a.mov', 'b/x.gif', 'b/y.WebM', 'z.MP4']]
+
+
+@needs_clips
+def test_frames_equal_those_of_ffmpeg():
+  reference = np.load(CLIPS / 'nasa_13013_reference_frames.npz')
+  indices = reference['stream0_frame_index'].tolist()
+  frames = list(itertools.islice(
+      video.read_frames(CLIPS / 'nasa_13013.mp4'), max(indices) + 1))
+  np.testing.assert_array_equal(
+      np.stack([frames[i] for i in indices]), reference['stream0_frames'])
+
+
+@needs_clips
+@pytest.mark.parametrize('name, shape', [
+    ('big_buck_bunny_432_433.webm', (24, 720, 1280, 3)),
+    ('h265_video.mp4', (10, 128, 128, 3)),
+    ('nasa_mpeg4.avi', (96, 180, 320, 3)),
+    ('nasa_vfr.mp4', (60, 180, 320, 3)),
+    ('rotation_0.mov', (3, 320, 568, 3)),
+    ('test_video_66x50.mov', (82, 50, 66, 3)),
+    ('tiny_1x1.mp4', (5, 1, 1, 3)),
+])
+def test_reads_containers_and_codecs(name, shape):
+  count = 0
+  for frame in video.read_frames(CLIPS / name):
+    assert frame.dtype == np.uint8 and frame.shape == shape[1:]
+    count += 1
+  assert count == shape[0]
+
+
+@needs_clips
+def test_break_in_mid_stream_is_an_error():
+  count = 0
+  with pytest.raises(video.VideoError, match='corrupted.mp4.*after 28 frames'):
+    for _ in video.read_frames(CLIPS / 'corrupted.mp4'):
+      count += 1
+  assert count == 28
+
+
+def test_reads_gif(tmp_path):
+  image = pytest.importorskip('PIL.Image')
+  frames = np.stack([quadrants([i, 0, 100, 255])[0] for i in range(5)])
+  first, *others = [image.fromarray(frame) for frame in frames]
+  first.save(tmp_path / 'a.gif', save_all=True, append_images=others)
+  np.testing.assert_array_equal(
+      list(video.read_frames(tmp_path / 'a.gif')), frames)
+
+
+@pytest.mark.parametrize('suffix', ['.mp4', '.mov'])
+@pytest.mark.parametrize('display, levels, shape', [
+    # Stored 250 170 / 90 10; degrees turn it against the clock.
+    (dict(degrees=90), [170, 10, 250, 90], (64, 48, 3)),
+    (dict(degrees=180), [10, 90, 170, 250], (48, 64, 3)),
+    (dict(degrees=270), [90, 250, 10, 170], (64, 48, 3)),
+    (dict(degrees=0, hflip=True), [170, 250, 10, 90], (48, 64, 3)),
+    (dict(degrees=0, vflip=True), [90, 10, 250, 170], (48, 64, 3)),
+    (dict(degrees=90, hflip=True), [10, 170, 90, 250], (64, 48, 3)),
+])
+def test_turned_clips_come_out_upright(
+    tmp_path, suffix, display, levels, shape):
+  path = tmp_path / f'a{suffix}'
+  write_video(path, quadrants([250, 170, 90, 10]), **display)
+  frames = list(video.read_frames(path))
+  assert len(frames) == 3
+  assert frames[0].shape == shape and frames[0].flags.c_contiguous
+  got = video.resize_and_crop(frames[0][None], height=2, width=2)[0, :, :, 0]
+  # The corners are 80 apart, the crop and the codec move them by less.
+  np.testing.assert_allclose(got.ravel().astype(int), levels, atol=20)
+
+
+def test_identity_matrix_changes_nothing():
+  frame = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+  np.testing.assert_array_equal(
+      video.upright(frame, np.diag([65536, 65536, 2**30])), frame)
+
+
+@pytest.mark.parametrize('content, reason', [
+    (b'', 'Invalid data'), (b'a text file\n' * 40, 'Invalid data'),
+    (None, 'No such file')])
+def test_useless_files_are_named(tmp_path, content, reason):
+  path = tmp_path / 'clip.mp4'
+  if content is not None:
+    path.write_bytes(content)
+  with pytest.raises(video.VideoError) as caught:
+    next(video.read_frames(path))
+  assert str(path) in str(caught.value) and reason in caught.value.reason
+  assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_file_without_video_stream(tmp_path):
+  path = tmp_path / 'sound.mp4'
+  with av.open(str(path), 'w') as container:
+    stream = container.add_stream('aac', rate=44100)
+    frame = av.AudioFrame.from_ndarray(
+        np.zeros((1, 1024), np.float32), format='fltp', layout='mono')
+    frame.rate = 44100
+    container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+  with pytest.raises(video.VideoError, match='sound.mp4.*no video stream'):
+    next(video.read_frames(path))
+
+
+def test_unknown_codec(tmp_path):
+  path = tmp_path / 'new.avi'
+  write_video(path, quadrants([250, 170, 90, 10]))
+  path.write_bytes(path.read_bytes().replace(b'FMP4', b'zzzz'))
+  with pytest.raises(video.VideoError, match='new.avi.*no decoder'):
+    next(video.read_frames(path))
+
+
+def test_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  write_video(tmp_path / 'http:a.avi', quadrants([250, 170, 90, 10]))
+  assert len(list(video.read_frames('http:a.avi'))) == 3
+
+
+def random_frames(n, height, width):
+  return np.random.default_rng(0).integers(
+      0, 256, (n, height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize('factor', [1, 2, 3, 5])
+def test_whole_factor_is_the_mean_of_blocks(factor):
+  frames = random_frames(2, 8 * factor, 6 * factor)
+  blocks = frames.reshape(2, 8, factor, 6, factor, 3).mean(axis=(2, 4))
+  np.testing.assert_array_equal(
+      video.resize_and_crop(frames, height=8, width=6), np.rint(blocks))
+
+
+@pytest.mark.parametrize('height, width', [(14, 21), (50, 75), (9, 9)])
+def test_any_factor_is_the_mean_of_the_area(height, width):
+  frames = random_frames(1, 20, 30)
+  crop_w = 20 * width // height
+  left = (30 - crop_w) // 2
+  # On a grid so fine, a new pixel is a block of 20 x 20.
+  fine = frames[:, :, left:left + crop_w].repeat(height, 1).repeat(height, 2)
+  means = fine.reshape(1, height, 20, width, 20, 3).mean(axis=(2, 4))
+  got = video.resize_and_crop(frames, height=height, width=width)
+  assert np.abs(got - means).max() < .501  # rounding
+
+
+def test_crop_is_central():
+  frames = np.zeros((1, 4, 10, 3), np.uint8)
+  frames[:, :, 3:7] = 200
+  assert (video.resize_and_crop(frames, height=2, width=2) == 200).all()
+  frames = frames.swapaxes(1, 2)
+  assert (video.resize_and_crop(frames, height=2, width=2) == 200).all()
+
+
+@pytest.mark.parametrize('size', [(1, 1), (2, 1), (3, 500)])
+@pytest.mark.parametrize('target', [(64, 64), (1, 7), (99, 2)])
+def test_tiny_inputs_and_enlarging(size, target):
+  height, width = target
+  white = np.full((2, *size, 3), 255, np.uint8)
+  got = video.resize_and_crop(white, height=height, width=width)
+  assert got.dtype == np.uint8 and got.shape == (2, height, width, 3)
+  assert (got == 255).all()
+
+
+def test_enlarging_repeats_pixels():
+  frames = random_frames(1, 3, 4)
+  np.testing.assert_array_equal(
+      video.resize_and_crop(frames, height=6, width=8),
+      frames.repeat(2, axis=1).repeat(2, axis=2))

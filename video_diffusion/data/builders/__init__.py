@@ -1,0 +1,1 @@
+"""TFDS builders that write data sets as ArrayRecord files."""

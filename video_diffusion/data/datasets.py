@@ -1,0 +1,86 @@
+"""Registry of data sets: name -> a source of clips by id."""
+import os
+from typing import Any
+
+from video_diffusion.data import pipeline
+from video_diffusion.data import records
+from video_diffusion.data import shapes
+from video_diffusion.data.builders import video_folder
+
+# Data sets that are folders of video files -> what to put there.
+VIDEO_FOLDERS = {
+    'video_folder': 'any folder of mp4, avi, mov, mkv, webm or gif files',
+    'ucf101': 'the unpacked UCF101.rar (13,320 avi files)',
+    'bair': 'the BAIR robot pushing episodes, camera image_main, one video file '
+    'each',
+    'kinetics600': 'the downloaded and trimmed Kinetics-600 training clips',
+}
+
+
+def make_source(
+    name: str,
+    *,
+    split: str,
+    frames: int,
+    height: int,
+    width: int,
+    seed: int,
+    **options: Any,
+) -> pipeline.Source:
+  """The source of a data set's split.
+
+  Args:
+    name: 'moving_shapes' or one of VIDEO_FOLDERS.
+    split: 'train' or 'test'.
+    frames: T, frames of a clip.
+    height: pixels.
+    width: pixels.
+    seed: of data sets that are drawn.
+    **options: the further `config.data` fields of this data set.
+
+  Raises:
+    ValueError: an unknown name, or data that is missing or unusable.
+  """
+  if name == 'moving_shapes':
+    sizes = {
+        'train': options.pop('train_clips'),
+        'test': options.pop('test_clips'),
+    }
+    return shapes.MovingShapes(
+        split=split,
+        seed=seed,
+        num_examples=sizes[split],
+        num_frames=frames,
+        height=height,
+        width=width,
+        **options,
+    )
+  if name in VIDEO_FOLDERS:
+    path = options.pop('path')
+    if not path:
+      raise ValueError(
+          f'data.path is empty; pass --config.data.path=DIR, for {name} '
+          f'{VIDEO_FOLDERS[name]}, which is decoded once into records.'
+      )
+    directory = video_folder.prepare(
+        path,
+        data_dir=data_dir(options.pop('dir')),
+        height=height,
+        width=width,
+        min_frames=frames,
+        **options,
+    )
+    return records.VideoRecords(directory, split)
+  raise ValueError(
+      f'data.name is {name!r}; it must be one of '
+      f'{("moving_shapes", *VIDEO_FOLDERS)}.'
+  )
+
+
+def data_dir(configured: str) -> str:
+  """Where records live: `data.dir`, TFDS_DATA_DIR or ~/tensorflow_datasets."""
+  return os.path.expanduser(
+      configured
+      or os.environ.get('TFDS_DATA_DIR', '')
+      or '~/tensorflow_datasets'
+  )

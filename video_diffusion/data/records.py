@@ -1,0 +1,96 @@
+"""Prepared records, read by id without tf.data."""
+import contextlib
+import io
+import logging
+import os
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+
+class VideoRecords:
+  """Clips of a prepared folder of videos, read by id.
+
+  Safe to call from several threads at once.
+
+  Attributes:
+    num_examples: number of clips.
+    num_groups: number of video files that they were cut from.
+  """
+
+  def __init__(self, directory: str | os.PathLike, split: str):
+    """Opens the records.
+
+    Args:
+      directory: what `prepare` returned.
+      split: 'train' or 'test'.
+
+    Raises:
+      ValueError: `directory` holds no prepared records, or no such split.
+    """
+    directory = pathlib.Path(directory)
+    video_ids_file = directory / 'video_ids.npz'
+    if not video_ids_file.exists():
+      raise ValueError(
+          f'{directory} holds no prepared folder of videos: give the '
+          'directory that video_folder.prepare returned')
+    with np.load(video_ids_file) as video_ids:
+      if split not in video_ids:
+        raise ValueError(
+            f'{directory} holds no split {split!r}: choose one of '
+            f'{", ".join(video_ids)}')
+      self._video_ids = video_ids[split]
+    with quiet_tfds() as tfds:
+      # ArrayRecord's reader takes concurrent reads, hence there is no lock.
+      self._records = tfds.builder_from_directory(
+          os.fspath(directory)).as_data_source(split)
+    self.num_examples = len(self._records)
+    self.num_groups = len(np.unique(self._video_ids))
+
+  def example(
+      self, index: int, rng: np.random.Generator,
+      num_frames: int) -> dict[str, np.ndarray]:
+    """Returns a random window of consecutive frames of clip `index`.
+
+    Args:
+      index: in [0, num_examples).
+      rng: draws the start, uniform over all places, and nothing else.
+      num_frames: frames of the window.
+
+    Returns:
+      {'video': uint8 [num_frames, height, width, 3]}, a copy.
+
+    Raises:
+      ValueError: the clip is shorter than `num_frames`.
+    """
+    record = self._records[index]
+    clip = record['video']
+    if len(clip) < num_frames:
+      raise ValueError(
+          f'a clip of {os.fsdecode(record["file"])} has {len(clip)} frames, '
+          f'fewer than the {num_frames} wanted: prepare the folder with '
+          f'min_frames={num_frames}')
+    start = rng.integers(len(clip) - num_frames + 1)
+    return {'video': clip[start:start + num_frames].copy()}
+
+  def group(self, index: int) -> int:
+    """Returns the number of the file that clip `index` was cut from."""
+    return int(self._video_ids[index])
+
+
+@contextlib.contextmanager
+def quiet_tfds() -> Iterator:
+  """Yields tensorflow_datasets, silent but for errors."""
+  import tensorflow_datasets as tfds
+
+  tfds.disable_progress_bar()
+  logger = logging.getLogger('absl')  # to which TFDS logs
+  level = logger.level
+  logger.setLevel(logging.ERROR)  # it warns of its being given a config
+  try:
+    # It announces its work by print().
+    with contextlib.redirect_stdout(io.StringIO()):
+      yield tfds
+  finally:
+    logger.setLevel(level)

@@ -1,0 +1,218 @@
+"""moving_shapes: coloured shapes in straight motion, drawn in numpy alone.
+
+A clip is a pure function of (seed, split, index). Its caption and labels are
+exact, so what a model draws can be scored exactly. Edges are hard and colours
+saturated: every pixel of a real clip is the background or a palette colour.
+"""
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+
+SHAPES = ('circle', 'square', 'triangle')
+PALETTE = {
+    'red': (255, 0, 0),
+    'green': (0, 255, 0),
+    'blue': (0, 0, 255),
+    'yellow': (255, 255, 0),
+    'magenta': (255, 0, 255),
+    'cyan': (0, 255, 255),
+}
+COLOURS = tuple(PALETTE)
+BACKGROUND = (0, 0, 0)
+# (rows, columns) per step; rows grow downwards.
+DIRECTIONS = {
+    'right': (0, 1),
+    'down and right': (1, 1),
+    'down': (1, 0),
+    'down and left': (1, -1),
+    'left': (0, -1),
+    'up and left': (-1, -1),
+    'up': (-1, 0),
+    'up and right': (-1, 1),
+}
+DIRECTION_NAMES = tuple(DIRECTIONS)
+LABEL_SIZES = (len(SHAPES), len(COLOURS), len(DIRECTIONS)) * 2
+SPLITS = ('train', 'test')
+MAX_OVERLAP = 0.25  # of the smaller shape's area, in any frame
+
+_COLOUR_VALUES = np.array(list(PALETTE.values()), np.uint8)
+_UNIT_STEPS = np.array(list(DIRECTIONS.values()), np.float64)
+_UNIT_STEPS /= np.linalg.norm(_UNIT_STEPS, axis=1, keepdims=True)
+
+
+def caption(labels: np.ndarray) -> str:
+  """int32 [2, 3] labels -> 'a red circle moves right, a blue square ...'."""
+  return ', '.join(
+      f'a {COLOURS[colour]} {SHAPES[shape]} moves {DIRECTION_NAMES[direction]}'
+      for shape, colour, direction in labels
+      if shape >= 0
+  )
+
+
+def parse_pairs(pairs: Sequence[str]) -> frozenset[tuple[int, int]]:
+  """('red circle', ...) -> {(shape, colour), ...}.
+
+  Raises:
+    ValueError: a pair that names no known colour and shape.
+  """
+  parsed = set()
+  for pair in pairs:
+    colour, _, shape = pair.partition(' ')
+    if colour not in COLOURS or shape not in SHAPES:
+      raise ValueError(
+          f'data.heldout_pairs holds {pair!r}; a pair is a colour of '
+          f'{COLOURS} and a shape of {SHAPES}, as in "red circle".'
+      )
+    parsed.add((SHAPES.index(shape), COLOURS.index(colour)))
+  if len(parsed) >= len(SHAPES) * len(COLOURS):
+    raise ValueError('data.heldout_pairs leaves no colour and shape to train.')
+  return frozenset(parsed)
+
+
+@dataclasses.dataclass(frozen=True)
+class MovingShapes:
+  """A source of clips by id.
+
+  Attributes:
+    split: 'train' or 'test'; their clips are drawn from other random streams.
+    seed: of the whole data set.
+    num_examples: clips in the split.
+    num_frames: length T of a clip.
+    height: of a frame, pixels.
+    width: of a frame, pixels.
+    radius: of a shape, as a share of the shorter side.
+    speed: the path per frame, as a share of the shorter side.
+    bounce: reflect shapes at the walls; their paths may then be longer than
+      the frame. Without it a path is drawn that stays inside.
+    heldout_pairs: 'colour shape' pairs that never appear in the train split.
+  """
+
+  split: str
+  seed: int
+  num_examples: int
+  num_frames: int
+  height: int
+  width: int
+  radius: float = 0.15
+  speed: float = 0.025
+  bounce: bool = False
+  heldout_pairs: tuple[str, ...] = ()
+
+  label_sizes = LABEL_SIZES
+
+  def __post_init__(self):
+    if self.split not in SPLITS:
+      raise ValueError(f'split is {self.split!r}; it must be one of {SPLITS}.')
+    parse_pairs(self.heldout_pairs)
+    path = 0.0 if self.bounce else self.speed * (self.num_frames - 1)
+    if not 0 < 2 * self.radius + path <= 1:
+      raise ValueError(
+          f'data.radius {self.radius} and data.speed {self.speed} over '
+          f'{self.num_frames} frames need {2 * self.radius + path:.2f} of the '
+          'frame; twice the radius and the path must fit into 1.'
+      )
+
+  @property
+  def num_groups(self) -> int:
+    """How many videos the clips were cut from: one each."""
+    return self.num_examples
+
+  def group(self, index: int) -> int:
+    """The id of the video that clip `index` was cut from: itself."""
+    return index
+
+  def example(
+      self, index: int, rng: np.random.Generator, num_frames: int
+  ) -> dict[str, np.ndarray]:
+    """A window of clip `index`.
+
+    Args:
+      index: in [0, num_examples).
+      rng: draws the start of the window.
+      num_frames: of the window, at most the clip's.
+
+    Returns:
+      {'video': uint8 [num_frames, height, width, 3], 'labels': int32 [2, 3]
+      (object; shape, colour, direction), -1 where there is no second object}.
+    """
+    start = int(rng.integers(self.num_frames - num_frames + 1))
+    frames = np.arange(start, start + num_frames)
+    objects = self._draw_objects(index)
+    video = np.zeros((num_frames, self.height, self.width, 3), np.uint8)
+    labels = np.full((2, 3), -1, np.int32)
+    for row, (shape, colour, positions, steps) in enumerate(objects):
+      mask = self._mask(shape, positions[frames])
+      np.copyto(video, _COLOUR_VALUES[colour], where=mask[..., None])
+      # Bouncing changes the direction: the label is the first frame's.
+      direction = int(np.argmax(_UNIT_STEPS @ steps[start]))
+      labels[row] = shape, colour, direction
+    return {'video': video, 'labels': labels}
+
+  def _draw_objects(self, index):
+    """One or two (shape, colour, positions [T, 2], steps [T, 2])."""
+    rng = np.random.default_rng(
+        (self.seed, SPLITS.index(self.split), int(index))
+    )
+    excluded = parse_pairs(self.heldout_pairs) if self.split == 'train' else ()
+    pairs = [
+        (shape, colour)
+        for shape in range(len(SHAPES))
+        for colour in range(len(COLOURS))
+        if (shape, colour) not in excluded
+    ]
+    shape, colour = pairs[rng.integers(len(pairs))]
+    first = (shape, colour, *self._draw_path(rng))
+    if rng.random() < 0.5:
+      return [first]
+    others = [pair for pair in pairs if pair[1] != colour]
+    # A second path is drawn until it keeps clear; most do at once.
+    for _ in range(64) if others else ():
+      shape, colour = others[rng.integers(len(others))]
+      second = (shape, colour, *self._draw_path(rng))
+      if not self._overlap_too_much(first, second):
+        return [first, second]
+    return [first]
+
+  def _draw_path(self, rng):
+    side = min(self.height, self.width)
+    extent = np.array([self.height, self.width], np.float64)
+    radius = self.radius * side
+    step = _UNIT_STEPS[rng.integers(len(_UNIT_STEPS))] * self.speed * side
+    time = np.arange(self.num_frames)[:, None]
+    room = extent - 2 * radius
+    if not self.bounce:
+      path = step * (self.num_frames - 1)
+      start = radius + np.maximum(-path, 0) + rng.random(2) * (
+          room - np.abs(path)
+      )
+      return start + step * time, np.broadcast_to(step, (self.num_frames, 2))
+    # A triangle wave of period 2 * room is a reflection at both walls.
+    phase = (rng.random(2) * 2 * room + step * time) % (2 * room)
+    forward = phase < room
+    positions = radius + np.where(forward, phase, 2 * room - phase)
+    return positions, np.where(forward, step, -step)
+
+  def _mask(self, shape, positions):
+    """bool [n, height, width]: the pixels of a shape at each position."""
+    radius = self.radius * min(self.height, self.width)
+    # Offsets of the pixel centres from the shape's centre, in radii.
+    y = (np.arange(self.height) + 0.5 - positions[:, :1]) / radius
+    x = (np.arange(self.width) + 0.5 - positions[:, 1:]) / radius
+    y, x = y.astype(np.float32)[:, :, None], x.astype(np.float32)[:, None, :]
+    if SHAPES[shape] == 'circle':
+      return y * y + x * x < 1
+    if SHAPES[shape] == 'square':
+      return (np.abs(y) < 0.85) & (np.abs(x) < 0.85)
+    # Apex up: the half-width grows linearly from -1 at the top to 1.
+    return (np.abs(x) < 0.5 * (y + 1)) & (y < 0.9)
+
+  def _overlap_too_much(self, first, second):
+    side = min(self.height, self.width)
+    gap = np.abs(first[2] - second[2]).max(axis=1)
+    near = gap < 2 * self.radius * side
+    if not near.any():
+      return False
+    a, b = (self._mask(item[0], item[2][near]) for item in (first, second))
+    smaller = np.minimum(a.sum((1, 2)), b.sum((1, 2)))
+    return bool(np.any((a & b).sum((1, 2)) > MAX_OVERLAP * smaller))

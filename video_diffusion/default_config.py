@@ -1,0 +1,96 @@
+"""Every field of a config, with its meaning and default.
+
+A file in configs/ starts from `get_config()`, sets what differs, and adds the
+fields of its data set to `config.data` (the arguments of that data set in
+`data/datasets.py`).
+"""
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The default config; model fields are those of the paper's large models."""
+  config = ml_collections.ConfigDict()
+  config.seed = 0
+  # Examples per step over all devices and hosts.
+  config.batch_size = 128
+
+  config.data = data = ml_collections.ConfigDict()
+  data.name = 'moving_shapes'  # a data set of data/datasets.py
+  data.frames = 16  # T, video frames per example
+  data.images = 8  # K, frames of other videos appended to it
+  data.height = 64
+  data.width = 64
+  # 'tf' (tf.data), 'threads' (no TensorFlow) or 'auto'; the same batches.
+  data.loader = 'auto'
+  data.flip = False  # mirror left to right half of the time
+
+  config.model = model = ml_collections.ConfigDict()
+  model.base_channels = 256
+  model.channel_mults = (1, 2, 4, 8)
+  model.num_blocks = 2  # residual blocks per level
+  model.attention_resolutions = (8, 16, 32)  # feature-map sides
+  model.head_dim = 64
+  model.emb_dim = 1024  # width of the embedding vector
+  model.emb_layers = 2  # layers of its MLP
+  model.cond_dim = 0  # width of the label embedding; 0 is unconditional
+  model.dropout = 0.0
+  # 'add' (the paper) or 'scale_shift' after the second norm of a block.
+  model.injection = 'add'
+  # Of convolutions and matrix products; parameters are always float32.
+  model.dtype = 'bfloat16'
+  model.remat = False  # recompute blocks in the backward pass
+
+  config.diffusion = diffusion = ml_collections.ConfigDict()
+  diffusion.prediction = 'eps'  # or 'v'
+  diffusion.logsnr_min = -20.0
+  diffusion.logsnr_max = 20.0
+  diffusion.cond_drop = 0.1  # probability of dropping the condition
+
+  config.optim = optim = ml_collections.ConfigDict()
+  optim.lr = 3e-4
+  optim.warmup_steps = 1000
+  optim.schedule = 'constant'  # or 'cosine', to zero at decay_steps
+  optim.decay_steps = 0
+  optim.beta1 = 0.9
+  optim.beta2 = 0.99
+  optim.eps = 1e-8
+  optim.weight_decay = 0.0
+  optim.clip_norm = 1.0  # of the global mean gradient
+  optim.ema_decay = 0.9999
+  optim.ema_rule = 'constant'  # or 'ramp', min(decay, (1 + n) / (10 + n))
+
+  config.train = train = ml_collections.ConfigDict()
+  train.steps = 60_000
+  # Ends early, with a checkpoint and samples; 0 is no limit.
+  train.max_minutes = 0.0
+
+  config.log = log = ml_collections.ConfigDict()
+  log.every = 100  # steps between progress lines and points of the curves
+  log.eval_every = 5_000  # held-out loss; 0 is only at the end
+  log.sample_every = 5_000  # a grid of samples; 0 is only at the end
+
+  config.checkpoint = checkpoint = ml_collections.ConfigDict()
+  checkpoint.every = 5_000  # steps; a run also saves at its end
+  checkpoint.keep = 2  # of the newest
+  # '' or the dtype ('float32', 'bfloat16') in which a finished run also writes
+  # its EMA weights to weights/*.safetensors, which sampling reads as well.
+  checkpoint.export = ''
+
+  config.eval = ml_collections.ConfigDict()
+  config.eval.num_clips = 1024  # held-out clips
+  config.eval.batch_size = 64
+
+  config.sample = sample = ml_collections.ConfigDict()
+  sample.num_clips = 16
+  sample.batch_size = 16  # clips drawn at once, over all devices
+  sample.frames = 0  # 0 is the length of the training clips
+  sample.sampler = 'ancestral'  # or 'ddim'
+  sample.num_steps = 256
+  sample.gamma = 0.1  # of 'ancestral': 0 lower, 1 upper variance
+  sample.eta = 0.0  # of 'ddim'
+  sample.seed = 0
+  # One tuple per clip, repeated as needed, -1 for absent; () takes the labels
+  # of held-out clips.
+  sample.labels = ()
+  sample.fps = 8.0  # of the files written
+  return config

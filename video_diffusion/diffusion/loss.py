@@ -1,0 +1,80 @@
+"""The training loss: draw t and eps, diffuse, weigh nothing, square."""
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from video_diffusion.diffusion import gaussian
+from video_diffusion.diffusion import schedules
+
+PREDICTIONS = ('eps', 'v')
+
+
+def target(
+    *, x: jax.Array, eps: jax.Array, logsnr: jax.Array, prediction: str
+) -> jax.Array:
+  """What the network is trained to output.
+
+  'eps' is the noise; 'v' is alpha eps - sigma x (Progressive Distillation, used
+  by the paper's BAIR and Kinetics models; MSE in v is this project's choice).
+  """
+  if prediction == 'eps':
+    return eps
+  alpha, sigma = gaussian.alpha_sigma(gaussian.broadcast_to_rank(logsnr, x))
+  return alpha * eps - sigma * x
+
+
+def x_hat(
+    *, z: jax.Array, output: jax.Array, logsnr: jax.Array, prediction: str
+) -> jax.Array:
+  """The denoised video from a network output of the given prediction."""
+  output = output.astype(jnp.float32)
+  if prediction == 'eps':
+    return gaussian.x_from_eps(z=z, eps=output, logsnr=logsnr)
+  return gaussian.x_from_v(z=z, v=output, logsnr=logsnr)
+
+
+def draw_logsnr(
+    key: jax.Array,
+    *,
+    batch: int,
+    num_images: int,
+    num_frames: int,
+    logsnr_fn: Callable[[jax.Array], jax.Array] = schedules.cosine_logsnr,
+) -> jax.Array:
+  """Log-SNRs of continuous times t ~ U[0, 1], float32 [batch, T + K].
+
+  The T video frames of an example share one t; every appended image has its
+  own (this project's choice, the paper is silent).
+  """
+  t = jax.random.uniform(key, (batch, 1 + num_images))
+  logsnr = logsnr_fn(t)
+  video = jnp.repeat(logsnr[:, :1], num_frames, axis=1)
+  return jnp.concatenate([video, logsnr[:, 1:]], axis=1)
+
+
+def frame_losses(
+    network: Callable[[jax.Array, jax.Array], jax.Array],
+    *,
+    x: jax.Array,
+    eps: jax.Array,
+    logsnr: jax.Array,
+    prediction: str,
+) -> jax.Array:
+  """Squared error per frame: mean over pixels and channels (paper eq. 1).
+
+  Args:
+    network: (z, logsnr) -> output of z's shape.
+    x: clean frames [batch, T + K, height, width, channels] in [-1, 1].
+    eps: standard normal noise of x's shape.
+    logsnr: [batch, T + K].
+    prediction: 'eps' or 'v'.
+
+  Returns:
+    float32 [batch, T + K]. The training loss is its mean: all T + K frames
+    weigh the same (this project's choice).
+  """
+  z = gaussian.diffuse(x=x, eps=eps, logsnr=logsnr)
+  output = network(z, logsnr).astype(jnp.float32)
+  want = target(x=x, eps=eps, logsnr=logsnr, prediction=prediction)
+  return jnp.mean((output - want) ** 2, axis=(-3, -2, -1))

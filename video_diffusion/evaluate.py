@@ -1,0 +1,121 @@
+"""Held-out loss by quarter of the log-SNR range, on fixed seeds."""
+import datetime
+import json
+from typing import Any
+
+from absl import logging
+from etils import epath
+import jax
+import ml_collections
+import numpy as np
+
+from video_diffusion import experiment
+from video_diffusion import partitioning
+from video_diffusion import train_state
+from video_diffusion import writers
+
+SEED = 0  # of times and noise, whatever the run's seed
+
+
+def make_eval_step(config: ml_collections.ConfigDict, model, mesh):
+  """(params, batch, batch number) -> {'loss', quarter sums and counts}."""
+  loss_fn = train_state.make_loss_fn(
+      model,
+      num_images=0,
+      prediction=config.diffusion.prediction,
+      logsnr_fn=experiment.make_logsnr_fn(config),
+  )
+
+  def eval_step(params, batch, i):
+    key = train_state.stream_key(SEED, 'evaluate', i)
+    loss, metrics = loss_fn(params, batch, key)
+    return metrics | {'loss': loss}
+
+  return jax.jit(eval_step, out_shardings=partitioning.replicated(mesh))
+
+
+def mean_losses(config, eval_step, params, source, mesh) -> dict[str, float]:
+  """Loss over all held-out clips, and by quarter, noisiest first."""
+  results = []
+  with jax.set_mesh(mesh):
+    for i, batch in enumerate(experiment.heldout_batches(config, source)):
+      batch = partitioning.global_batch(batch, mesh)
+      results.append(eval_step(params, batch, i))
+  results = jax.device_get(results)
+  sums = np.sum([r['quarter_sum'] for r in results], axis=0)
+  counts = np.sum([r['quarter_count'] for r in results], axis=0)
+  losses = {'loss': float(np.mean([r['loss'] for r in results]))}
+  for i in range(train_state.NUM_QUARTERS):
+    # A quarter that no clip fell into has no loss, not a loss of zero.
+    losses[f'quarter_{i}'] = float(sums[i] / counts[i]) if counts[i] else None
+  return losses
+
+
+def heldout_losses(config, eval_step, state, source, mesh):
+  """{'raw': losses, 'ema': losses} of a train state's weights."""
+  return {
+      name: mean_losses(config, eval_step, params, source, mesh)
+      for name, params in (('raw', state.params), ('ema', state.ema_params))
+  }
+
+
+def as_scalars(losses: dict[str, dict[str, float]]) -> dict[str, float]:
+  """{'heldout_loss/raw': ..., ...} for the writer."""
+  return {
+      f'heldout_{name}/{weights}': value
+      for weights, values in losses.items()
+      for name, value in values.items()
+      if value is not None
+  }
+
+
+def as_table(losses: dict[str, dict[str, float]]) -> str:
+  """A row per set of weights, the quarters from noisiest to cleanest."""
+  rows = [
+      [name, *('-' if v is None else f'{v:.4f}' for v in values.values())]
+      for name, values in losses.items()
+  ]
+  quarters = [f'quarter {i}' for i in range(train_state.NUM_QUARTERS)]
+  return writers.table(['held-out loss', 'all', *quarters], rows)
+
+
+def evaluate(
+    config: ml_collections.ConfigDict, workdir: str
+) -> dict[str, Any]:
+  """Writes workdir/evaluation.json and logs it as a table.
+
+  The losses are those of the EMA weights of the newest checkpoint, under times
+  and noise that are the same for every run.
+
+  Raises:
+    ValueError: no run or no checkpoint in workdir; bad eval fields.
+  """
+  workdir = epath.Path(workdir)
+  config = experiment.saved_config(config, workdir)
+  experiment.check(config)
+  source = experiment.make_source(config, 'test')
+  sizes = experiment.label_sizes(source)
+  model = experiment.make_model(config, sizes)
+  mesh = partitioning.make_mesh()
+  params, step = experiment.restore_ema(config, workdir, model, sizes)
+  eval_step = make_eval_step(config, model, mesh)
+  losses = mean_losses(config, eval_step, params, source, mesh)
+  batch = config.eval.batch_size
+  result = {
+      'losses': losses,
+      'step': step,
+      'clips': max(1, min(config.eval.num_clips, source.num_examples) // batch)
+      * batch,
+      'data': config.data.name,
+      'prediction': config.diffusion.prediction,
+      'quarters': 'of the log-SNR range, noisiest first',
+      'seed': SEED,
+      'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+      'date': datetime.date.today().isoformat(),
+  }
+  path = workdir / 'evaluation.json'
+  if jax.process_index() == 0:
+    path.write_text(json.dumps(result, indent=1))
+  writers.log_lines(as_table({f'EMA, step {step}': losses}))
+  logging.info('Wrote %s.', path)
+  return result

@@ -1,0 +1,89 @@
+"""python -m video_diffusion.main --config=configs/NAME.py[:variant]."""
+import pathlib
+import re
+import sys
+
+from absl import app
+from absl import flags
+from absl import logging
+from ml_collections import config_flags
+
+MODES = ('train', 'sample', 'evaluate')
+_DEFAULT = pathlib.Path(__file__).parents[1] / 'configs' / 'moving_shapes.py'
+
+_CONFIG = config_flags.DEFINE_config_file(
+    'config',
+    None,
+    'A file of configs/ and perhaps a variant, configs/NAME.py:variant; by '
+    'default configs/moving_shapes.py beside the package.',
+    lock_config=True,
+)
+_WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'Of the run; by default runs/NAME[-variant].'
+)
+_MODE = flags.DEFINE_string('mode', 'train', f'One of {", ".join(MODES)}.')
+
+
+def default_workdir(config_flag: str) -> str:
+  """'configs/kinetics.py:smoke' -> 'runs/kinetics-smoke'."""
+  path, _, variant = config_flag.partition(':')
+  name = pathlib.Path(path).stem
+  return str(pathlib.Path('runs') / (f'{name}-{variant}' if variant else name))
+
+
+def fail(sentence: str) -> None:
+  """Ends the process with one sentence and exit code 1."""
+  sys.exit(f'video_diffusion: {sentence}')
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses flags; whatever is wrong with them ends in one sentence."""
+  given = [arg.lstrip('-').partition('=')[0] for arg in argv[1:]]
+  if 'config' not in given and _DEFAULT.exists():
+    argv = [argv[0], f'--config={_DEFAULT}', *argv[1:]]
+  try:
+    return flags.FLAGS(argv)
+  except (AttributeError, KeyError) as error:
+    # ml_collections names the nearest field, inside several layers of quotes.
+    nearest = re.search(r'mean "(\w+)" instead of "(\w+)"', str(error))
+    if nearest:
+      good, bad = nearest.groups()
+      fail(f'the config has no field {bad!r}; did you mean {good!r}?')
+    fail(f'the config has no such field: {str(error).strip()}')
+  except (ValueError, OSError, flags.Error) as error:
+    # An error inside a config file comes with its traceback: keep its end.
+    fail(str(error).strip().splitlines()[-1])
+
+
+def main(argv: list[str]) -> None:
+  """Runs one mode; a ValueError is the user's, and is shown as a sentence."""
+  if len(argv) > 1:
+    fail(f'unknown argument {argv[1]!r}; flags start with --.')
+  if _MODE.value not in MODES:
+    fail(f'--mode is {_MODE.value!r}; it must be one of {", ".join(MODES)}.')
+  if flags.FLAGS['config'].value is None:
+    fail('pass --config=FILE, the path of a config file.')
+  config_path = config_flags.get_config_filename(flags.FLAGS['config'])
+  if not pathlib.Path(config_path.partition(':')[0]).is_file():
+    fail(f'--config names {config_path!r}, and there is no such file.')
+  workdir = _WORKDIR.value or default_workdir(config_path)
+  logging.set_verbosity(logging.INFO)
+  # Imported here: a wrong flag is answered at once.
+  from video_diffusion import evaluate
+  from video_diffusion import sample
+  from video_diffusion import train
+
+  run = {
+      'train': train.train,
+      'sample': sample.sample,
+      'evaluate': evaluate.evaluate,
+  }[_MODE.value]
+  try:
+    run(_CONFIG.value, workdir)
+  except ValueError as error:
+    logging.debug('', exc_info=True)
+    fail(str(error))
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse_flags)

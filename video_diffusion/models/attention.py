@@ -1,0 +1,145 @@
+"""Attention over space and over time; every attention call goes through here.
+
+Activations are [batch, frames, height, width, channels]; the last `num_images`
+frames are independent images (paper section 3.1, joint training).
+"""
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from video_diffusion.models import blocks
+
+
+def joint_mask(num_video_frames: int, num_image_frames: int) -> np.ndarray:
+  """Which frame may attend to which, bool [T + K, T + K] (query, key).
+
+  Video frames see the T video frames, each image sees itself alone: ones(T, T)
+  and an identity of size K on the diagonal. `TemporalAttention` computes this
+  mask by its blocks, since a softmax over one key is that key's value.
+  """
+  mask = np.eye(num_video_frames + num_image_frames, dtype=bool)
+  mask[:num_video_frames, :num_video_frames] = True
+  return mask
+
+
+def relative_buckets(
+    num_frames: int, num_buckets: int = 32, max_distance: int = 128
+) -> np.ndarray:
+  """T5's buckets of the signed frame distance key - query, int32 [T, T].
+
+  Half of the buckets serve each sign; in each half the first half of the
+  distances is exact and the rest logarithmic up to max_distance. (This
+  project's choice of the paper's relative position embedding.)
+  """
+  position = np.arange(num_frames)
+  distance = position[None, :] - position[:, None]
+  half = num_buckets // 2
+  exact = half // 2
+  size = np.abs(distance)
+  log_ratio = np.log(np.maximum(size, 1) / exact) / math.log(
+      max_distance / exact
+  )
+  coarse = exact + (log_ratio * (half - exact)).astype(np.int32)
+  bucket = np.where(size < exact, size, np.minimum(coarse, half - 1))
+  return (bucket + half * (distance > 0)).astype(np.int32)
+
+
+def attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = None
+) -> jax.Array:
+  """softmax(q k / sqrt(d) + bias) v over the axis third from the end.
+
+  Args:
+    q: [..., sequence, heads, head_dim]; k and v likewise.
+    bias: added to the logits, [heads, sequence, sequence].
+
+  Returns:
+    Of q's shape and dtype. The softmax is taken in float32.
+  """
+  logits = jnp.einsum(
+      '...qhd,...khd->...hqk', q, k, preferred_element_type=jnp.float32
+  )
+  logits = logits / math.sqrt(q.shape[-1])
+  if bias is not None:
+    logits = logits + bias
+  weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+  return jnp.einsum('...hqk,...khd->...qhd', weights, v)
+
+
+class SpatialAttention(nn.Module):
+  """Self-attention over the positions of each frame; frames are a batch."""
+
+  head_dim: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    b, f, h, w, c = x.shape
+    heads = c // self.head_dim
+    y = blocks.group_norm(x, dtype=self.dtype, name='norm')
+    y = y.reshape(b * f, h * w, c)
+    qkv = nn.DenseGeneral(
+        (3, heads, self.head_dim), dtype=self.dtype, name='qkv'
+    )(y)
+    y = attend(qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :])
+    y = nn.DenseGeneral(
+        c,
+        axis=(-2, -1),
+        kernel_init=nn.initializers.zeros,
+        dtype=self.dtype,
+        name='out',
+    )(y)
+    return x + y.reshape(b, f, h, w, c)
+
+
+class TemporalAttention(nn.Module):
+  """Self-attention over the frames at each position; positions are a batch.
+
+  With a learned relative position bias and no absolute frame index. The last
+  `num_images` frames attend to themselves alone (`joint_mask`): their output is
+  their own value, so only the T video frames pay for a softmax.
+  """
+
+  head_dim: int
+  dtype: jnp.dtype
+  num_buckets: int = 32
+  max_distance: int = 128
+
+  @nn.compact
+  def __call__(self, x: jax.Array, num_images: int) -> jax.Array:
+    b, f, h, w, c = x.shape
+    heads = c // self.head_dim
+    t = f - num_images
+    y = blocks.group_norm(x, dtype=self.dtype, name='norm')
+    # [batch, position, frame, channel]
+    y = jnp.swapaxes(y.reshape(b, f, h * w, c), 1, 2)
+    qkv = nn.DenseGeneral(
+        (3, heads, self.head_dim), dtype=self.dtype, name='qkv'
+    )(y)
+    table = self.param(
+        'relative_bias',
+        nn.initializers.zeros,
+        (self.num_buckets, heads),
+        jnp.float32,
+    )
+    values = qkv[..., 2, :, :]
+    if t:
+      buckets = relative_buckets(t, self.num_buckets, self.max_distance)
+      video = attend(
+          qkv[:, :, :t, 0],
+          qkv[:, :, :t, 1],
+          values[:, :, :t],
+          jnp.moveaxis(table[buckets], -1, 0),
+      )
+      values = jnp.concatenate([video, values[:, :, t:]], axis=2)
+    y = nn.DenseGeneral(
+        c,
+        axis=(-2, -1),
+        kernel_init=nn.initializers.zeros,
+        dtype=self.dtype,
+        name='out',
+    )(values)
+    return x + jnp.swapaxes(y, 1, 2).reshape(b, f, h, w, c)

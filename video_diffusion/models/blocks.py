@@ -1,0 +1,150 @@
+"""Building blocks of the U-Net: norm, space-only convolution, resampling.
+
+Activations are [batch, frames, height, width, channels]. Nothing here mixes
+frames.
+"""
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from video_diffusion import partitioning
+
+INJECTIONS = ('add', 'scale_shift')
+
+
+def group_norm(x: jax.Array, *, dtype: jnp.dtype, name: str) -> jax.Array:
+  """GroupNorm with statistics of each frame alone, float32 inside.
+
+  Statistics pooled over frames would leak between a video and the images
+  appended to it. Groups: the largest divisor of the channels up to 32 (this
+  project's choice).
+  """
+  channels = x.shape[-1]
+  groups = max(g for g in range(1, 33) if channels % g == 0)
+  return nn.GroupNorm(
+      num_groups=groups,
+      reduction_axes=(-3, -2, -1),
+      dtype=dtype,
+      name=name,
+  )(x)
+
+
+def space_conv(
+    x: jax.Array,
+    features: int,
+    *,
+    dtype: jnp.dtype,
+    name: str,
+    kernel: int = 3,
+    zero: bool = False,
+) -> jax.Array:
+  """A space-only convolution: the paper's 1 x 3 x 3.
+
+  Run as a 2-D convolution on merged batch and frames, which is several times
+  faster than a 3-D one with a kernel of one in time.
+  """
+  b, f, h, w, c = x.shape
+  init = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
+  y = nn.Conv(
+      features, (kernel, kernel), kernel_init=init, dtype=dtype, name=name
+  )(x.reshape(b * f, h, w, c))
+  return y.reshape(b, f, h, w, features)
+
+
+def downsample(x: jax.Array) -> jax.Array:
+  """2 x 2 average pooling of height and width."""
+  b, f, h, w, c = x.shape
+  return x.reshape(b, f, h // 2, 2, w // 2, 2, c).mean(axis=(3, 5))
+
+
+def upsample(x: jax.Array) -> jax.Array:
+  """Nearest-neighbour doubling of height and width.
+
+  By broadcast and reshape: `jnp.repeat` on a sharded batch made the partitioner
+  replicate the whole batch on every device.
+  """
+  b, f, h, w, c = x.shape
+  x = jnp.broadcast_to(
+      x[:, :, :, None, :, None, :], (b, f, h, 2, w, 2, c)
+  ).reshape(b, f, 2 * h, 2 * w, c)
+  return partitioning.constrain_batch(x)
+
+
+class ResidualBlock(nn.Module):
+  """norm, swish, [resample], conv, norm + embedding, swish, dropout, conv.
+
+  The last convolution starts at zero, so a new block is its own shortcut. The
+  embedding is added after the second norm ('add', as the paper says) or scales
+  and shifts it ('scale_shift').
+  """
+
+  features: int
+  resample: str  # 'none', 'down' or 'up'
+  injection: str
+  dropout: float
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array, emb: jax.Array, train: bool) -> jax.Array:
+    """x [b, f, h, w, c], emb [b, f or 1, d] -> [b, f, h', w', features]."""
+    resample = {'none': lambda a: a, 'down': downsample, 'up': upsample}[
+        self.resample
+    ]
+    y = nn.swish(group_norm(x, dtype=self.dtype, name='norm_1'))
+    y = space_conv(
+        resample(y), self.features, dtype=self.dtype, name='conv_1'
+    )
+    y = group_norm(y, dtype=self.dtype, name='norm_2')
+    affine = self.injection == 'scale_shift'
+    emb = nn.Dense(
+        self.features * (2 if affine else 1), dtype=self.dtype, name='emb'
+    )(nn.swish(emb))[:, :, None, None, :]
+    if affine:
+      scale, shift = jnp.split(emb, 2, axis=-1)
+      y = y * (1 + scale) + shift
+    else:
+      y = y + emb
+    y = nn.Dropout(self.dropout, deterministic=not train)(nn.swish(y))
+    y = space_conv(
+        y, self.features, dtype=self.dtype, name='conv_2', zero=True
+    )
+    x = resample(x)
+    if x.shape[-1] != self.features:
+      x = space_conv(
+          x, self.features, dtype=self.dtype, name='shortcut', kernel=1
+      )
+    return x + y
+
+
+class Embedding(nn.Module):
+  """Log-SNR and condition -> the embedding vector of every residual block.
+
+  lambda enters as u = arctan(e^{-lambda / 2}) / (pi / 2) in [0, 1], then as
+  sinusoidal features of 1000 u. The first layer of the MLP takes features and
+  condition together; a zero condition is the null condition.
+  """
+
+  features: int  # sinusoidal features
+  dim: int
+  num_layers: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, logsnr: jax.Array, cond: jax.Array | None) -> jax.Array:
+    """logsnr [b, f or 1], cond [b, f or 1, d] or None -> [b, f or 1, dim]."""
+    logsnr = jnp.clip(logsnr.astype(jnp.float32), -20.0, 20.0)
+    u = jnp.arctan(jnp.exp(-0.5 * logsnr)) / (0.5 * jnp.pi)
+    half = self.features // 2
+    frequency = jnp.exp(-jnp.log(10000.0) * jnp.arange(half) / (half - 1))
+    angle = 1000.0 * u[..., None] * frequency
+    waves = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+    emb = nn.Dense(self.dim, dtype=self.dtype, name='layer_0')(waves)
+    if cond is not None:
+      emb = emb + nn.Dense(
+          self.dim, use_bias=False, dtype=self.dtype, name='cond'
+      )(cond)
+    for i in range(1, self.num_layers):
+      emb = nn.Dense(self.dim, dtype=self.dtype, name=f'layer_{i}')(
+          nn.swish(emb)
+      )
+    return emb

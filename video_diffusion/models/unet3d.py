@@ -1,0 +1,157 @@
+"""The paper's 3D U-Net, factorised over space and time (section 3)."""
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from video_diffusion import partitioning
+from video_diffusion.models import attention
+from video_diffusion.models import blocks
+
+
+class Block(nn.Module):
+  """A residual block, then spatial and temporal attention where wanted."""
+
+  features: int
+  resample: str
+  attend: bool
+  head_dim: int
+  injection: str
+  dropout: float
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(
+      self, x: jax.Array, emb: jax.Array, num_images: int, train: bool
+  ) -> jax.Array:
+    x = blocks.ResidualBlock(
+        self.features,
+        self.resample,
+        self.injection,
+        self.dropout,
+        self.dtype,
+        name='residual',
+    )(x, emb, train)
+    if self.attend:
+      x = attention.SpatialAttention(
+          self.head_dim, self.dtype, name='spatial'
+      )(x)
+      x = attention.TemporalAttention(
+          self.head_dim, self.dtype, name='temporal'
+      )(x, num_images)
+    return partitioning.constrain_batch(x)
+
+
+def level_sizes(height: int, width: int, levels: int) -> list[int]:
+  """The shorter side of the feature map at each level of the U-Net."""
+  return [min(height, width) // 2**i for i in range(levels)]
+
+
+class UNet3D(nn.Module):
+  """z_t, log-SNR and condition -> a prediction of z's shape.
+
+  Convolutions see space alone; time is mixed by temporal attention alone, at
+  the attention resolutions and in the middle. No parameter depends on the
+  number of frames T or of appended images K, so one set serves any.
+
+  Attributes:
+    base_channels: channels at full resolution.
+    channel_mults: channels per level, in units of base_channels.
+    num_blocks: residual blocks per level (one more on the way up).
+    attention_resolutions: feature-map sides that carry attention.
+    head_dim: channels per attention head.
+    emb_dim: width of the embedding vector and its MLP.
+    emb_layers: layers of that MLP.
+    dropout: rate inside residual blocks, in training.
+    injection: how the embedding enters a block, 'add' or 'scale_shift'.
+    dtype: of convolutions and matrix products; parameters, norm statistics,
+      softmax and the last layer stay float32.
+    remat: recompute each block in the backward pass instead of keeping it.
+  """
+
+  base_channels: int
+  channel_mults: tuple[int, ...]
+  num_blocks: int
+  attention_resolutions: tuple[int, ...]
+  head_dim: int = 64
+  emb_dim: int = 1024
+  emb_layers: int = 2
+  dropout: float = 0.0
+  injection: str = 'add'
+  dtype: jnp.dtype = jnp.float32
+  remat: bool = False
+
+  @nn.compact
+  def __call__(
+      self,
+      z: jax.Array,
+      logsnr: jax.Array,
+      cond: jax.Array | None = None,
+      num_images: int = 0,
+      train: bool = False,
+  ) -> jax.Array:
+    """Predicts eps or v, whichever it was trained for.
+
+    Args:
+      z: [batch, T + K, height, width, channels].
+      logsnr: [batch] or [batch, T + K].
+      cond: [batch, D] or [batch, T + K, D]; None or zeros is no condition.
+      num_images: K; the last K frames are independent images.
+      train: applies dropout, which draws from the 'dropout' stream.
+
+    Returns:
+      float32 of z's shape.
+    """
+    b, f, h, w, c = z.shape
+    levels = len(self.channel_mults)
+    sizes = level_sizes(h, w, levels)
+    assert h % 2 ** (levels - 1) == 0 and w % 2 ** (levels - 1) == 0, (h, w)
+    # Per-video values get a frame axis of one, which broadcasts.
+    logsnr = logsnr.reshape(b, -1)
+    if cond is not None:
+      cond = cond.reshape(b, -1, cond.shape[-1])
+    emb = blocks.Embedding(
+        self.base_channels, self.emb_dim, self.emb_layers, self.dtype,
+        name='embedding',
+    )(logsnr, cond)
+    # static_argnums: num_images and train steer Python, counted with self as 0.
+    block_cls = nn.remat(Block, static_argnums=(3, 4)) if self.remat else Block
+
+    def block(name, x, level, resample='none', attend=None):
+      if attend is None:
+        attend = sizes[level] in self.attention_resolutions
+      return block_cls(
+          self.base_channels * self.channel_mults[level],
+          resample,
+          attend,
+          self.head_dim,
+          self.injection,
+          self.dropout,
+          self.dtype,
+          name=name,
+      )(x, emb, num_images, train)
+
+    x = blocks.space_conv(
+        z, self.base_channels, dtype=self.dtype, name='conv_in'
+    )
+    x = partitioning.constrain_batch(x)
+    skips = [x]
+    for level in range(levels):
+      for i in range(self.num_blocks):
+        x = block(f'down_{level}_{i}', x, level)
+        skips.append(x)
+      if level < levels - 1:
+        x = block(f'down_{level}_pool', x, level, 'down', attend=False)
+        skips.append(x)
+    x = block('middle_0', x, levels - 1, attend=True)
+    x = block('middle_1', x, levels - 1, attend=False)
+    for level in reversed(range(levels)):
+      for i in range(self.num_blocks + 1):
+        x = jnp.concatenate([x, skips.pop()], axis=-1)
+        x = block(f'up_{level}_{i}', x, level)
+      if level > 0:
+        x = block(f'up_{level}_unpool', x, level, 'up', attend=False)
+    assert not skips
+    x = nn.swish(blocks.group_norm(x, dtype=jnp.float32, name='norm_out'))
+    return blocks.space_conv(
+        x, c, dtype=jnp.float32, name='conv_out', zero=True
+    )

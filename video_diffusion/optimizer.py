@@ -1,0 +1,76 @@
+"""The optax chain, the learning rate and the EMA decay."""
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import optax
+
+SCHEDULES = ('constant', 'cosine')
+EMA_RULES = ('constant', 'ramp')
+
+
+def learning_rate(
+    *, lr: float, warmup_steps: int, schedule: str, decay_steps: int
+) -> optax.Schedule:
+  """Linear warmup to `lr`, then constant (the paper) or a cosine to zero.
+
+  Args:
+    lr: the peak rate.
+    warmup_steps: updates from 0 to the peak (this project's choice; the paper
+      states none).
+    schedule: 'constant' or 'cosine'.
+    decay_steps: of 'cosine', the update at which the rate reaches zero.
+  """
+  if schedule not in SCHEDULES:
+    raise ValueError(
+        f'optim.schedule is {schedule!r}; it must be one of {SCHEDULES}.'
+    )
+  if schedule == 'constant':
+    after = optax.constant_schedule(lr)
+  elif decay_steps > warmup_steps:
+    after = optax.cosine_decay_schedule(lr, decay_steps - warmup_steps)
+  else:
+    raise ValueError(
+        f'optim.decay_steps is {decay_steps}; a cosine rate needs more than '
+        f'optim.warmup_steps, {warmup_steps}.'
+    )
+  if not warmup_steps:
+    return after
+  warmup = lambda count: lr * (count + 1) / warmup_steps
+  return optax.join_schedules([warmup, after], [warmup_steps])
+
+
+def make_optimizer(
+    rate: optax.Schedule,
+    *,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    clip_norm: float,
+) -> optax.GradientTransformation:
+  """Clip of the global norm, Adam, decoupled weight decay, the rate.
+
+  Adam and its betas are the paper's; clip 1.0 of the mean gradient, eps and
+  the decoupled decay are this project's choice.
+  """
+  return optax.chain(
+      optax.clip_by_global_norm(clip_norm),
+      optax.scale_by_adam(b1=beta1, b2=beta2, eps=eps),
+      optax.add_decayed_weights(weight_decay),
+      optax.scale_by_learning_rate(rate),
+  )
+
+
+def ema_decay(*, decay: float, rule: str) -> Callable:
+  """The decay of the parameters' moving average at update n.
+
+  'constant' is the paper's; 'ramp' is min(decay, (1 + n) / (10 + n)), for short
+  runs, whose average would otherwise remain mostly the initial weights.
+  """
+  if rule not in EMA_RULES:
+    raise ValueError(
+        f'optim.ema_rule is {rule!r}; it must be one of {EMA_RULES}.'
+    )
+  if rule == 'constant':
+    return lambda step: decay
+  return lambda step: jnp.minimum(decay, (1.0 + step) / (10.0 + step))

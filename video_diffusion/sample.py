@@ -1,0 +1,183 @@
+"""Samples from the EMA weights: MP4, GIF, a grid and the arrays."""
+from absl import logging
+from etils import epath
+import jax
+import ml_collections
+import numpy as np
+import tqdm
+
+from video_diffusion import experiment
+from video_diffusion import media
+from video_diffusion import partitioning
+from video_diffusion import train_state
+from video_diffusion import writers
+from video_diffusion.data import shapes
+from video_diffusion.diffusion import guidance
+from video_diffusion.diffusion import sampling
+from video_diffusion.metrics import shapes_score
+
+
+def make_sampler(config: ml_collections.ConfigDict, model, mesh):
+  """A jitted (params, key, labels [batch, 1, slots] or None) -> x.
+
+  x is float32 [sample.batch_size, frames, height, width, 3] in [-1, 1].
+  """
+  options, data = config.sample, config.data
+  shape = (
+      options.batch_size,
+      options.frames or data.frames,
+      data.height,
+      data.width,
+      3,
+  )
+
+  def sampler(params, key, labels):
+    denoise_fn = experiment.make_denoise_fn(config, model, params, labels)
+    return sampling.sample(
+        key,
+        guidance.clip(denoise_fn),
+        shape=shape,
+        num_steps=options.num_steps,
+        sampler=options.sampler,
+        gamma=options.gamma,
+        eta=options.eta,
+        logsnr_fn=experiment.make_logsnr_fn(config),
+    )
+
+  return jax.jit(sampler, out_shardings=partitioning.replicated(mesh))
+
+
+def sample_labels(
+    config: ml_collections.ConfigDict, source
+) -> np.ndarray | None:
+  """int32 [num_clips, 1, slots]: sample.labels, else those of held-out clips.
+
+  Raises:
+    ValueError: sample.labels of another length or out of range.
+  """
+  sizes = experiment.label_sizes(source)
+  n, given = config.sample.num_clips, config.sample.labels
+  if not config.model.cond_dim:
+    experiment.require(
+        not given, 'sample.labels is set, but the model is unconditional.'
+    )
+    return None
+  if not given:
+    rng = np.random.default_rng(0)
+    rows = [
+        source.example(i % source.num_examples, rng, config.data.frames)[
+            'labels'
+        ].ravel()
+        for i in range(n)
+    ]
+    return np.asarray(rows, np.int32)[:, None]
+  for row in given:
+    good = len(row) == len(sizes) and all(
+        -1 <= value < size for value, size in zip(row, sizes, strict=True)
+    )
+    experiment.require(
+        good,
+        f'sample.labels holds {tuple(row)}; each needs {len(sizes)} numbers '
+        f'from -1 to below {sizes}.',
+    )
+  rows = [given[i % len(given)] for i in range(n)]
+  return np.asarray(rows, np.int32)[:, None]
+
+
+def draw(
+    config: ml_collections.ConfigDict, sampler, params, labels, mesh
+) -> np.ndarray:
+  """uint8 [num_clips, frames, height, width, 3], batch by batch."""
+  n, batch = config.sample.num_clips, config.sample.batch_size
+  videos = []
+  with jax.set_mesh(mesh):
+    for i in tqdm.trange(0, n, batch, desc='sampling', unit='batch'):
+      key = train_state.stream_key(config.sample.seed, 'sample', i // batch)
+      rows = None
+      if labels is not None:
+        rows = labels[np.arange(i, i + batch) % n]
+      videos.append(media.to_uint8(jax.device_get(sampler(params, key, rows))))
+  return np.concatenate(videos)[:n]
+
+
+def figures_table(config: ml_collections.ConfigDict, videos, source) -> str:
+  """shape_figures of samples beside real clips, noise and blank clips."""
+  n, t = videos.shape[:2]
+  rng = np.random.default_rng(0)
+  real = [
+      source.example(i % source.num_examples, rng, min(t, config.data.frames))
+      for i in range(n)
+  ]
+  rows = []
+  for name, clips in (
+      ('samples', videos),
+      ('real clips', np.stack([example['video'] for example in real])),
+      ('noise', rng.integers(0, 256, videos.shape, np.uint8)),
+      ('blank', np.broadcast_to(np.uint8(shapes.BACKGROUND), videos.shape)),
+  ):
+    figures = shapes_score.shape_figures(
+        clips, np.array(list(shapes.PALETTE.values())), shapes.BACKGROUND
+    )
+    rows.append([name, *(f'{value:.3f}' for value in figures.values())])
+  return writers.table(
+      [f'{n} clips', 'palette share', 'area', 'motion (pixels a frame)'], rows
+  )
+
+
+def write_grid(
+    config, sampler, params, source, workdir, step, writer, mesh
+) -> None:
+  """A grid of samples as samples/<step>.gif and .mp4, and to TensorBoard."""
+  labels = sample_labels(config, source)
+  videos = draw(config, sampler, params, labels, mesh)
+  if jax.process_index() == 0:
+    folder = epath.Path(workdir) / 'samples'
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = media.enlarge(media.grid(videos), min_side=256)
+    gif = media.encode_gif(picture, fps=config.sample.fps)
+    (folder / f'step_{step}.gif').write_bytes(gif)
+    media.write_mp4(
+        folder / f'step_{step}.mp4', picture, fps=config.sample.fps
+    )
+    writer.gif(step, 'samples', gif, picture.shape)
+  if config.data.name == 'moving_shapes':
+    writers.log_lines(figures_table(config, videos, source))
+
+
+def sample(config: ml_collections.ConfigDict, workdir: str) -> None:
+  """Draws clips from the run in workdir.
+
+  Writes to workdir/samples/step_<step>_seed_<seed>: an MP4 and a GIF of each
+  clip, of a grid of all, and samples.npz ('video' uint8 [n, t, h, w, 3] and
+  'labels').
+
+  Raises:
+    ValueError: no run or no checkpoint in workdir; bad sample fields.
+  """
+  workdir = epath.Path(workdir)
+  config = experiment.saved_config(config, workdir)
+  experiment.check(config)
+  source = experiment.make_source(config, 'test')
+  sizes = experiment.label_sizes(source)
+  model = experiment.make_model(config, sizes)
+  labels = sample_labels(config, source)
+  mesh = partitioning.make_mesh()
+  params, step = experiment.restore_ema(config, workdir, model, sizes)
+  sampler = make_sampler(config, model, mesh)
+  videos = draw(config, sampler, params, labels, mesh)
+  if jax.process_index():
+    return
+  folder = workdir / 'samples' / f'step_{step}_seed_{config.sample.seed}'
+  folder.mkdir(parents=True, exist_ok=True)
+  arrays = {'video': videos} | ({} if labels is None else {'labels': labels})
+  with (folder / 'samples.npz').open('wb') as f:
+    np.savez_compressed(f, **arrays)
+  fps = config.sample.fps
+  named = [(f'clip_{i:04d}', video) for i, video in enumerate(videos)]
+  for name, video in [*named, ('grid', media.grid(videos))]:
+    video = media.enlarge(video)
+    media.write_gif(folder / f'{name}.gif', video, fps=fps)
+    media.write_mp4(folder / f'{name}.mp4', video, fps=fps)
+  if config.data.name == 'moving_shapes':
+    writers.log_lines(figures_table(config, videos, source))
+  logging.info('Wrote %d clips of step %d to %s.', len(videos), step, folder)
