@@ -1,12 +1,17 @@
 """Coloured shapes in motion, drawn on the fly; nothing to download.
 
-  python -m video_diffusion.main --config=configs/moving_shapes.py
+  python -m video_diffusion.main
+  python -m video_diffusion.main --config=configs/moving_shapes.py:accelerator
+
+`laptop` (the default) trains in minutes on two cores; `accelerator` (16 + 8
+frames of 64x64, 26 M parameters) in minutes on one data-centre GPU.
 """
 from video_diffusion import default_config
 
 
 def get_config(variant: str = 'laptop'):
   """The config of a variant, 'laptop' or 'accelerator'."""
+  default_config.require_variant(variant, ('laptop', 'accelerator'))
   config = default_config.get_config()
   data, model, optim = config.data, config.model, config.optim
   data.name = 'moving_shapes'
@@ -20,29 +25,53 @@ def get_config(variant: str = 'laptop'):
   optim.schedule = 'cosine'
   if variant == 'laptop':
     data.frames, data.images, data.height, data.width = 8, 4, 16, 16
-    data.radius, data.speed = 0.22, 0.04
-    config.batch_size = 8
-    model.base_channels = 24
+    data.radius, data.speed = 0.25, 0.04
+    # Many small steps: on two cores they teach more a minute than few large.
+    config.batch_size = 4
+    model.base_channels = 16
     model.channel_mults = (1, 2)
     model.num_blocks = 1
     model.attention_resolutions = (8,)
-    model.head_dim = 24
+    model.head_dim = 32
     model.emb_dim = 128
     model.cond_dim = 64
     model.dtype = 'float32'
-    config.train.steps = 1000
-    optim.lr = 2e-3
-    optim.warmup_steps = 50
-    optim.decay_steps = 1000
+    config.train.steps = 2000
+    optim.lr = 3e-3
+    optim.warmup_steps = 100
+    optim.decay_steps = 2000
     optim.ema_decay = 0.99
-    config.log.every = 25
+    config.log.every = 50
     config.log.eval_every = 500
-    config.log.sample_every = 500
+    config.log.sample_every = 1000
     config.checkpoint.every = 250
     config.eval.num_clips = 64
     config.eval.batch_size = 32
     config.sample.num_clips = 64
     config.sample.batch_size = 64
-    config.sample.num_steps = 64
-    return config
-  raise ValueError(f'unknown variant {variant!r}')
+    config.sample.num_steps = 48
+    config.sample.gamma = 0.0
+  else:
+    data.frames, data.images, data.height, data.width = 16, 8, 64, 64
+    data.radius, data.speed = 0.15, 0.025
+    config.batch_size = 32
+    model.base_channels = 64
+    model.channel_mults = (1, 2, 3, 4)
+    model.attention_resolutions = (8, 16)
+    model.emb_dim = 256
+    model.cond_dim = 64
+    config.train.steps = 3000
+    optim.lr = 5e-4
+    optim.warmup_steps = 150
+    optim.decay_steps = 3000
+    optim.ema_decay = 0.999
+    config.log.every = 50
+    config.log.eval_every = 0
+    config.log.sample_every = 0
+    config.checkpoint.every = 1000
+    config.eval.num_clips = 1024
+    config.eval.batch_size = 64
+    config.sample.num_clips = 64
+    config.sample.batch_size = 64
+    config.sample.num_steps = 128
+  return config

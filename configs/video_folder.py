@@ -11,6 +11,7 @@ from video_diffusion import default_config
 
 def get_config(variant: str = 'accelerator'):
   """The config of a variant, 'accelerator' or 'laptop'."""
+  default_config.require_variant(variant, ('accelerator', 'laptop'))
   config = default_config.get_config()
   data, model, optim = config.data, config.model, config.optim
   data.name = 'video_folder'
@@ -33,34 +34,30 @@ def get_config(variant: str = 'accelerator'):
     config.train.steps = 50_000
     optim.warmup_steps = 2500
     optim.decay_steps = 50_000
-    return config
-  if variant == 'laptop':
+  else:
     data.frames, data.images, data.height, data.width = 8, 4, 16, 16
     data.frame_stride = 2
-    config.batch_size = 8
-    model.base_channels = 24
+    config.batch_size = 4
+    model.base_channels = 16
     model.channel_mults = (1, 2)
     model.num_blocks = 1
     model.attention_resolutions = (8,)
-    model.head_dim = 24
+    model.head_dim = 32
     model.emb_dim = 128
     model.dtype = 'float32'
-    config.train.steps = 2000
+    config.train.steps = 5000
     optim.lr = 2e-3
-    optim.warmup_steps = 100
-    optim.decay_steps = 2000
+    optim.warmup_steps = 250
+    optim.decay_steps = 5000
     optim.ema_decay = 0.995
-    config.log.every = 50
-    config.log.eval_every = 500
-    config.log.sample_every = 1000
-    config.checkpoint.every = 250
+    config.log.every = 100
+    config.log.eval_every = 1000
+    config.log.sample_every = 2500
+    config.checkpoint.every = 500
     config.eval.num_clips = 64
     config.eval.batch_size = 8
     config.sample.num_clips = 32
     config.sample.batch_size = 32
     config.sample.num_steps = 64
-    return config
-  raise ValueError(
-      f'configs/video_folder.py has no variant {variant!r}; it has '
-      'accelerator and laptop.'
-  )
+    config.sample.gamma = 0.0
+  return config

@@ -94,3 +94,32 @@ def get_config() -> ml_collections.ConfigDict:
   sample.labels = ()
   sample.fps = 8.0  # of the files written
   return config
+
+
+def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """A smoke variant: the same code paths in seconds a step on two cores."""
+  config.data.frames, config.data.images = 4, 2
+  config.data.height = config.data.width = 16
+  config.batch_size = 8
+  config.model.base_channels = 16
+  config.model.channel_mults = (1, 2)
+  config.model.num_blocks = 1
+  config.model.attention_resolutions = (8,)
+  config.model.head_dim = 16
+  config.model.emb_dim = 64
+  config.model.dtype = 'float32'
+  config.train.steps = 20
+  config.log.every = 5
+  config.checkpoint.every = 10
+  config.eval.num_clips = config.eval.batch_size = 8
+  config.sample.num_clips = config.sample.batch_size = 8
+  config.sample.num_steps = 8
+  return config
+
+
+def require_variant(variant: str, known: tuple[str, ...]) -> None:
+  """Raises ValueError, naming what is known, for an unknown variant."""
+  if variant not in known:
+    raise ValueError(
+        f'the config has no variant {variant!r}; it has {", ".join(known)}.'
+    )

@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from video_diffusion import checkpoint
 from video_diffusion import partitioning
 from video_diffusion import train_state
+from video_diffusion import weights
 from video_diffusion.data import datasets
 from video_diffusion.data import pipeline
 from video_diffusion.diffusion import loss as loss_lib
@@ -320,9 +322,6 @@ def restore_ema(
   Raises:
     ValueError: workdir holds neither.
   """
-  from video_diffusion import checkpoint  # pylint: disable=g-import-not-at-top
-  from video_diffusion import weights
-
   mesh = partitioning.make_mesh()
   params = jax.eval_shape(
       lambda: train_state.init_params(

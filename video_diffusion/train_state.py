@@ -169,7 +169,7 @@ def make_train_step(
     )
     metrics |= {
         'loss': loss,
-        'grad_norm': optax.global_norm(grads),
+        'grad_norm': optax.tree.norm(grads),
         'learning_rate': rate(state.step),
     }
     state = TrainState(state.step + 1, params, ema_params, opt_state)

@@ -9,6 +9,7 @@ import numpy as np
 
 FOLDER = 'weights'
 NUM_FILES = 4
+_DTYPES = {'F32': jnp.float32, 'BF16': jnp.bfloat16}
 
 
 def save(
@@ -47,13 +48,16 @@ def load(directory: epath.PathLike, target: Any) -> tuple[Any, int]:
   Raises:
     ValueError: a file or a parameter is missing, or has another shape.
   """
-  import safetensors.numpy
+  import safetensors
 
   flat, step = {}, 0
   paths = sorted(epath.Path(directory).glob('ema-*-of-*.safetensors'))
   for path in paths:
     content = path.read_bytes()
-    flat |= safetensors.numpy.load(content)
+    # Not safetensors.numpy: it writes bfloat16 but does not read it.
+    for name, item in safetensors.deserialize(content):
+      values = np.frombuffer(item['data'], _DTYPES[item['dtype']])
+      flat[name] = values.reshape(item['shape'])
     # The header is a JSON object after its length in 8 little-endian bytes.
     header = content[8 : 8 + int.from_bytes(content[:8], 'little')]
     step = int(json.loads(header)['__metadata__']['step'])

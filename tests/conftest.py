@@ -1,0 +1,116 @@
+"""Settings and helpers of all tests."""
+import os
+import pathlib
+import subprocess
+import sys
+
+# Before JAX and TensorFlow start.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope='session')
+def random_params():
+  """(module, *args, **kwargs) -> {'params': ...} with nothing left at zero.
+
+  Drawn in numpy by shape alone: an initialisation by JAX compiles for seconds,
+  and its zero-initialised ends would hide most of the network.
+  """
+
+  def make(module, *args, **kwargs):
+    abstract = jax.eval_shape(
+        lambda: module.init(jax.random.key(0), *args, **kwargs)
+    )
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+      fan_in = max(1, int(np.prod(leaf.shape[:-1])))
+      scale = 1 / np.sqrt(fan_in) if len(leaf.shape) > 1 else 0.2
+      one = 1.0 if 'scale' in jax.tree_util.keystr(path) else 0.0
+      value = one + scale * rng.standard_normal(leaf.shape)
+      return jax.numpy.asarray(value, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, abstract)
+
+  return make
+
+
+TINY = (
+    'data.frames=2',
+    'data.images=1',
+    'data.height=8',
+    'data.width=8',
+    'data.radius=0.25',
+    'batch_size=8',
+    'model.base_channels=4',
+    'model.channel_mults=(1, 2)',
+    'model.attention_resolutions=(4,)',
+    'model.head_dim=4',
+    'model.emb_dim=8',
+    'model.cond_dim=4',
+    'train.steps=6',
+    'log.every=1',
+    'log.eval_every=0',
+    'log.sample_every=0',
+    'checkpoint.every=2',
+    'eval.num_clips=16',
+    'eval.batch_size=8',
+    'sample.num_clips=8',
+    'sample.batch_size=8',
+    'sample.num_steps=2',
+)
+
+
+@pytest.fixture(scope='session')
+def tiny_flags():
+  """Flags that shrink configs/moving_shapes.py to seconds."""
+  return [f'--config.{field}' for field in TINY]
+
+
+@pytest.fixture(scope='session')
+def compile_cache(tmp_path_factory):
+  """A directory that lets processes of one test session share compiles."""
+  return str(tmp_path_factory.mktemp('compile_cache'))
+
+
+@pytest.fixture(scope='session')
+def start_main(tiny_flags, compile_cache):
+  """(*flags, devices=1, **environment) -> a Popen of the tiny main job."""
+
+  def start(*flags, devices=1, **environment):
+    environment = {
+        **os.environ,
+        'JAX_NUM_CPU_DEVICES': str(devices),
+        'JAX_COMPILATION_CACHE_DIR': compile_cache,
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
+        **environment,
+    }
+    command = [sys.executable, '-m', 'video_diffusion.main']
+    return subprocess.Popen(
+        [*command, *tiny_flags, *flags],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+  return start
+
+
+@pytest.fixture(scope='session')
+def run_main(start_main):
+  """The same, waited for -> (exit code, output)."""
+
+  def run(*flags, **options):
+    process = start_main(*flags, **options)
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+  return run

@@ -1,0 +1,106 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from video_diffusion.models import attention
+from video_diffusion.models import blocks
+
+
+def test_joint_mask():
+  want = [
+      [1, 1, 1, 0, 0],
+      [1, 1, 1, 0, 0],
+      [1, 1, 1, 0, 0],
+      [0, 0, 0, 1, 0],
+      [0, 0, 0, 0, 1],
+  ]
+  np.testing.assert_array_equal(attention.joint_mask(3, 2), want)
+  np.testing.assert_array_equal(attention.joint_mask(0, 3), np.eye(3))
+  np.testing.assert_array_equal(attention.joint_mask(2, 0), np.ones((2, 2)))
+
+
+def test_relative_buckets():
+  buckets = attention.relative_buckets(300)
+  assert buckets.min() == 0 and buckets.max() == 31
+  # Exact to distance 7 on either side, then coarser, then one for all.
+  np.testing.assert_array_equal(buckets[7::-1, 0][:8], np.arange(7, -1, -1))
+  np.testing.assert_array_equal(buckets[0, 1:8], 16 + np.arange(1, 8))
+  assert buckets[8, 0] == 8 and buckets[127, 0] == buckets[299, 0] == 15
+  assert np.all(np.diff(buckets[:, 0]) >= 0)
+  # Of the distance alone: no absolute frame index.
+  np.testing.assert_array_equal(buckets[5, 5:50], buckets[100, 100:145])
+  np.testing.assert_array_equal(
+      attention.relative_buckets(9), buckets[:9, :9]
+  )
+
+
+def test_attend_is_softmax_attention():
+  q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 5, 4, 8))
+  bias = jax.random.normal(jax.random.key(1), (4, 5, 5))
+  got = attention.attend(q, k, v, bias)
+  for n in range(2):
+    for h in range(4):
+      logits = np.asarray(q[n, :, h] @ k[n, :, h].T) / np.sqrt(8) + bias[h]
+      weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+      np.testing.assert_allclose(got[n, :, h], weights @ v[n, :, h], atol=1e-5)
+
+
+@pytest.mark.parametrize('num_frames, num_images', [(4, 0), (4, 3), (0, 3)])
+def test_temporal_attention_equals_full_attention_under_joint_mask(
+    num_frames, num_images, random_params
+):
+  module = attention.TemporalAttention(head_dim=4, dtype=jnp.float32)
+  f = num_frames + num_images
+  x = jax.random.normal(jax.random.key(2), (2, f, 3, 3, 8))
+  params = random_params(module, x, num_images)
+  got = module.apply(params, x, num_images)
+
+  def masked_attend(q, k, v, bias):
+    """All frames under the mask; the bias of the video reaches only itself."""
+    mask = attention.joint_mask(num_frames, num_images)
+    return attention.attend(q, k, v, jnp.where(mask, bias, -1e30))
+
+  p = params['params']
+
+  class Reference(nn.Module):
+
+    @nn.compact
+    def __call__(self, x):
+      b, f, h, w, c = x.shape
+      y = blocks.group_norm(x, dtype=jnp.float32, name='norm')
+      y = jnp.swapaxes(y.reshape(b, f, h * w, c), 1, 2)
+      qkv = nn.DenseGeneral((3, 2, 4), name='qkv')(y)
+      table = self.param('relative_bias', nn.initializers.zeros, (32, 2))
+      bias = jnp.moveaxis(table[attention.relative_buckets(f)], -1, 0)
+      y = masked_attend(qkv[..., 0, :, :], qkv[..., 1, :, :],
+                        qkv[..., 2, :, :], bias)
+      y = nn.DenseGeneral(c, axis=(-2, -1), name='out')(y)
+      return x + jnp.swapaxes(y, 1, 2).reshape(b, f, h, w, c)
+
+  want = Reference().apply({'params': p}, x)
+  np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+def test_relative_bias_matters_and_starts_at_zero(random_params):
+  module = attention.TemporalAttention(head_dim=4, dtype=jnp.float32)
+  x = jax.random.normal(jax.random.key(2), (1, 5, 2, 2, 8))
+  params = module.init(jax.random.key(0), x, 0)
+  assert not np.any(params['params']['relative_bias'])
+  np.testing.assert_array_equal(module.apply(params, x, 0), x)
+  params = random_params(module, x, 0)
+  other = jax.tree.map(lambda p: p, params)
+  other['params']['relative_bias'] = -params['params']['relative_bias']
+  change = module.apply(params, x, 0) - module.apply(other, x, 0)
+  assert np.abs(change).max() > 1e-3
+
+
+def test_spatial_attention_keeps_frames_apart(random_params):
+  module = attention.SpatialAttention(head_dim=4, dtype=jnp.float32)
+  x = jax.random.normal(jax.random.key(2), (1, 3, 4, 4, 8))
+  params = random_params(module, x)
+  changed = module.apply(params, x.at[:, 1].add(1.0)[:, :])
+  before = module.apply(params, x)
+  assert np.all(changed[:, [0, 2]] == before[:, [0, 2]])
+  assert np.any(changed[:, 1] != before[:, 1])

@@ -1,0 +1,86 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from video_diffusion.models import blocks
+
+
+def apply(module, *args):
+  return module.apply(module.init(jax.random.key(0), *args), *args)
+
+
+def test_resampling():
+  x = jnp.arange(16.0).reshape(1, 1, 4, 4, 1)
+  down = blocks.downsample(x)[0, 0, :, :, 0]
+  np.testing.assert_array_equal(down, [[2.5, 4.5], [10.5, 12.5]])
+  up = blocks.upsample(x)
+  np.testing.assert_array_equal(up, x.repeat(2, 2).repeat(2, 3))
+  np.testing.assert_array_equal(blocks.downsample(up), x)
+
+
+def test_a_new_block_is_its_shortcut():
+  x = jax.random.normal(jax.random.key(1), (2, 3, 4, 4, 8))
+  emb = jax.random.normal(jax.random.key(2), (2, 1, 16))
+  for resample, want in (
+      ('none', x),
+      ('down', blocks.downsample(x)),
+      ('up', blocks.upsample(x)),
+  ):
+    block = blocks.ResidualBlock(8, resample, 'add', 0.0, jnp.float32)
+    np.testing.assert_array_equal(apply(block, x, emb, False), want)
+
+
+@pytest.mark.parametrize('injection', blocks.INJECTIONS)
+def test_the_embedding_reaches_the_output(injection):
+  block = blocks.ResidualBlock(8, 'none', injection, 0.0, jnp.float32)
+  x = jax.random.normal(jax.random.key(1), (2, 3, 4, 4, 8))
+  emb = jax.random.normal(jax.random.key(2), (2, 3, 16))
+  params = block.init(jax.random.key(0), x, emb, False)
+  params['params']['conv_2']['kernel'] += 0.1
+  before = block.apply(params, x, emb, False)
+  after = block.apply(params, x, emb.at[0, 1].add(1.0), False)
+  changed = np.any(np.asarray(before != after), axis=(2, 3, 4))
+  np.testing.assert_array_equal(
+      changed, [[False, True, False], [False, False, False]]
+  )
+
+
+def test_norm_statistics_are_of_each_frame():
+  class Norm(blocks.nn.Module):
+
+    @blocks.nn.compact
+    def __call__(self, x):
+      return blocks.group_norm(x, dtype=jnp.float32, name='norm')
+
+  x = jax.random.normal(jax.random.key(1), (1, 2, 4, 4, 48))
+  scaled = x.at[:, 1].multiply(100.0)
+  np.testing.assert_array_equal(
+      apply(Norm(), x)[:, 0], apply(Norm(), scaled)[:, 0]
+  )
+  # 48 channels in 24 groups, the largest divisor up to 32.
+  y = np.asarray(apply(Norm(), x)).reshape(1, 2, 16, 24, 2)
+  np.testing.assert_allclose(y.mean((2, 4)), 0, atol=1e-5)
+
+
+def test_logsnr_features_tell_the_whole_range_apart():
+  embedding = blocks.Embedding(32, 64, 2, jnp.float32)
+  logsnr = jnp.linspace(-20.0, 20.0, 41)[:, None]
+  emb = np.asarray(apply(embedding, logsnr, None))[:, 0]
+  distance = np.linalg.norm(emb[1:] - emb[:-1], axis=-1)
+  # u saturates at both ends, where the noise level hardly changes either.
+  assert np.all(distance[8:-8] > 1e-2)
+  assert np.all(np.isfinite(emb))
+
+
+def test_a_zero_condition_is_no_condition():
+  embedding = blocks.Embedding(32, 64, 3, jnp.float32)
+  logsnr, cond = jnp.zeros((2, 1)), jnp.ones((2, 1, 8))
+  params = embedding.init(jax.random.key(0), logsnr, cond)
+  none = embedding.apply(params, logsnr, None)
+  np.testing.assert_array_equal(
+      embedding.apply(params, logsnr, 0 * cond), none
+  )
+  assert np.any(embedding.apply(params, logsnr, cond) != none)
+  layers = [name for name in params['params'] if name.startswith('layer_')]
+  assert len(layers) == 3

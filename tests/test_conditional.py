@@ -1,0 +1,60 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from video_diffusion.models import conditional
+from video_diffusion.models import unet3d
+
+
+def make(random_params, encoder=True):
+  unet = unet3d.UNet3D(
+      base_channels=8,
+      channel_mults=(1,),
+      num_blocks=1,
+      attention_resolutions=(),
+      head_dim=8,
+      emb_dim=16,
+  )
+  model = conditional.ConditionalUNet(
+      unet, conditional.LabelEncoder((3, 4), 8) if encoder else None
+  )
+  z = jax.random.normal(jax.random.key(0), (2, 5, 4, 4, 3))
+  labels = jnp.array([[[0, 1], [2, 3], [1, -1]], [[1, 1], [0, 0], [2, 2]]])
+  logsnr = jnp.zeros((2, 5))
+  params = random_params(model, z, logsnr, labels=labels, num_images=2)
+
+  @jax.jit
+  def apply(labels, keep=None):
+    return model.apply(
+        params, z, logsnr, labels=labels, keep=keep, num_images=2
+    )
+
+  return apply, labels
+
+
+def test_absent_labels_and_dropped_labels_are_the_null_condition(
+    random_params,
+):
+  apply, labels = make(random_params)
+  null = apply(None)
+  np.testing.assert_array_equal(apply(jnp.full_like(labels, -1)), null)
+  np.testing.assert_array_equal(apply(labels, jnp.array([False, False])), null)
+  half = apply(labels, jnp.array([True, False]))
+  np.testing.assert_array_equal(half[1], null[1])
+  np.testing.assert_array_equal(half[0], apply(labels)[0])
+  assert np.all(np.any(np.asarray(half[0] != null[0]), axis=(1, 2, 3)))
+
+
+def test_each_image_has_its_own_label_and_the_video_one(random_params):
+  apply, labels = make(random_params)
+  before = apply(labels)
+  frames = lambda after: np.any(np.asarray(before != after), axis=(2, 3, 4))[0]
+  video = frames(apply(labels.at[0, 0, 0].set(2)))
+  np.testing.assert_array_equal(video, [True, True, True, False, False])
+  second = frames(apply(labels.at[0, 2, 0].set(0)))
+  np.testing.assert_array_equal(second, [False, False, False, False, True])
+
+
+def test_without_an_encoder_labels_have_no_effect(random_params):
+  apply, labels = make(random_params, encoder=False)
+  np.testing.assert_array_equal(apply(labels), apply(None))

@@ -1,0 +1,111 @@
+import importlib.util
+import pathlib
+
+import jax
+import pytest
+
+from video_diffusion import experiment
+from video_diffusion import train_state
+
+CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
+VARIANTS = {
+    'moving_shapes': ('laptop', 'accelerator'),
+    'video_folder': ('laptop', 'accelerator'),
+    'ucf101': ('paper', 'smoke'),
+    'bair': ('paper', 'smoke'),
+    'kinetics': ('paper', 'smoke'),
+}
+
+
+def load(name, *variant):
+  spec = importlib.util.spec_from_file_location(name, CONFIGS / f'{name}.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(*variant)
+
+
+def parameters(config):
+  """Millions of parameters, by shape alone."""
+  sizes = (3, 6, 8) * 2 if config.model.cond_dim else ()
+  model = experiment.make_model(config, sizes)
+  shapes = experiment.batch_shapes(config, sizes)
+  abstract = jax.eval_shape(
+      lambda: train_state.init_params(model, shapes, seed=0)
+  )
+  return experiment.tree_size(abstract) / 1e6
+
+
+def test_every_config_is_listed():
+  assert {path.stem for path in CONFIGS.glob('*.py')} == set(VARIANTS)
+
+
+@pytest.mark.parametrize(
+    'name, variant', [(n, v) for n in VARIANTS for v in VARIANTS[n]]
+)
+def test_every_variant_passes_the_checks_and_documents_itself(name, variant):
+  config = load(name, variant)
+  experiment.check(config)
+  text = (CONFIGS / f'{name}.py').read_text()
+  assert f'configs/{name}.py' in text or name == 'moving_shapes'
+  with pytest.raises(ValueError, match='nosuch'):
+    load(name, 'nosuch')
+
+
+@pytest.mark.parametrize(
+    'name, variant, low, high',
+    [
+        ('kinetics', 'paper', 1140, 1240),
+        ('ucf101', 'paper', 1140, 1240),
+        ('bair', 'paper', 138, 159),
+        ('moving_shapes', 'accelerator', 20, 28),
+        ('moving_shapes', 'laptop', 0.1, 1),
+    ],
+)
+def test_parameter_counts(name, variant, low, high):
+  assert low <= parameters(load(name, variant)) <= high
+
+
+PAPER = {  # appendix A, row by row
+    'ucf101': dict(
+        batch=128, base=256, mults=(1, 2, 4, 8), blocks=2, emb_layers=4,
+        prediction='eps', betas=(0.9, 0.99), lr=3e-4, decay=0.0, steps=60_000,
+        ema=0.9999, gamma=0.1, flip=False,
+    ),
+    'bair': dict(
+        batch=128, base=128, mults=(1, 2, 3, 4), blocks=3, emb_layers=2,
+        prediction='v', betas=(0.9, 0.999), lr=2e-4, decay=0.01,
+        steps=660_000, ema=0.999, gamma=0.0, flip=True,
+    ),
+    'kinetics': dict(
+        batch=256, base=256, mults=(1, 2, 4, 8), blocks=2, emb_layers=2,
+        prediction='v', betas=(0.9, 0.99), lr=2e-4, decay=0.0, steps=220_000,
+        ema=0.9999, gamma=0.0, flip=False,
+    ),
+}
+
+
+@pytest.mark.parametrize('name', PAPER)
+def test_hyper_parameters_are_the_papers(name):
+  c = load(name)
+  m, o = c.model, c.optim
+  got = dict(
+      batch=c.batch_size, base=m.base_channels, mults=m.channel_mults,
+      blocks=m.num_blocks, emb_layers=m.emb_layers,
+      prediction=c.diffusion.prediction, betas=(o.beta1, o.beta2), lr=o.lr,
+      decay=o.weight_decay, steps=c.train.steps, ema=o.ema_decay,
+      gamma=c.sample.gamma, flip=c.data.flip,
+  )
+  assert got == PAPER[name]
+  assert (c.data.frames, c.data.images) == (16, 8)
+  assert (c.data.height, c.data.width) == (64, 64)
+  assert m.attention_resolutions == (8, 16, 32)
+  assert (m.head_dim, m.emb_dim, m.dropout) == (64, 1024, 0.1)
+  assert m.injection == 'add' and o.ema_rule == 'constant'
+  assert o.schedule == 'constant' and o.clip_norm == 1.0
+
+
+@pytest.mark.parametrize('name', ['ucf101', 'bair', 'kinetics', 'video_folder'])
+def test_missing_data_is_one_sentence_that_says_what_to_get(name):
+  with pytest.raises(ValueError, match='--config.data.path=DIR') as error:
+    experiment.make_source(load(name), 'train')
+  assert '\n' not in str(error.value)

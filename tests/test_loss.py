@@ -1,0 +1,70 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from video_diffusion.diffusion import gaussian
+from video_diffusion.diffusion import loss
+
+SHAPE = (2, 5, 4, 4, 3)
+
+
+def draw(seed):
+  return jax.random.normal(jax.random.key(seed), SHAPE)
+
+
+def test_logsnr_is_shared_by_the_video_and_own_of_images():
+  logsnr = loss.draw_logsnr(
+      jax.random.key(0), batch=4, num_frames=3, num_images=2
+  )
+  assert logsnr.shape == (4, 5)
+  assert np.all(logsnr[:, :3] == logsnr[:, :1])
+  assert len(np.unique(logsnr)) == 4 * 3
+
+
+def test_times_are_uniform():
+  logsnr = loss.draw_logsnr(
+      jax.random.key(0),
+      batch=20_000,
+      num_frames=1,
+      num_images=0,
+      logsnr_fn=lambda t: t,
+  )
+  counts, _ = np.histogram(logsnr, bins=10, range=(0, 1))
+  assert np.abs(counts - 2000).max() < 5 * np.sqrt(2000)
+
+
+@pytest.mark.parametrize('prediction', loss.PREDICTIONS)
+def test_the_exact_answer_has_no_loss_and_zero_has_the_targets(prediction):
+  x, eps = draw(0), draw(1)
+  logsnr = jnp.linspace(-5.0, 5.0, 10).reshape(2, 5)
+  want = loss.target(x=x, eps=eps, logsnr=logsnr, prediction=prediction)
+  args = dict(x=x, eps=eps, logsnr=logsnr, prediction=prediction)
+  exact = loss.frame_losses(lambda z, logsnr: want, **args)
+  np.testing.assert_array_equal(exact, np.zeros((2, 5)))
+  zero = loss.frame_losses(lambda z, logsnr: jnp.zeros_like(z), **args)
+  np.testing.assert_allclose(zero, (want**2).mean((2, 3, 4)), rtol=1e-6)
+
+
+def test_the_network_sees_the_diffused_frames():
+  x, eps, logsnr = draw(0), draw(1), jnp.linspace(-5.0, 5.0, 10).reshape(2, 5)
+  seen = {}
+
+  def network(z, l):
+    seen['z'], seen['logsnr'] = z, l
+    return z
+
+  loss.frame_losses(network, x=x, eps=eps, logsnr=logsnr, prediction='eps')
+  want = gaussian.diffuse(x=x, eps=eps, logsnr=logsnr)
+  np.testing.assert_array_equal(seen['z'], want)
+  np.testing.assert_array_equal(seen['logsnr'], logsnr)
+
+
+@pytest.mark.parametrize('prediction', loss.PREDICTIONS)
+def test_x_hat_inverts_the_target(prediction):
+  x, eps = draw(0), draw(1)
+  logsnr = jnp.linspace(-3.0, 3.0, 10).reshape(2, 5)
+  z = gaussian.diffuse(x=x, eps=eps, logsnr=logsnr)
+  output = loss.target(x=x, eps=eps, logsnr=logsnr, prediction=prediction)
+  got = loss.x_hat(z=z, output=output, logsnr=logsnr, prediction=prediction)
+  np.testing.assert_allclose(got, x, atol=1e-5)

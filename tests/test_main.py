@@ -1,0 +1,46 @@
+"""Wrong flags: one sentence each, before any compile."""
+import pytest
+
+from video_diffusion import main
+
+
+@pytest.mark.parametrize(
+    'flag, sentence',
+    [
+        ('--config.optim.lrr=1', "no field 'lrr'; did you mean 'lr'?"),
+        ('--config.optm.lr=1', "no field 'optm'; did you mean 'optim'?"),
+        ('--config.optim.lr=fast', 'config.optim.lr'),
+        ('--config=configs/nothing.py', 'there is no such file'),
+        ('--config=configs/kinetics.py:big', "no variant 'big'"),
+        ('--mode=trian', "--mode is 'trian'; it must be one of train"),
+        ('--wrkdir=x', 'wrkdir'),
+        ('stray', "unknown argument 'stray'"),
+        ('--config.batch_size=6', 'batch_size is 6; it must divide by the 4'),
+        ('--config.data.height=9', 'data.height is 9; with 2 levels it must'),
+        ('--config.data.width=1', 'data.width is 1; with 2 levels it must'),
+        ('--config.data.frames=0', 'data.frames is 0; it must be at least 1'),
+        (
+            '--config.model.attention_resolutions=(4, 5)',
+            'holds 5, which never occurs; the levels have (8, 4)',
+        ),
+        ('--config.model.head_dim=3', 'model.head_dim is 3'),
+        ('--config.diffusion.prediction=x', "diffusion.prediction is 'x'"),
+        ('--config.optim.schedule=step', "optim.schedule is 'step'"),
+        ('--config.sample.labels=((9, 0, 0, 0, 0, 0),)', 'sample.labels'),
+        ('--config.data.radius=0.9', 'data.radius'),
+        ('--config.data.name=nope', "data.name is 'nope'"),
+    ],
+)
+def test_one_sentence(run_main, tmp_path, flag, sentence):
+  code, output = run_main(f'--workdir={tmp_path / "run"}', flag, devices=4)
+  assert code == 1, output
+  last = output.strip().splitlines()[-1]
+  assert sentence in last and last.startswith('video_diffusion: ')
+  assert 'Traceback' not in output and 'Compiled' not in output
+  assert not (tmp_path / 'run' / 'checkpoints').exists()
+
+
+def test_default_workdir():
+  name = main.default_workdir
+  assert name('/a/configs/moving_shapes.py') == 'runs/moving_shapes'
+  assert name('configs/kinetics.py:smoke') == 'runs/kinetics-smoke'

@@ -1,0 +1,59 @@
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from video_diffusion import media
+
+
+def clip(t=5, h=16, w=24):
+  video = np.zeros((t, h, w, 3), np.uint8)
+  for i in range(t):
+    video[i, :, : 4 * (i + 1)] = (250, 30, 30)
+  return video
+
+
+def test_to_uint8():
+  x = np.array([-2.0, -1.0, -0.6, 0.0, 1.0, 1.5])
+  np.testing.assert_array_equal(media.to_uint8(x), [0, 0, 51, 128, 255, 255])
+
+
+def test_enlarge_is_by_whole_factors():
+  video = clip(h=16, w=24)
+  big = media.enlarge(video, min_side=48)
+  assert big.shape == (5, 32, 48, 3)
+  np.testing.assert_array_equal(big[:, ::2, ::2], video)
+  assert media.enlarge(video, min_side=8) is not None
+  np.testing.assert_array_equal(media.enlarge(video, min_side=8), video)
+
+
+def test_grid_holds_every_video_in_its_place():
+  videos = np.stack([np.full((2, 4, 6, 3), i + 1, np.uint8) for i in range(5)])
+  picture = media.grid(videos, columns=3)
+  assert picture.shape == (2, 2 * 5 + 1, 3 * 7 + 1, 3)
+  for i in range(5):
+    y, x = 1 + (i // 3) * 5, 1 + (i % 3) * 7
+    assert np.all(picture[:, y : y + 4, x : x + 6] == i + 1)
+  assert np.sum(picture == 5) == 2 * 4 * 6 * 3
+
+
+def test_gif_plays_every_frame_for_ever(tmp_path):
+  media.write_gif(tmp_path / 'a.gif', clip(), fps=8)
+  back = iio.imread(tmp_path / 'a.gif', plugin='pillow', mode='RGB')
+  assert back.shape == clip().shape
+  assert np.abs(back.astype(int) - clip()).mean() < 2
+  meta = iio.immeta(tmp_path / 'a.gif', plugin='pillow')
+  # GIF counts in hundredths of a second.
+  assert meta['loop'] == 0 and meta['duration'] in (120, 130)
+
+
+def test_mp4_can_be_read_back(tmp_path):
+  av = pytest.importorskip('av')
+  video = media.enlarge(clip(h=17, w=25))
+  media.write_mp4(tmp_path / 'a.mp4', video, fps=8)
+  with av.open(str(tmp_path / 'a.mp4')) as container:
+    stream = container.streams.video[0]
+    assert stream.average_rate == 8
+    frames = [f.to_ndarray(format='rgb24') for f in container.decode(stream)]
+  want = video[:, : video.shape[1] // 2 * 2, : video.shape[2] // 2 * 2]
+  assert np.shape(frames) == want.shape
+  assert np.abs(np.asarray(frames, int) - want).mean() < 8

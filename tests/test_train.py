@@ -1,0 +1,183 @@
+"""The main job end to end, in processes of its own."""
+import json
+import signal
+import time
+
+import numpy as np
+import pytest
+
+
+def metrics(workdir):
+  """step -> the newest line that was written for it."""
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return {line['step']: line for line in map(json.loads, lines)
+          if 'loss' in line}
+
+
+def losses(workdir):
+  return {
+      step: (line['loss'], line['grad_norm'])
+      for step, line in metrics(workdir).items()
+  }
+
+
+@pytest.fixture(scope='module')
+def finished(run_main, tmp_path_factory):
+  """The workdir and output of an uninterrupted run."""
+  workdir = tmp_path_factory.mktemp('runs') / 'whole'
+  code, output = run_main(f'--workdir={workdir}')
+  assert code == 0, output
+  return workdir, output
+
+
+def test_a_run_leaves_what_it_promises(finished):
+  workdir, output = finished
+  assert sorted(metrics(workdir)) == [1, 2, 3, 4, 5, 6]
+  line = metrics(workdir)[6]
+  assert line['clips_per_second'] > 0 and line['tflops_per_second'] > 0
+  assert all(np.isfinite(value) for value in line.values())
+  assert 'learning_rate' in line
+  assert any(name.startswith('loss_quarter') for name in line)
+  for name in ('samples/step_6.gif', 'samples/step_6.mp4', 'config.json'):
+    assert (workdir / name).stat().st_size > 100
+  assert [p.name for p in workdir.glob('events.*')]
+  steps = {p.name for p in (workdir / 'checkpoints').iterdir()}
+  assert {'4', '6'} <= steps and '2' not in steps
+  for words in ('step 6/6', 'conv_in', 'held-out loss', 'palette share'):
+    assert words in output
+
+
+def test_sigkill_and_the_same_command_continue_bit_for_bit(
+    finished, start_main, run_main, tmp_path
+):
+  whole, _ = finished
+  process = start_main(f'--workdir={tmp_path}')
+  deadline = time.time() + 240
+  # Killed with a checkpoint behind it, in the middle of the steps after it.
+  while not (tmp_path / 'checkpoints' / '2').exists():
+    assert process.poll() is None, process.stdout.read()
+    assert time.time() < deadline
+    time.sleep(0.005)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert process.returncode == -signal.SIGKILL
+  code, output = run_main(f'--workdir={tmp_path}')
+  assert code == 0, output
+  assert losses(tmp_path) == losses(whole)
+
+
+def test_a_longer_run_continues_and_a_finished_one_ends_at_once(
+    run_main, tmp_path, finished
+):
+  code, output = run_main(
+      f'--workdir={tmp_path}', '--config.train.steps=3'
+  )
+  assert code == 0, output
+  code, output = run_main(f'--workdir={tmp_path}', '--config.log.every=2')
+  assert code == 0 and 'from step 3' in output, output
+  assert losses(tmp_path)[3] == losses(finished[0])[3]
+  code, output = run_main(f'--workdir={tmp_path}')
+  assert code == 0 and 'from step 6' in output, output
+
+
+def test_a_workdir_of_another_run_is_refused(finished, run_main):
+  workdir, _ = finished
+  code, output = run_main(
+      f'--workdir={workdir}', '--config.optim.lr=0.5', '--config.seed=3'
+  )
+  assert code == 1
+  assert 'optim.lr' in output and 'seed' in output and '0.5 now' in output
+  assert 'Compiled' not in output and 'Traceback' not in output
+
+
+def test_eight_devices_give_the_losses_of_one(run_main, tmp_path):
+  found = []
+  for devices in (1, 8):
+    workdir = tmp_path / str(devices)
+    code, output = run_main(
+        f'--workdir={workdir}',
+        '--config.train.steps=5',
+        devices=devices,
+        JAX_DEFAULT_MATMUL_PRECISION='highest',
+    )
+    assert code == 0, output
+    found.append([metrics(workdir)[i + 1]['loss'] for i in range(5)])
+  np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+
+
+def test_without_tensorflow_the_losses_are_the_same(
+    finished, run_main, tmp_path
+):
+  code, output = run_main(
+      f'--workdir={tmp_path}', '--config.data.loader=threads'
+  )
+  assert code == 0, output
+  assert losses(tmp_path) == losses(finished[0])
+
+
+def test_sampling_and_evaluation_take_the_model_of_the_run(
+    finished, run_main
+):
+  workdir, _ = finished
+  # The model flags of this call do not matter: the run's own are taken.
+  other = '--config.model.base_channels=12'
+  code, output = run_main(
+      f'--workdir={workdir}',
+      '--mode=sample',
+      other,
+      '--config.sample.num_clips=5',
+      '--config.sample.frames=3',
+      '--config.sample.sampler=ddim',
+      '--config.sample.labels=((0, 1, 2, -1, -1, -1), (1, 2, 3, 0, 0, 0))',
+  )
+  assert code == 0, output
+  folder = workdir / 'samples' / 'step_6_seed_0'
+  with np.load(folder / 'samples.npz') as arrays:
+    assert arrays['video'].shape == (5, 3, 8, 8, 3)
+    assert arrays['video'].dtype == np.uint8
+    assert arrays['labels'][2].ravel().tolist() == [0, 1, 2, -1, -1, -1]
+  names = {p.name for p in folder.iterdir()}
+  assert {'grid.mp4', 'grid.gif', 'clip_0000.mp4', 'clip_0004.gif'} <= names
+  code, output = run_main(f'--workdir={workdir}', '--mode=evaluate', other)
+  assert code == 0, output
+  result = json.loads((workdir / 'evaluation.json').read_text())
+  assert result['step'] == 6 and result['clips'] == 16
+  last = metrics_heldout(workdir)
+  assert result['losses']['loss'] == pytest.approx(last, rel=1e-5)
+
+
+def metrics_heldout(workdir):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  values = [
+      line['heldout_loss/ema'] for line in map(json.loads, lines)
+      if 'heldout_loss/ema' in line
+  ]
+  return values[-1]
+
+
+def test_exported_weights_sample_the_same(finished, run_main, tmp_path):
+  workdir, _ = finished
+  code, output = run_main(
+      f'--workdir={workdir}', '--config.checkpoint.export=float32'
+  )
+  assert code == 0, output
+  shared = tmp_path / 'shared'
+  (shared / 'weights').mkdir(parents=True)
+  for path in [workdir / 'config.json', *(workdir / 'weights').iterdir()]:
+    (shared / path.relative_to(workdir)).write_bytes(path.read_bytes())
+  videos = []
+  for folder in (workdir, shared):
+    code, output = run_main(
+        f'--workdir={folder}', '--mode=sample', '--config.sample.seed=5'
+    )
+    assert code == 0, output
+    with np.load(folder / 'samples/step_6_seed_5/samples.npz') as arrays:
+      videos.append(arrays['video'])
+  np.testing.assert_array_equal(*videos)
+
+
+def test_nothing_to_sample_is_one_sentence(run_main, tmp_path):
+  for mode in ('sample', 'evaluate'):
+    code, output = run_main(f'--workdir={tmp_path}/none', f'--mode={mode}')
+    assert code == 1 and 'holds no run' in output
+    assert 'Traceback' not in output

@@ -1,0 +1,117 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from video_diffusion import train_state
+from video_diffusion.diffusion import schedules
+from video_diffusion.models import conditional
+from video_diffusion.models import unet3d
+
+K = 1
+
+
+def model():
+  return conditional.ConditionalUNet(
+      unet3d.UNet3D(
+          base_channels=4,
+          channel_mults=(1,),
+          num_blocks=1,
+          attention_resolutions=(),
+          head_dim=4,
+          emb_dim=8,
+      ),
+      conditional.LabelEncoder((3,), 4),
+  )
+
+
+def batch():
+  rng = np.random.default_rng(0)
+  return {
+      'video': rng.integers(0, 256, (2, 3 + K, 4, 4, 3), np.uint8),
+      'labels': rng.integers(0, 3, (2, 1 + K, 1)).astype(np.int32),
+  }
+
+
+def test_streams_and_steps_have_their_own_keys():
+  keys = [
+      train_state.stream_key(seed, stream, step)
+      for seed in (0, 1)
+      for stream in train_state.STREAMS
+      for step in (0, 1)
+  ]
+  data = {tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in keys}
+  assert len(data) == len(keys)
+
+
+def test_to_float():
+  x = train_state.to_float(jnp.array([0, 51, 255], jnp.uint8))
+  np.testing.assert_allclose(x, [-1.0, -0.6, 1.0], rtol=1e-6)
+
+
+def test_quarters():
+  got = train_state.quarter_of(
+      jnp.array([-20.0, -10.1, -9.9, 0.1, 19.0, 20.0]), -20.0, 20.0
+  )
+  np.testing.assert_array_equal(got.argmax(-1), [0, 0, 1, 2, 3, 3])
+  np.testing.assert_array_equal(got.sum(-1), np.ones(6))
+
+
+def test_init_compiles_no_forward_pass():
+  shapes = jax.eval_shape(lambda: batch())
+  init = jax.jit(lambda: train_state.init_params(model(), shapes, seed=0))
+  text = init.lower().as_text()
+  assert 'convolution' not in text and 'dot_general' not in text
+
+
+def test_a_step_by_hand(random_params):
+  """Loss, gradient, update, EMA and step against their definitions."""
+  net, data = model(), batch()
+  params = random_params(
+      net, train_state.to_float(jnp.asarray(data['video'])), jnp.zeros((2, 4)),
+      labels=data['labels'], num_images=K,
+  )['params']
+  loss_fn = train_state.make_loss_fn(
+      net,
+      num_images=K,
+      prediction='v',
+      logsnr_fn=schedules.cosine_logsnr,
+      cond_drop=0.5,
+      train=True,
+  )
+  step = jax.jit(
+      train_state.make_train_step(
+          loss_fn,
+          optax.sgd(0.1),
+          rate=lambda _: 0.1,
+          ema_decay=lambda n: 0.75,
+          seed=7,
+      )
+  )
+  state = train_state.init_state(params, optax.sgd(0.1))
+  state = state.replace(step=jnp.int32(5))
+  after, metrics = step(state, data)
+  key = train_state.stream_key(7, 'train', 5)
+  (loss, _), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
+      params, data, key
+  )
+  assert after.step == 6
+  np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-5)
+  np.testing.assert_allclose(
+      metrics['grad_norm'], optax.tree.norm(grads), rtol=1e-4
+  )
+  for old, grad, new, ema in zip(
+      *map(jax.tree.leaves, (params, grads, after.params, after.ema_params)),
+      strict=True,
+  ):
+    np.testing.assert_allclose(new, old - 0.1 * grad, atol=1e-5)
+    np.testing.assert_allclose(ema, 0.75 * old + 0.25 * new, atol=1e-6)
+  # The quarters are a split of the loss of all frames.
+  np.testing.assert_allclose(metrics['quarter_count'].sum(), 2 * (3 + K))
+  np.testing.assert_allclose(
+      metrics['quarter_sum'].sum() / (2 * (3 + K)), loss, rtol=1e-5
+  )
+  _, again = step(state, data)
+  assert again['loss'] == metrics['loss']
+  _, later = step(state.replace(step=jnp.int32(6)), data)
+  assert later['loss'] != metrics['loss']

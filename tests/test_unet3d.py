@@ -1,0 +1,157 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from video_diffusion.models import unet3d
+
+TINY = dict(
+    base_channels=8,
+    channel_mults=(1, 2),
+    num_blocks=1,
+    attention_resolutions=(4,),
+    head_dim=8,
+    emb_dim=16,
+)
+
+
+@pytest.fixture(scope='module')
+def net(random_params):
+  """(apply(z, logsnr, num_images), parameters)."""
+  model = unet3d.UNet3D(**TINY)
+  params = random_params(model, *draw(2))['params']
+
+  def apply(z, logsnr, num_images=0):
+    return model.apply({'params': params}, z, logsnr, num_images=num_images)
+
+  return jax.jit(apply, static_argnums=2), params
+
+
+def draw(t, k=0, batch=1):
+  z = jax.random.normal(jax.random.key(2), (batch, t + k, 8, 8, 3))
+  return z, jnp.linspace(-4.0, 4.0, batch * (t + k)).reshape(batch, t + k)
+
+
+def test_changing_an_image_changes_no_other_frame(net):
+  apply, _ = net
+  t, k = 3, 2
+  z, logsnr = draw(t, k)
+  before = apply(z, logsnr, k)
+  for i in range(t + k):
+    after = apply(z.at[:, i].add(1.0), logsnr, k)
+    changed = np.any(np.asarray(before != after), axis=(0, 2, 3, 4))
+    want = np.zeros(t + k, bool)
+    want[:t] = i < t  # a video frame reaches the whole video, no image
+    want[i] = True
+    np.testing.assert_array_equal(changed, want)
+
+
+def test_identity_mask_is_the_image_model(net):
+  """All frames as images = each frame alone as a video of one frame."""
+  apply, _ = net
+  z, logsnr = draw(0, 4)
+  together = apply(z, logsnr, 4)
+  for i in range(4):
+    alone = apply(z[:, i : i + 1], logsnr[:, i : i + 1], 0)
+    np.testing.assert_allclose(together[:, i : i + 1], alone, atol=2e-5)
+
+
+def test_the_video_of_a_joint_batch_is_the_video_alone(net):
+  apply, _ = net
+  z, logsnr = draw(4, 3)
+  joint = apply(z, logsnr, 3)[:, :4]
+  np.testing.assert_allclose(
+      joint, apply(z[:, :4], logsnr[:, :4], 0), atol=2e-5
+  )
+
+
+@pytest.mark.parametrize('t', [1, 8, 16])
+@pytest.mark.parametrize('k', [0, 8])
+def test_one_set_of_parameters_serves_any_length(net, t, k):
+  apply, _ = net
+  z, logsnr = draw(t, k)
+  y = apply(z, logsnr, k)
+  assert y.shape == z.shape and np.all(np.isfinite(y))
+
+
+def test_no_parameter_depends_on_the_length(net):
+  _, params = net
+  model = unet3d.UNet3D(**TINY)
+  z = jax.ShapeDtypeStruct((1, 19, 8, 8, 3), jnp.float32)
+  other = jax.eval_shape(
+      lambda z: model.init(
+          jax.random.key(0), z, jnp.zeros((1, 19)), num_images=3
+      ),
+      z,
+  )['params']
+  shapes = lambda tree: jax.tree.map(lambda p: p.shape, tree)
+  assert shapes(params) == shapes(other)
+
+
+def test_logsnr_per_video_equals_logsnr_per_frame(net):
+  apply, _ = net
+  z, _ = draw(3, batch=2)
+  logsnr = jnp.array([-1.0, 2.0])
+  np.testing.assert_allclose(
+      apply(z, logsnr), apply(z, jnp.tile(logsnr[:, None], 3)), atol=1e-5
+  )
+
+
+def test_a_batch_is_its_examples(net):
+  apply, _ = net
+  z, logsnr = draw(3, batch=2)
+  both = apply(z, logsnr)
+  for i in range(2):
+    one = apply(z[i : i + 1], logsnr[i : i + 1])
+    np.testing.assert_allclose(both[i : i + 1], one, atol=2e-5)
+
+
+def test_the_last_layer_of_a_new_network_is_zero():
+  model = unet3d.UNet3D(**TINY)
+  z, logsnr = draw(2)
+  init = jax.jit(lambda: model.lazy_init(jax.random.key(0), z, logsnr))
+  params = init()['params']
+  for name in ('conv_out', 'down_0_0'):
+    tree = params[name]
+    kernel = (tree if name == 'conv_out' else tree['residual']['conv_2'])[
+        'kernel'
+    ]
+    assert not np.any(kernel)
+  assert np.any(params['conv_in']['kernel'])
+
+
+def test_remat_changes_nothing_and_bfloat16_little(net):
+  _, params = net
+  z, logsnr = draw(3, 1)
+
+  def loss(p, **fields):
+    model = unet3d.UNet3D(**TINY, **fields)
+    y = model.apply({'params': p}, z, logsnr, num_images=1)
+    assert y.dtype == jnp.float32
+    return (y**2).mean()
+
+  step = lambda **fields: jax.jit(
+      jax.value_and_grad(functools.partial(loss, **fields))
+  )(params)
+  plain, grad = step()
+  again, regrad = step(remat=True)
+  np.testing.assert_allclose(plain, again, rtol=1e-5)
+  for a, b in zip(jax.tree.leaves(grad), jax.tree.leaves(regrad), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-3)
+  half = jax.jit(functools.partial(loss, dtype=jnp.bfloat16))(params)
+  np.testing.assert_allclose(half, plain, rtol=0.05)
+
+
+def test_dropout_is_of_training_alone(net):
+  _, params = net
+  model = unet3d.UNet3D(**TINY, dropout=0.5)
+  z, logsnr = draw(2)
+  @functools.partial(jax.jit, static_argnums=0)
+  def run(train, seed):
+    rngs = {'dropout': jax.random.key(seed)}
+    return model.apply({'params': params}, z, logsnr, train=train, rngs=rngs)
+
+  np.testing.assert_array_equal(run(False, 0), run(False, 1))
+  assert np.any(run(True, 0) != run(True, 1))
