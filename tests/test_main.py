@@ -32,7 +32,12 @@ from video_diffusion import main
     ],
 )
 def test_one_sentence(run_main, tmp_path, flag, sentence):
-  code, output = run_main(f'--workdir={tmp_path / "run"}', flag, devices=4)
+  levels = [
+      '--config.model.channel_mults=(1, 2)',
+      '--config.model.attention_resolutions=(4,)',
+  ]
+  workdir = f'--workdir={tmp_path / "run"}'
+  code, output = run_main(*levels, workdir, flag, devices=4)
   assert code == 1, output
   last = output.strip().splitlines()[-1]
   assert sentence in last and last.startswith('video_diffusion: ')

@@ -38,9 +38,12 @@ def fail(sentence: str) -> None:
 
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses flags; whatever is wrong with them ends in one sentence."""
-  given = [arg.lstrip('-').partition('=')[0] for arg in argv[1:]]
+  given = dict(arg.lstrip('-').partition('=')[::2] for arg in argv[1:])
   if 'config' not in given and _DEFAULT.exists():
     argv = [argv[0], f'--config={_DEFAULT}', *argv[1:]]
+  path = given.get('config', '').partition(':')[0]
+  if path and not pathlib.Path(path).is_file():
+    fail(f'--config names {path!r}, and there is no such file.')
   try:
     return flags.FLAGS(argv)
   except (AttributeError, KeyError) as error:
@@ -64,8 +67,6 @@ def main(argv: list[str]) -> None:
   if flags.FLAGS['config'].value is None:
     fail('pass --config=FILE, the path of a config file.')
   config_path = config_flags.get_config_filename(flags.FLAGS['config'])
-  if not pathlib.Path(config_path.partition(':')[0]).is_file():
-    fail(f'--config names {config_path!r}, and there is no such file.')
   workdir = _WORKDIR.value or default_workdir(config_path)
   logging.set_verbosity(logging.INFO)
   # Imported here: a wrong flag is answered at once.

@@ -39,6 +39,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   label_sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, label_sizes)
   rate, optimizer = make_optimizer(config)
+  sample.sample_labels(config, heldout)
   experiment.claim_workdir(config, workdir)
   lead = jax.process_index() == 0
   writer = writers.Writer(workdir, enabled=lead)
