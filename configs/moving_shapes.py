@@ -54,6 +54,8 @@ def get_config(variant: str = 'laptop'):
   else:
     data.frames, data.images, data.height, data.width = 16, 8, 64, 64
     data.radius, data.speed = 0.15, 0.025
+    # Drawing holds Python's lock: threads would feed one core's worth.
+    data.loader = 'processes'
     config.batch_size = 32
     model.base_channels = 64
     model.channel_mults = (1, 2, 3, 4)

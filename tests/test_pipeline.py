@@ -114,6 +114,10 @@ def test_tf_data_gives_the_same_batches():
     equal(draw(source(), loader='tf', **fields), draw(source(), **fields))
 
 
+def test_processes_give_the_same_batches():
+  equal(draw(source(), loader='processes'), draw(source()))
+
+
 def test_labels_belong_to_their_frames():
   src = source()
   for batch in draw(src, batch_size=2):

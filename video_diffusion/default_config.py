@@ -20,7 +20,8 @@ def get_config() -> ml_collections.ConfigDict:
   data.images = 8  # K, frames of other videos appended to it
   data.height = 64
   data.width = 64
-  # 'tf' (tf.data), 'threads' (no TensorFlow) or 'auto'; the same batches.
+  # 'tf' (tf.data), 'threads' or 'processes' (no TensorFlow), 'auto'; the same
+  # batches from each.
   data.loader = 'auto'
   data.flip = False  # mirror left to right half of the time
 

@@ -7,13 +7,15 @@ so a run resumes at any step at once, and does not depend on the host count.
 from collections.abc import Iterator
 import collections
 import concurrent.futures
+import functools
 import importlib.util
+import multiprocessing
 import os
 from typing import Protocol
 
 import numpy as np
 
-LOADERS = ('auto', 'tf', 'threads')
+LOADERS = ('auto', 'tf', 'threads', 'processes')
 _FEISTEL_ROUNDS = 4
 
 
@@ -146,8 +148,9 @@ def batches(
     flip: see `joint_example`.
     process_index: of this host.
     process_count: hosts.
-    loader: 'tf' is tf.data; 'threads' needs no TensorFlow; 'auto' takes tf.data
-      where it is installed. Both yield the same batches bit for bit.
+    loader: 'tf' is tf.data; 'threads' needs no TensorFlow; 'processes' neither,
+      and pays where Python draws the clips; 'auto' takes tf.data where it is
+      installed, else threads. All yield the same batches bit for bit.
 
   Yields:
     {'video': uint8 [local batch, T + K, height, width, 3]} and, where the
@@ -161,37 +164,58 @@ def batches(
         f'batch_size {batch_size} does not divide by {process_count} hosts.'
     )
 
-  def example(n):
-    """The n-th example that this host has seen since step 0."""
-    step, row = divmod(int(n), local)
-    return joint_example(
-        source,
-        step * batch_size + process_index * local + row,
-        num_frames=num_frames,
-        num_images=num_images,
-        seed=seed,
-        shuffle=shuffle,
-        flip=flip,
-    )
-
   if loader == 'auto':
     found = importlib.util.find_spec('tensorflow') is not None
     loader = 'tf' if found else 'threads'
-  run = _tf_batches if loader == 'tf' else _thread_batches
-  return run(example, local, start * local, stop * local)
+  # Picklable, for processes.
+  example = functools.partial(
+      _local_example,
+      source=source,
+      batch_size=batch_size,
+      local=local,
+      first_row=process_index * local,
+      num_frames=num_frames,
+      num_images=num_images,
+      seed=seed,
+      shuffle=shuffle,
+      flip=flip,
+  )
+  first, last = start * local, stop * local
+  if loader == 'tf':
+    return _tf_batches(example, local, first, last)
+  return _pool_batches(loader, example, local, first, last)
 
 
-def _thread_batches(example, local, first, last):
-  """Examples first .. last - 1 by a thread pool, two batches ahead."""
+def _local_example(n, *, batch_size, local, first_row, **options):
+  """The n-th example that a host has seen since step 0."""
+  step, row = divmod(int(n), local)
+  position = step * batch_size + first_row + row
+  return joint_example(position=position, **options)
+
+
+def _pool_batches(kind, example, local, first, last):
+  """Examples first .. last - 1 by a pool of workers, two batches ahead."""
   workers = os.cpu_count() or 1
-  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+  if kind == 'threads':
+    make_pool = concurrent.futures.ThreadPoolExecutor
+  else:
+    # Not forked: the threads of JAX would be copied in any state.
+    make_pool = functools.partial(
+        concurrent.futures.ProcessPoolExecutor,
+        mp_context=multiprocessing.get_context('spawn'),
+    )
+  with make_pool(workers) as pool:
     ahead = collections.deque()
-    for n in range(first, last):
-      ahead.append(pool.submit(example, n))
-      if len(ahead) == 3 * local:
+    try:
+      for n in range(first, last):
+        ahead.append(pool.submit(example, n))
+        if len(ahead) == 3 * local:
+          yield _stack([ahead.popleft().result() for _ in range(local)])
+      while ahead:
         yield _stack([ahead.popleft().result() for _ in range(local)])
-    while ahead:
-      yield _stack([ahead.popleft().result() for _ in range(local)])
+    finally:
+      for future in ahead:
+        future.cancel()
 
 
 def _stack(examples):

@@ -6,6 +6,7 @@ saturated: every pixel of a real clip is the background or a palette colour.
 """
 from collections.abc import Sequence
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -149,18 +150,23 @@ class MovingShapes:
       labels[row] = shape, colour, direction
     return {'video': video, 'labels': labels}
 
-  def _draw_objects(self, index):
-    """One or two (shape, colour, positions [T, 2], steps [T, 2])."""
-    rng = np.random.default_rng(
-        (self.seed, SPLITS.index(self.split), int(index))
-    )
+  @functools.cached_property
+  def _pairs(self):
+    """All (shape, colour) of the split."""
     excluded = parse_pairs(self.heldout_pairs) if self.split == 'train' else ()
-    pairs = [
+    return [
         (shape, colour)
         for shape in range(len(SHAPES))
         for colour in range(len(COLOURS))
         if (shape, colour) not in excluded
     ]
+
+  def _draw_objects(self, index):
+    """One or two (shape, colour, positions [T, 2], steps [T, 2])."""
+    rng = np.random.default_rng(
+        (self.seed, SPLITS.index(self.split), int(index))
+    )
+    pairs = self._pairs
     shape, colour = pairs[rng.integers(len(pairs))]
     first = (shape, colour, *self._draw_path(rng))
     if rng.random() < 0.5:
@@ -208,11 +214,15 @@ class MovingShapes:
     return (np.abs(x) < 0.5 * (y + 1)) & (y < 0.9)
 
   def _overlap_too_much(self, first, second):
-    side = min(self.height, self.width)
-    gap = np.abs(first[2] - second[2]).max(axis=1)
-    near = gap < 2 * self.radius * side
-    if not near.any():
+    radius = self.radius * min(self.height, self.width)
+    gap = np.abs(first[2] - second[2]).max(axis=1) / radius
+    # No two shapes overlap by a quarter from 1.7 radii on, and any two do
+    # below 1; between, pixels are counted.
+    if gap.min() >= 1.7:
       return False
+    if gap.min() < 1.0:
+      return True
+    near = gap < 1.7
     a, b = (self._mask(item[0], item[2][near]) for item in (first, second))
     smaller = np.minimum(a.sum((1, 2)), b.sum((1, 2)))
     return bool(np.any((a & b).sum((1, 2)) > MAX_OVERLAP * smaller))
