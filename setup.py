@@ -36,11 +36,17 @@ setuptools.setup(
         'av>=18.1',  # decodes and writes video
         'imageio>=2.37',  # writes GIF
         'pillow>=12',
+        'safetensors>=0.6',  # exported weights
         'tqdm>=4.67',
     ],
     extras_require={
         'gpu': ['jax[cuda13]'],
         'tpu': ['jax[tpu]'],
+        # FVD, FID and IS; text towers; notebooks. Each names what the parts
+        # of that name need beyond the core.
+        'text': ['safetensors>=0.6'],
+        'eval': ['scipy>=1.17'],
+        'demo': ['jupyterlab>=4'],
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.12'],
     },
 )
