@@ -6,6 +6,7 @@ import pytest
 
 from video_diffusion import experiment
 from video_diffusion import train_state
+from video_diffusion import validation
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 VARIANTS = {
@@ -44,7 +45,7 @@ def test_every_config_is_listed():
 )
 def test_every_variant_passes_the_checks_and_documents_itself(name, variant):
   config = load(name, variant)
-  experiment.check(config)
+  validation.check(config)
   text = (CONFIGS / f'{name}.py').read_text()
   assert f'configs/{name}.py' in text or name == 'moving_shapes'
   with pytest.raises(ValueError, match='nosuch'):

@@ -50,8 +50,8 @@ def test_the_network_sees_the_diffused_frames():
   x, eps, logsnr = draw(0), draw(1), jnp.linspace(-5.0, 5.0, 10).reshape(2, 5)
   seen = {}
 
-  def network(z, l):
-    seen['z'], seen['logsnr'] = z, l
+  def network(z, logsnr):
+    seen['z'], seen['logsnr'] = z, logsnr
     return z
 
   loss.frame_losses(network, x=x, eps=eps, logsnr=logsnr, prediction='eps')

@@ -60,7 +60,9 @@ def test_a_known_video_is_returned_exactly():
 
 def test_ddim_with_eta_one_is_the_ancestral_step():
   z, x = (jax.random.normal(jax.random.key(i), (2, 3, 4)) for i in (0, 1))
-  logsnrs = dict(logsnr_t=jnp.array([-1.0, 2.0]), logsnr_s=jnp.array([0.0, 5.0]))
+  logsnrs = dict(
+      logsnr_t=jnp.array([-1.0, 2.0]), logsnr_s=jnp.array([0.0, 5.0])
+  )
   key = jax.random.key(2)
   one = sampling.ddim_step(key, z_t=z, x=x, eta=1.0, **logsnrs)
   other = sampling.ancestral_step(key, z_t=z, x=x, gamma=0.0, **logsnrs)
@@ -71,7 +73,7 @@ def test_number_of_network_calls_and_their_logsnrs():
   calls = []
 
   def denoise(z, logsnr):
-    jax.debug.callback(lambda l: calls.append(float(l[0])), logsnr)
+    jax.debug.callback(lambda x: calls.append(float(x[0])), logsnr)
     return z * 0
 
   sampling.sample(

@@ -16,7 +16,9 @@ def target(params=PARAMS):
   return jax.eval_shape(lambda: params)
 
 
-@pytest.mark.parametrize('dtype, tolerance', [('float32', 0), ('bfloat16', 4e-3)])
+@pytest.mark.parametrize(
+    'dtype, tolerance', [('float32', 0), ('bfloat16', 4e-3)]
+)
 def test_round_trip(tmp_path, dtype, tolerance):
   weights.save(PARAMS, tmp_path, step=12, dtype=jnp.dtype(dtype))
   assert len(list(tmp_path.iterdir())) == weights.NUM_FILES

@@ -12,6 +12,7 @@ import numpy as np
 from video_diffusion import experiment
 from video_diffusion import partitioning
 from video_diffusion import train_state
+from video_diffusion import validation
 from video_diffusion import writers
 
 SEED = 0  # of times and noise, whatever the run's seed
@@ -91,8 +92,8 @@ def evaluate(
     ValueError: no run or no checkpoint in workdir; bad eval fields.
   """
   workdir = epath.Path(workdir)
-  config = experiment.saved_config(config, workdir)
-  experiment.check(config)
+  config = validation.saved_config(config, workdir)
+  validation.check(config)
   source = experiment.make_source(config, 'test')
   sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, sizes)

@@ -2,8 +2,8 @@
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
 
 AXES = ('data', 'fsdp', 'model')
 BATCH_SPEC = PartitionSpec(('data', 'fsdp'))

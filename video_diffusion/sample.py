@@ -10,6 +10,7 @@ from video_diffusion import experiment
 from video_diffusion import media
 from video_diffusion import partitioning
 from video_diffusion import train_state
+from video_diffusion import validation
 from video_diffusion import writers
 from video_diffusion.data import shapes
 from video_diffusion.diffusion import guidance
@@ -58,7 +59,7 @@ def sample_labels(
   sizes = experiment.label_sizes(source)
   n, given = config.sample.num_clips, config.sample.labels
   if not config.model.cond_dim:
-    experiment.require(
+    validation.require(
         not given, 'sample.labels is set, but the model is unconditional.'
     )
     return None
@@ -75,7 +76,7 @@ def sample_labels(
     good = len(row) == len(sizes) and all(
         -1 <= value < size for value, size in zip(row, sizes, strict=True)
     )
-    experiment.require(
+    validation.require(
         good,
         f'sample.labels holds {tuple(row)}; each needs {len(sizes)} numbers '
         f'from -1 to below {sizes}.',
@@ -155,8 +156,8 @@ def sample(config: ml_collections.ConfigDict, workdir: str) -> None:
     ValueError: no run or no checkpoint in workdir; bad sample fields.
   """
   workdir = epath.Path(workdir)
-  config = experiment.saved_config(config, workdir)
-  experiment.check(config)
+  config = validation.saved_config(config, workdir)
+  validation.check(config)
   source = experiment.make_source(config, 'test')
   sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, sizes)

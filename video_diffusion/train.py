@@ -15,6 +15,7 @@ from video_diffusion import optimizer as optimizer_lib
 from video_diffusion import partitioning
 from video_diffusion import sample
 from video_diffusion import train_state
+from video_diffusion import validation
 from video_diffusion import weights
 from video_diffusion import writers
 
@@ -33,14 +34,14 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   workdir = epath.Path(workdir)
 
   # ---- Checks, data, model ---------------------------------------------------
-  experiment.check(config)
+  validation.check(config)
   source = experiment.make_source(config, 'train')
   heldout = experiment.make_source(config, 'test')
   label_sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, label_sizes)
   rate, optimizer = make_optimizer(config)
   sample.sample_labels(config, heldout)
-  experiment.claim_workdir(config, workdir)
+  validation.claim_workdir(config, workdir)
   lead = jax.process_index() == 0
   writer = writers.Writer(workdir, enabled=lead)
 
@@ -69,7 +70,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   )
   writers.log_lines(overview)
 
-  # ---- The train step, compiled; its FLOPs counted ----------------------------
+  # ---- The train step, compiled; its FLOPs counted ---------------------------
   train_step = make_step(config, model, optimizer, rate)
   batch_sharding = partitioning.batch_sharding(mesh)
   abstract_batch = {
@@ -98,7 +99,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   last_step = config.train.steps
   batches = experiment.make_batches(config, source, start=step, stop=last_step)
   pending = None  # the previous step's metrics: read after the next dispatch
-  window = Window(config, flops, step)
+  window = Window(batch_size=config.batch_size, flops=flops, step=step)
   compiled_at = time.time()
   minutes = config.train.max_minutes
   while step < last_step:
@@ -123,7 +124,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       writer.scalars(step, evaluate.as_scalars(losses))
       writers.log_lines(evaluate.as_table(losses))
     if due(step, config.checkpoint.every, last_step):
-      checkpoints.save(step, state, experiment.to_json(config))
+      checkpoints.save(step, state, validation.to_json(config))
     if due(step, config.log.sample_every, last_step):
       sample.write_grid(
           config, sampler, state.ema_params, heldout, workdir, step, writer,
@@ -215,8 +216,8 @@ def step_flops(config, abstract, batch_shapes, label_sizes) -> float:
 class Window:
   """Means of the metrics since the last progress line, and the rates."""
 
-  def __init__(self, config: ml_collections.ConfigDict, flops: float, step: int):
-    self._batch_size = config.batch_size
+  def __init__(self, *, batch_size: int, flops: float, step: int):
+    self._batch_size = batch_size
     self._flops = flops
     self._reset(step)
 

@@ -1,7 +1,7 @@
 """Metrics to TensorBoard event files, a JSON-lines file and the log."""
+from collections.abc import Mapping
 import json
 import time
-from collections.abc import Mapping
 
 from absl import logging
 from etils import epath
@@ -86,7 +86,8 @@ def duration(seconds: float) -> str:
 def table(headings: list[str], rows: list[list[str]]) -> str:
   """Plain-text columns, the first aligned left and the rest right."""
   cells = [headings, *rows]
-  widths = [max(len(str(row[i])) for row in cells) for i in range(len(headings))]
+  columns = zip(*cells, strict=True)
+  widths = [max(len(str(cell)) for cell in column) for column in columns]
   lines = []
   for row in cells:
     first, *rest = (str(cell) for cell in row)

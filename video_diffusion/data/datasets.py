@@ -11,8 +11,7 @@ from video_diffusion.data.builders import video_folder
 VIDEO_FOLDERS = {
     'video_folder': 'any folder of mp4, avi, mov, mkv, webm or gif files',
     'ucf101': 'the unpacked UCF101.rar (13,320 avi files)',
-    'bair': 'the BAIR robot pushing episodes, camera image_main, one video file '
-    'each',
+    'bair': 'one video file per BAIR robot pushing episode, main camera',
     'kinetics600': 'the downloaded and trimmed Kinetics-600 training clips',
 }
 

@@ -4,8 +4,8 @@ The data position is one number, the step. Which clip, which window and which
 images an example holds follow from (seed, global index of the example) alone,
 so a run resumes at any step at once, and does not depend on the host count.
 """
-from collections.abc import Iterator
 import collections
+from collections.abc import Iterator
 import concurrent.futures
 import functools
 import importlib.util

@@ -1,10 +1,10 @@
 """Prepared records, read by id without tf.data."""
+from collections.abc import Iterator
 import contextlib
 import io
 import logging
 import os
 import pathlib
-from collections.abc import Iterator
 
 import numpy as np
 

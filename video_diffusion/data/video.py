@@ -3,9 +3,9 @@
 PyAV is imported when the first file is read, so that this module can be
 imported where it is absent.
 """
+from collections.abc import Iterator
 import os
 import pathlib
-from collections.abc import Iterator
 
 import numpy as np
 

@@ -3,6 +3,7 @@
 `prepare` writes the records, `data.records` reads them. They are a TFDS data
 set in ArrayRecord format; TensorFlow Datasets is imported when it is used.
 """
+from collections.abc import Sequence
 import hashlib
 import itertools
 import json
@@ -10,7 +11,6 @@ import logging
 import os
 import pathlib
 import tempfile
-from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
