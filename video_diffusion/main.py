@@ -69,6 +69,11 @@ def main(argv: list[str]) -> None:
   config_path = config_flags.get_config_filename(flags.FLAGS['config'])
   workdir = _WORKDIR.value or default_workdir(config_path)
   logging.set_verbosity(logging.INFO)
+  # Orbax reports every save in a dozen lines between the progress lines.
+  logging.get_absl_handler().addFilter(
+      lambda record: record.levelno > logging.converter.STANDARD_INFO
+      or 'orbax' not in record.pathname
+  )
   # Imported here: a wrong flag is answered at once.
   from video_diffusion import evaluate
   from video_diffusion import sample

@@ -66,6 +66,11 @@ def check(config: ml_collections.ConfigDict) -> None:
         f'model.attention_resolutions holds {resolution}, which never occurs; '
         f'the levels have {tuple(sizes)}.',
     )
+  require(
+      model.base_channels % 2 == 0 and model.base_channels >= 4,
+      f'model.base_channels is {model.base_channels}; it must be even and at '
+      'least 4.',
+  )
   attending = [
       mult for mult, size in zip(model.channel_mults, sizes, strict=True)
       if size in model.attention_resolutions
@@ -76,11 +81,6 @@ def check(config: ml_collections.ConfigDict) -> None:
         f'model.head_dim is {model.head_dim}; it must divide the '
         f'{mult * model.base_channels} channels of an attention level.',
     )
-  require(
-      model.base_channels % 2 == 0 and model.base_channels >= 4,
-      f'model.base_channels is {model.base_channels}; it must be even and at '
-      'least 4.',
-  )
   for name, value, allowed in (
       ('model.injection', model.injection, blocks.INJECTIONS),
       ('model.dtype', model.dtype, DTYPES),

@@ -74,6 +74,10 @@ class VideoRecords:
     start = rng.integers(len(clip) - num_frames + 1)
     return {'video': clip[start:start + num_frames].copy()}
 
+  def length(self, index: int) -> int:
+    """The number of frames of clip `index`."""
+    return len(self._records[index]['video'])
+
   def group(self, index: int) -> int:
     """Returns the number of the file that clip `index` was cut from."""
     return int(self._video_ids[index])
