@@ -83,9 +83,9 @@ def compile_cache(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def start_main(tiny_flags, compile_cache):
-  """(*flags, devices=1, **environment) -> a Popen of the tiny main job."""
+  """(*flags, devices=1, tiny=True, **environment) -> a Popen of main."""
 
-  def start(*flags, devices=1, **environment):
+  def start(*flags, devices=1, tiny=True, **environment):
     environment = {
         **os.environ,
         'JAX_NUM_CPU_DEVICES': str(devices),
@@ -95,7 +95,7 @@ def start_main(tiny_flags, compile_cache):
     }
     command = [sys.executable, '-m', 'video_diffusion.main']
     return subprocess.Popen(
-        [*command, *tiny_flags, *flags],
+        [*command, *(tiny_flags if tiny else ()), *flags],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,

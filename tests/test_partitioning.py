@@ -1,7 +1,7 @@
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import PartitionSpec
+import numpy as np
 
 from video_diffusion import partitioning
 

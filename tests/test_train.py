@@ -181,3 +181,50 @@ def test_nothing_to_sample_is_one_sentence(run_main, tmp_path):
     code, output = run_main(f'--workdir={tmp_path}/none', f'--mode={mode}')
     assert code == 1 and 'holds no run' in output
     assert 'Traceback' not in output
+
+
+def write_clip(path, colour):
+  av = pytest.importorskip('av')
+  with av.open(str(path), 'w') as container:
+    stream = container.add_stream('libx264', rate=10)
+    stream.width = stream.height = 32
+    stream.pix_fmt = 'yuv420p'
+    for i in range(12):
+      frame = np.zeros((32, 32, 3), np.uint8)
+      frame[:, 2 * i : 2 * i + 8] = colour
+      frame = av.VideoFrame.from_ndarray(frame, format='rgb24')
+      container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+
+
+def test_a_folder_with_a_broken_file_trains_and_names_it(run_main, tmp_path):
+  pytest.importorskip('tensorflow_datasets')
+  folder = tmp_path / 'videos'
+  (folder / 'deep').mkdir(parents=True)
+  write_clip(folder / 'red.mp4', (255, 0, 0))
+  write_clip(folder / 'deep' / 'blue.mp4', (0, 0, 255))
+  (folder / 'broken.mp4').write_text('not a video')
+  flags = [
+      '--config=configs/ucf101.py:smoke',
+      f'--config.data.path={folder}',
+      f'--config.data.dir={tmp_path / "records"}',
+      '--config.train.steps=2',
+      f'--workdir={tmp_path / "run"}',
+  ]
+  code, output = run_main(*flags, tiny=False)
+  assert code == 0, output
+  assert 'skipped broken.mp4' in output
+  assert (tmp_path / 'run' / 'samples' / 'step_2.gif').exists()
+  code, output = run_main(*flags, '--mode=evaluate', tiny=False)
+  assert code == 0 and 'skipped' not in output, output
+
+
+def test_an_empty_folder_is_one_sentence(run_main, tmp_path):
+  code, output = run_main(
+      '--config=configs/video_folder.py:laptop',
+      f'--config.data.path={tmp_path}',
+      f'--workdir={tmp_path / "run"}',
+      tiny=False,
+  )
+  assert code == 1 and 'holds no video file' in output
+  assert 'Traceback' not in output
