@@ -17,6 +17,7 @@ setuptools.setup(
     # Floors are the lowest versions that were tried.
     install_requires=[
         'absl-py>=2.4',
+        'etils>=1.13',
         'jax>=0.10.2',
         'flax>=0.12.8',
         'optax>=0.2.8',

@@ -46,6 +46,8 @@ def test_every_config_is_listed():
 def test_every_variant_passes_the_checks_and_documents_itself(name, variant):
   config = load(name, variant)
   validation.check(config)
+  # Or a resumed run would not log the same means.
+  assert config.checkpoint.every % config.log.every == 0
   text = (CONFIGS / f'{name}.py').read_text()
   assert f'configs/{name}.py' in text or name == 'moving_shapes'
   with pytest.raises(ValueError, match='nosuch'):

@@ -8,7 +8,14 @@ SIZE = dict(split='train', frames=4, height=8, width=8, seed=0)
 
 def test_moving_shapes():
   source = datasets.make_source(
-      'moving_shapes', train_clips=7, test_clips=3, bounce=True, **SIZE
+      'moving_shapes',
+      train_clips=7,
+      test_clips=3,
+      bounce=True,
+      radius=0.2,
+      speed=0.05,
+      heldout_pairs=(),
+      **SIZE,
   )
   assert isinstance(source, shapes.MovingShapes)
   assert (source.num_examples, source.bounce) == (7, True)

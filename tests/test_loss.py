@@ -22,6 +22,14 @@ def test_logsnr_is_shared_by_the_video_and_own_of_images():
   assert len(np.unique(logsnr)) == 4 * 3
 
 
+def test_images_may_share_the_noise_of_the_video():
+  logsnr = loss.draw_logsnr(
+      jax.random.key(0), batch=4, num_frames=3, num_images=2, share=True
+  )
+  assert logsnr.shape == (4, 5)
+  assert np.all(logsnr == logsnr[:, :1])
+
+
 def test_times_are_uniform():
   logsnr = loss.draw_logsnr(
       jax.random.key(0),

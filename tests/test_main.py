@@ -28,6 +28,9 @@ from video_diffusion import main
         ('--config.optim.schedule=step', "optim.schedule is 'step'"),
         ('--config.sample.labels=((9, 0, 0, 0, 0, 0),)', 'sample.labels'),
         ('--config.data.radius=0.9', 'data.radius'),
+        ('--config.sample.labels=(0, 1, 2, 3, 4, 5)', 'a tuple of tuples'),
+        ('--config.data.name=video_folder', 'data fields of another'),
+        ('--config.optim.decay_steps=2', 'optim.decay_steps'),
         ('--config.data.name=nope', "data.name is 'nope'"),
     ],
 )

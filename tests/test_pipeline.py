@@ -1,4 +1,8 @@
 import collections
+import pathlib
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -116,6 +120,35 @@ def test_tf_data_gives_the_same_batches():
 
 def test_processes_give_the_same_batches():
   equal(draw(source(), loader='processes'), draw(source()))
+
+
+def test_workers_end_with_a_killed_parent():
+  script = (
+      'import sys, time\n'
+      'from tests import test_pipeline as t\n'
+      'if __name__ == "__main__":\n'
+      '  it = iter(t.pipeline.batches(t.source(), batch_size=2, num_frames=2,\n'
+      '            stop=9, loader="processes"))\n'
+      '  next(it)\n'
+      '  import multiprocessing\n'
+      '  workers = multiprocessing.active_children()\n'
+      '  print(*[p.pid for p in workers], flush=True)\n'
+      '  time.sleep(60)\n'
+  )
+  parent = subprocess.Popen(
+      [sys.executable, '-c', script], stdout=subprocess.PIPE, text=True
+  )
+  workers = [int(pid) for pid in parent.stdout.readline().split()]
+  assert workers
+  parent.kill()
+  parent.wait()
+  deadline = time.time() + 20
+  alive = lambda pid: pathlib.Path(f'/proc/{pid}/status').exists() and (
+      'zombie' not in pathlib.Path(f'/proc/{pid}/status').read_text()
+  )
+  while any(alive(pid) for pid in workers):
+    assert time.time() < deadline
+    time.sleep(0.1)
 
 
 def test_labels_belong_to_their_frames():

@@ -29,6 +29,7 @@ def test_real_noise_and_blank_clips_are_told_apart():
   noise = rng.integers(0, 256, real.shape, np.uint8)
   assert figures(real)['palette'] == 1.0
   assert figures(noise)['palette'] < 0.1
+  assert figures(real[:, :1])['motion'] == 0.0
   assert figures(np.zeros_like(real)) == {
       'palette': 0.0, 'area': 0.0, 'motion': 0.0
   }

@@ -78,6 +78,7 @@ def test_a_longer_run_continues_and_a_finished_one_ends_at_once(
   assert losses(tmp_path)[3] == losses(finished[0])[3]
   code, output = run_main(f'--workdir={tmp_path}')
   assert code == 0 and 'from step 6' in output, output
+  assert 'Compiled' not in output
 
 
 def test_a_workdir_of_another_run_is_refused(finished, run_main):
@@ -119,16 +120,14 @@ def test_sampling_and_evaluation_take_the_model_of_the_run(
     finished, run_main
 ):
   workdir, _ = finished
-  # The model flags of this call do not matter: the run's own are taken.
-  other = '--config.model.base_channels=12'
   code, output = run_main(
       f'--workdir={workdir}',
       '--mode=sample',
-      other,
       '--config.sample.num_clips=5',
       '--config.sample.frames=3',
       '--config.sample.sampler=ddim',
       '--config.sample.labels=((0, 1, 2, -1, -1, -1), (1, 2, 3, 0, 0, 0))',
+      tiny=False,
   )
   assert code == 0, output
   folder = workdir / 'samples' / 'step_6_seed_0'
@@ -138,7 +137,16 @@ def test_sampling_and_evaluation_take_the_model_of_the_run(
     assert arrays['labels'][2].ravel().tolist() == [0, 1, 2, -1, -1, -1]
   names = {p.name for p in folder.iterdir()}
   assert {'grid.mp4', 'grid.gif', 'clip_0000.mp4', 'clip_0004.gif'} <= names
-  code, output = run_main(f'--workdir={workdir}', '--mode=evaluate', other)
+  code, output = run_main(
+      f'--workdir={workdir}',
+      '--mode=sample',
+      '--config.model.base_channels=12',
+      tiny=False,
+  )
+  assert code == 1 and '--config.model.base_channels cannot be set' in output
+  code, output = run_main(
+      f'--workdir={workdir}', '--mode=evaluate', tiny=False
+  )
   assert code == 0, output
   result = json.loads((workdir / 'evaluation.json').read_text())
   assert result['step'] == 6 and result['clips'] == 16
@@ -168,7 +176,8 @@ def test_exported_weights_sample_the_same(finished, run_main, tmp_path):
   videos = []
   for folder in (workdir, shared):
     code, output = run_main(
-        f'--workdir={folder}', '--mode=sample', '--config.sample.seed=5'
+        f'--workdir={folder}', '--mode=sample', '--config.sample.seed=5',
+        tiny=False,
     )
     assert code == 0, output
     with np.load(folder / 'samples/step_6_seed_5/samples.npz') as arrays:
@@ -178,7 +187,9 @@ def test_exported_weights_sample_the_same(finished, run_main, tmp_path):
 
 def test_nothing_to_sample_is_one_sentence(run_main, tmp_path):
   for mode in ('sample', 'evaluate'):
-    code, output = run_main(f'--workdir={tmp_path}/none', f'--mode={mode}')
+    code, output = run_main(
+        f'--workdir={tmp_path}/none', f'--mode={mode}', tiny=False
+    )
     assert code == 1 and 'holds no run' in output
     assert 'Traceback' not in output
 
@@ -208,15 +219,20 @@ def test_a_folder_with_a_broken_file_trains_and_names_it(run_main, tmp_path):
       '--config=configs/ucf101.py:smoke',
       f'--config.data.path={folder}',
       f'--config.data.dir={tmp_path / "records"}',
-      '--config.train.steps=2',
       f'--workdir={tmp_path / "run"}',
   ]
-  code, output = run_main(*flags, tiny=False)
+  code, output = run_main(*flags, '--config.train.steps=2', tiny=False)
   assert code == 0, output
   assert 'skipped broken.mp4' in output
   assert (tmp_path / 'run' / 'samples' / 'step_2.gif').exists()
   code, output = run_main(*flags, '--mode=evaluate', tiny=False)
   assert code == 0 and 'skipped' not in output, output
+  # Sampling needs no videos; training on others is refused.
+  (folder / 'red.mp4').unlink()
+  code, output = run_main(*flags[2:], '--mode=sample', tiny=False)
+  assert code == 0, output
+  code, output = run_main(*flags, '--config.train.steps=3', tiny=False)
+  assert code == 1 and 'another data_fingerprint' in output, output
 
 
 def test_an_empty_folder_is_one_sentence(run_main, tmp_path):

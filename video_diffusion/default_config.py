@@ -45,6 +45,8 @@ def get_config() -> ml_collections.ConfigDict:
   diffusion.prediction = 'eps'  # or 'v'
   diffusion.logsnr_min = -20.0
   diffusion.logsnr_max = 20.0
+  # One noise level for a video and its images, instead of one for each.
+  diffusion.images_share_noise = False
   diffusion.cond_drop = 0.1  # probability of dropping the condition
 
   config.optim = optim = ml_collections.ConfigDict()
@@ -78,17 +80,19 @@ def get_config() -> ml_collections.ConfigDict:
   checkpoint.export = ''
 
   config.eval = ml_collections.ConfigDict()
-  config.eval.num_clips = 1024  # held-out clips
+  config.eval.num_clips = 1024  # held-out clips, or windows of fewer clips
   config.eval.batch_size = 64
 
   config.sample = sample = ml_collections.ConfigDict()
   sample.num_clips = 16
   sample.batch_size = 16  # clips drawn at once, over all devices
   sample.frames = 0  # 0 is the length of the training clips
-  sample.sampler = 'ancestral'  # or 'ddim'
+  sample.sampler = 'ancestral'  # or 'ddim', 'dpmpp_2m'
   sample.num_steps = 256
   sample.gamma = 0.1  # of 'ancestral': 0 lower, 1 upper variance
   sample.eta = 0.0  # of 'ddim'
+  # Of x_hat: 'static' to [-1, 1], 'dynamic' by its 99.5th percentile, 'none'.
+  sample.clip = 'static'
   sample.seed = 0
   # One tuple per clip, repeated as needed, -1 for absent; () takes the labels
   # of held-out clips.

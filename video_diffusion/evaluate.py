@@ -13,6 +13,7 @@ from video_diffusion import experiment
 from video_diffusion import partitioning
 from video_diffusion import train_state
 from video_diffusion import validation
+from video_diffusion import workdirs
 from video_diffusion import writers
 
 SEED = 0  # of times and noise, whatever the run's seed
@@ -36,7 +37,7 @@ def make_eval_step(config: ml_collections.ConfigDict, model, mesh):
 
 
 def mean_losses(config, eval_step, params, source, mesh) -> dict[str, float]:
-  """Loss over all held-out clips, and by quarter, noisiest first."""
+  """Loss over eval.num_clips windows, and by quarter, noisiest first."""
   results = []
   with jax.set_mesh(mesh):
     for i, batch in enumerate(experiment.heldout_batches(config, source)):
@@ -80,20 +81,19 @@ def as_table(losses: dict[str, dict[str, float]]) -> str:
   return writers.table(['held-out loss', 'all', *quarters], rows)
 
 
-def evaluate(
-    config: ml_collections.ConfigDict, workdir: str
-) -> dict[str, Any]:
+def evaluate(overrides: dict[str, Any], workdir: str) -> dict[str, Any]:
   """Writes workdir/evaluation.json and logs it as a table.
 
+  `overrides` are the config fields of the command line ('eval.num_clips': 64).
   The losses are those of the EMA weights of the newest checkpoint, under times
   and noise that are the same for every run.
 
   Raises:
     ValueError: no run or no checkpoint in workdir; bad eval fields.
   """
-  workdir = epath.Path(workdir)
-  config = validation.saved_config(config, workdir)
-  validation.check(config)
+  workdir = epath.Path(workdir).expanduser()
+  config = workdirs.saved_config(overrides, workdir, ('eval',))
+  validation.check(config, 'evaluate')
   source = experiment.make_source(config, 'test')
   sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, sizes)
@@ -101,12 +101,11 @@ def evaluate(
   params, step = experiment.restore_ema(config, workdir, model, sizes)
   eval_step = make_eval_step(config, model, mesh)
   losses = mean_losses(config, eval_step, params, source, mesh)
-  batch = config.eval.batch_size
   result = {
       'losses': losses,
       'step': step,
-      'clips': max(1, min(config.eval.num_clips, source.num_examples) // batch)
-      * batch,
+      'windows': config.eval.num_clips,
+      'clips': min(config.eval.num_clips, source.num_examples),
       'data': config.data.name,
       'prediction': config.diffusion.prediction,
       'quarters': 'of the log-SNR range, noisiest first',

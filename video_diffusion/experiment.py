@@ -135,16 +135,18 @@ def make_denoise_fn(
 
 
 def heldout_batches(config: ml_collections.ConfigDict, source):
-  """Global batches of held-out clips, the same at every call."""
-  size = config.eval.batch_size
-  steps = max(1, min(config.eval.num_clips, source.num_examples) // size)
+  """Global batches of eval.num_clips windows, the same at every call.
+
+  A window of each held-out clip in turn; further windows of them where there
+  are fewer clips.
+  """
   return pipeline.batches(
       source,
-      batch_size=size,
+      batch_size=config.eval.batch_size,
       num_frames=config.data.frames,
       num_images=0,
       seed=0,
-      stop=steps,
+      stop=config.eval.num_clips // config.eval.batch_size,
       shuffle=False,
       process_index=jax.process_index(),
       process_count=jax.process_count(),

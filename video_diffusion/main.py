@@ -2,6 +2,7 @@
 import pathlib
 import re
 import sys
+import traceback
 
 from absl import app
 from absl import flags
@@ -84,10 +85,14 @@ def main(argv: list[str]) -> None:
       'sample': sample.sample,
       'evaluate': evaluate.evaluate,
   }[_MODE.value]
+  # Sampling and evaluation take the run's own config but for these fields.
+  overrides = config_flags.get_override_values(flags.FLAGS['config'])
   try:
-    run(_CONFIG.value, workdir)
+    run(_CONFIG.value if _MODE.value == 'train' else overrides, workdir)
   except ValueError as error:
-    logging.debug('', exc_info=True)
+    *_, last = traceback.extract_tb(error.__traceback__)
+    if pathlib.Path(__file__).parent not in pathlib.Path(last.filename).parents:
+      raise  # a library's, not one of our sentences
     fail(str(error))
 
 

@@ -1,4 +1,5 @@
 """MP4, GIF and grids of videos, uint8 [time, height, width, 3]."""
+import fractions
 import importlib.util
 import io
 import math
@@ -80,7 +81,8 @@ def write_mp4(path: str | os.PathLike, video: np.ndarray, *, fps: float):
   import av
 
   with av.open(str(path), 'w') as container:
-    stream = container.add_stream('libx264', rate=round(fps))
+    rate = fractions.Fraction(fps).limit_denominator(1001)
+    stream = container.add_stream('libx264', rate=rate)
     stream.height, stream.width = video.shape[1:3]
     stream.pix_fmt = 'yuv420p'
     stream.options = {'crf': '16'}

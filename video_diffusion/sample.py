@@ -1,4 +1,6 @@
 """Samples from the EMA weights: MP4, GIF, a grid and the arrays."""
+from typing import Any
+
 from absl import logging
 from etils import epath
 import jax
@@ -11,11 +13,17 @@ from video_diffusion import media
 from video_diffusion import partitioning
 from video_diffusion import train_state
 from video_diffusion import validation
+from video_diffusion import workdirs
 from video_diffusion import writers
 from video_diffusion.data import shapes
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import sampling
 from video_diffusion.metrics import shapes_score
+
+
+def grid_path(workdir: epath.PathLike, step: int) -> epath.Path:
+  """Where `write_grid` leaves the animated grid of a step."""
+  return epath.Path(workdir) / 'samples' / f'step_{step}.gif'
 
 
 def make_sampler(config: ml_collections.ConfigDict, model, mesh):
@@ -36,7 +44,7 @@ def make_sampler(config: ml_collections.ConfigDict, model, mesh):
     denoise_fn = experiment.make_denoise_fn(config, model, params, labels)
     return sampling.sample(
         key,
-        guidance.clip(denoise_fn),
+        guidance.clip(denoise_fn, method=options.clip),
         shape=shape,
         num_steps=options.num_steps,
         sampler=options.sampler,
@@ -73,13 +81,18 @@ def sample_labels(
     ]
     return np.asarray(rows, np.int32)[:, None]
   for row in given:
-    good = len(row) == len(sizes) and all(
-        -1 <= value < size for value, size in zip(row, sizes, strict=True)
+    good = (
+        isinstance(row, (tuple, list))
+        and len(row) == len(sizes)
+        and all(
+            isinstance(value, int) and -1 <= value < size
+            for value, size in zip(row, sizes, strict=True)
+        )
     )
     validation.require(
         good,
-        f'sample.labels holds {tuple(row)}; each needs {len(sizes)} numbers '
-        f'from -1 to below {sizes}.',
+        f'sample.labels holds {row}; it is a tuple of tuples, each of '
+        f'{len(sizes)} whole numbers from -1 to below {sizes}.',
     )
   rows = [given[i % len(given)] for i in range(n)]
   return np.asarray(rows, np.int32)[:, None]
@@ -126,27 +139,30 @@ def figures_table(config: ml_collections.ConfigDict, videos, source) -> str:
 
 
 def write_grid(
-    config, sampler, params, source, workdir, step, writer, mesh
+    config, sampler, params, step, *, source, workdir, writer, mesh
 ) -> None:
   """A grid of samples as samples/<step>.gif and .mp4, and to TensorBoard."""
   labels = sample_labels(config, source)
   videos = draw(config, sampler, params, labels, mesh)
   if jax.process_index() == 0:
-    folder = epath.Path(workdir) / 'samples'
-    folder.mkdir(parents=True, exist_ok=True)
+    path = grid_path(workdir, step)
+    path.parent.mkdir(parents=True, exist_ok=True)
     picture = media.enlarge(media.grid(videos), min_side=256)
     gif = media.encode_gif(picture, fps=config.sample.fps)
-    (folder / f'step_{step}.gif').write_bytes(gif)
     media.write_mp4(
-        folder / f'step_{step}.mp4', picture, fps=config.sample.fps
+        path.with_suffix('.mp4'), picture, fps=config.sample.fps
     )
+    path.write_bytes(gif)
     writer.gif(step, 'samples', gif, picture.shape)
   if config.data.name == 'moving_shapes':
     writers.log_lines(figures_table(config, videos, source))
 
 
-def sample(config: ml_collections.ConfigDict, workdir: str) -> None:
+def sample(overrides: dict[str, Any], workdir: str) -> None:
   """Draws clips from the run in workdir.
+
+  `overrides` are the config fields of the command line ('sample.frames': 32);
+  all else is as the run was trained.
 
   Writes to workdir/samples/step_<step>_seed_<seed>: an MP4 and a GIF of each
   clip, of a grid of all, and samples.npz ('video' uint8 [n, t, h, w, 3] and
@@ -155,10 +171,12 @@ def sample(config: ml_collections.ConfigDict, workdir: str) -> None:
   Raises:
     ValueError: no run or no checkpoint in workdir; bad sample fields.
   """
-  workdir = epath.Path(workdir)
-  config = validation.saved_config(config, workdir)
-  validation.check(config)
-  source = experiment.make_source(config, 'test')
+  workdir = epath.Path(workdir).expanduser()
+  config = workdirs.saved_config(overrides, workdir, ('sample',))
+  validation.check(config, 'sample')
+  # Only drawn data have labels; no other clips are needed to sample.
+  drawn = config.data.name == 'moving_shapes'
+  source = experiment.make_source(config, 'test') if drawn else None
   sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, sizes)
   labels = sample_labels(config, source)
@@ -170,6 +188,8 @@ def sample(config: ml_collections.ConfigDict, workdir: str) -> None:
     return
   folder = workdir / 'samples' / f'step_{step}_seed_{config.sample.seed}'
   folder.mkdir(parents=True, exist_ok=True)
+  for old in folder.glob('clip_*'):  # of an earlier call, perhaps with more
+    old.unlink()
   arrays = {'video': videos} | ({} if labels is None else {'labels': labels})
   with (folder / 'samples.npz').open('wb') as f:
     np.savez_compressed(f, **arrays)

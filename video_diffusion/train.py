@@ -1,4 +1,5 @@
 """The train loop: one flat function, its sections in execution order."""
+import functools
 import time
 
 from absl import logging
@@ -6,17 +7,18 @@ from clu import parameter_overview
 from etils import epath
 import jax
 import ml_collections
-import numpy as np
 
 from video_diffusion import checkpoint
 from video_diffusion import evaluate
 from video_diffusion import experiment
 from video_diffusion import optimizer as optimizer_lib
 from video_diffusion import partitioning
+from video_diffusion import progress
 from video_diffusion import sample
 from video_diffusion import train_state
 from video_diffusion import validation
 from video_diffusion import weights
+from video_diffusion import workdirs
 from video_diffusion import writers
 
 
@@ -31,7 +33,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
     ValueError: a bad config, or a workdir of another run; before any compile.
   """
   began = time.time()
-  workdir = epath.Path(workdir)
+  workdir = epath.Path(workdir).expanduser()
 
   # ---- Checks, data, model ---------------------------------------------------
   validation.check(config)
@@ -41,7 +43,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   model = experiment.make_model(config, label_sizes)
   rate, optimizer = make_optimizer(config)
   sample.sample_labels(config, heldout)
-  validation.claim_workdir(config, workdir)
+  workdirs.claim(config, workdir, getattr(source, 'fingerprint', ''))
   lead = jax.process_index() == 0
   writer = writers.Writer(workdir, enabled=lead)
 
@@ -70,82 +72,79 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   )
   writers.log_lines(overview)
 
-  # ---- The train step, compiled; its FLOPs counted ---------------------------
-  train_step = make_step(config, model, optimizer, rate)
-  batch_sharding = partitioning.batch_sharding(mesh)
-  abstract_batch = {
-      name: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=batch_sharding)
-      for name, s in shapes.items()
-  }
-  with jax.set_mesh(mesh):
-    lowered = jax.jit(
-        train_step, donate_argnums=0, out_shardings=(sharding, sharding)
-    ).lower(abstract, abstract_batch)
-    compile_began = time.time()
-    train_step = lowered.compile()
-  flops = step_flops(config, abstract, shapes, label_sizes)
-  logging.info(
-      'Compiled the train step in %.0f s: %.3g FLOP, %s parameters, %d %s.',
-      time.time() - compile_began,
-      flops,
-      f'{experiment.tree_size(abstract.params):,}',
-      jax.device_count(),
-      jax.devices()[0].device_kind,
-  )
+  # ---- What runs beside the steps --------------------------------------------
   eval_step = evaluate.make_eval_step(config, model, mesh)
   sampler = sample.make_sampler(config, model, mesh)
-
-  # ---- Steps -----------------------------------------------------------------
+  write_grid = functools.partial(
+      sample.write_grid, config, sampler, source=heldout, workdir=workdir,
+      writer=writer, mesh=mesh,
+  )
   last_step = config.train.steps
-  batches = experiment.make_batches(config, source, start=step, stop=last_step)
-  pending = None  # the previous step's metrics: read after the next dispatch
-  window = Window(batch_size=config.batch_size, flops=flops, step=step)
-  compiled_at = time.time()
-  minutes = config.train.max_minutes
-  while step < last_step:
-    batch = partitioning.global_batch(next(batches), mesh)
-    state, metrics = train_step(state, batch)
-    step += 1
-    if pending is not None:
-      window.add(pending)
-    pending = metrics
-    if minutes and time.time() - began > 60 * minutes:
-      logging.info('train.max_minutes is reached at step %d.', step)
-      last_step = step
-    if step % config.log.every == 0 or step == last_step:
-      window.add(pending)
-      pending = None
-      window.write(writer, step, last_step)
-
-    # ---- Held-out loss, samples, checkpoint ----------------------------------
-    pause = time.time()
-    if due(step, config.log.eval_every, last_step):
-      losses = evaluate.heldout_losses(config, eval_step, state, heldout, mesh)
-      writer.scalars(step, evaluate.as_scalars(losses))
-      writers.log_lines(evaluate.as_table(losses))
-    if due(step, config.checkpoint.every, last_step):
-      checkpoints.save(step, state, validation.to_json(config))
-    if due(step, config.log.sample_every, last_step):
-      sample.write_grid(
-          config, sampler, state.ema_params, heldout, workdir, step, writer,
-          mesh,
+  try:
+    # ---- The train step, compiled; nothing where the run is finished ---------
+    if step < last_step:
+      train_step, flops = compile_step(
+          config, model, optimizer, rate, abstract, shapes, mesh
       )
-    window.paused(time.time() - pause)
+      batches = experiment.make_batches(
+          config, source, start=step, stop=last_step
+      )
+      window = progress.Window(
+          batch_size=config.batch_size, flops=flops, step=step
+      )
+    pending = None  # the previous step's metrics: read after the next dispatch
 
-  # ---- The end ---------------------------------------------------------------
-  checkpoints.close()
-  if config.checkpoint.export and lead:
-    dtype = experiment.DTYPES[config.checkpoint.export]
-    weights.save(
-        state.ema_params, workdir / weights.FOLDER, step=step, dtype=dtype
-    )
-  writer.close()
+    # ---- Steps ---------------------------------------------------------------
+    while step < last_step:
+      batch = partitioning.global_batch(next(batches), mesh)
+      state, metrics = train_step(state, batch)
+      step += 1
+      if pending is not None:
+        window.add(pending)
+      pending = metrics
+      minutes = config.train.max_minutes
+      if minutes and time.time() - began > 60 * minutes:
+        logging.info('train.max_minutes is reached at step %d.', step)
+        last_step = step
+      if step % config.log.every == 0 or step == last_step:
+        window.add(pending)
+        pending = None
+        window.write(writer, step, last_step)
+
+      # ---- Held-out loss, checkpoint, samples --------------------------------
+      pause = time.time()
+      if due(step, config.log.eval_every, last_step):
+        losses = evaluate.heldout_losses(
+            config, eval_step, state, heldout, mesh
+        )
+        writer.scalars(step, evaluate.as_scalars(losses))
+        writers.log_lines(evaluate.as_table(losses))
+      if due(step, config.checkpoint.every, last_step):
+        # Curves first: a resumed run does not draw these points again.
+        writer.flush()
+        checkpoints.save(step, state, workdirs.to_json(config))
+      if due(step, config.log.sample_every, last_step):
+        write_grid(state.ema_params, step)
+      window.paused(time.time() - pause)
+
+    # ---- The end -------------------------------------------------------------
+    # A run may have been killed between its last checkpoint and its samples.
+    if not sample.grid_path(workdir, step).exists():
+      write_grid(state.ema_params, step)
+    if config.checkpoint.export and lead:
+      dtype = experiment.DTYPES[config.checkpoint.export]
+      weights.save(
+          state.ema_params, workdir / weights.FOLDER, step=step, dtype=dtype
+      )
+  finally:
+    # Whatever ended the run, a save in flight is completed.
+    checkpoints.close()
+    writer.close()
   peak = (jax.local_devices()[0].memory_stats() or {}).get('peak_bytes_in_use')
   logging.info(
-      'Done: step %d in %s (%s of it in the loop)%s; results are in %s.',
+      'Done: step %d in %s%s; results are in %s.',
       step,
       writers.duration(time.time() - began),
-      writers.duration(time.time() - compiled_at),
       f', peak memory {peak / 2**30:.1f} GiB a device' if peak else '',
       workdir,
   )
@@ -183,6 +182,7 @@ def make_step(config: ml_collections.ConfigDict, model, optimizer, rate):
       num_images=config.data.images,
       prediction=config.diffusion.prediction,
       logsnr_fn=experiment.make_logsnr_fn(config),
+      share_noise=config.diffusion.images_share_noise,
       cond_drop=config.diffusion.cond_drop if model.encoder else 0.0,
       train=True,
   )
@@ -194,73 +194,52 @@ def make_step(config: ml_collections.ConfigDict, model, optimizer, rate):
   )
 
 
-def step_flops(config, abstract, batch_shapes, label_sizes) -> float:
+def compile_step(config, model, optimizer, rate, abstract, shapes, mesh):
+  """(the compiled train step, FLOPs of one global step)."""
+  replicated = partitioning.replicated(mesh)
+  batch_sharding = partitioning.batch_sharding(mesh)
+  batch = {
+      name: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=batch_sharding)
+      for name, s in shapes.items()
+  }
+  step = make_step(config, model, optimizer, rate)
+  began = time.time()
+  with jax.set_mesh(mesh):
+    compiled = (
+        jax.jit(
+            step, donate_argnums=0, out_shardings=(replicated, replicated)
+        )
+        .lower(abstract, batch)
+        .compile()
+    )
+  flops = step_flops(config, model, abstract, shapes)
+  logging.info(
+      'Compiled the train step in %.0f s: %.3g FLOP, %s parameters, %d %s.',
+      time.time() - began,
+      flops,
+      f'{experiment.tree_size(abstract.params):,}',
+      jax.device_count(),
+      jax.devices()[0].device_kind,
+  )
+  return compiled, flops
+
+
+def step_flops(config, model, abstract, shapes) -> float:
   """FLOPs of one global step, of the module as written, not recomputation.
 
   Of the lowered module: a compiled one counts cuDNN calls as zero, and remat
   would count what it recomputes as work. Lowered for the CPU, since plugins of
-  accelerators do not analyse; the operations are the same.
+  accelerators do not analyse; the operations are the same. NaN without a CPU.
   """
-  plain = ml_collections.ConfigDict(config.to_dict())
-  plain.model.remat = False
-  model = experiment.make_model(plain, label_sizes)
-  rate, optimizer = make_optimizer(plain)
-  step = jax.jit(make_step(plain, model, optimizer, rate))
+  plain = model.clone(unet=model.unet.clone(remat=False))
+  rate, optimizer = make_optimizer(config)
+  step = jax.jit(make_step(config, plain, optimizer, rate))
   state = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), abstract
   )
-  with jax.default_device(jax.devices('cpu')[0]):
-    return float(step.lower(state, batch_shapes).cost_analysis()['flops'])
-
-
-class Window:
-  """Means of the metrics since the last progress line, and the rates."""
-
-  def __init__(self, *, batch_size: int, flops: float, step: int):
-    self._batch_size = batch_size
-    self._flops = flops
-    self._reset(step)
-
-  def _reset(self, step):
-    self._step, self._since, self._pauses = step, time.time(), 0.0
-    self._metrics = []
-
-  def add(self, metrics) -> None:
-    """Takes one step's metrics; waits for that step, not for later ones."""
-    self._metrics.append(jax.device_get(metrics))
-
-  def paused(self, seconds: float) -> None:
-    """Leaves time spent on evaluation and samples out of the rates."""
-    self._pauses += seconds
-
-  def write(self, writer: writers.Writer, step: int, last_step: int) -> None:
-    """Writes the curves and the progress line, and starts anew."""
-    seconds = max(time.time() - self._since - self._pauses, 1e-9)
-    rate = (step - self._step) / seconds
-    mean = lambda name: float(np.mean([m[name] for m in self._metrics]))
-    scalars = {
-        name: mean(name) for name in ('loss', 'grad_norm', 'learning_rate')
-    }
-    sums, counts = (
-        np.sum([m[name] for m in self._metrics], axis=0)
-        for name in ('quarter_sum', 'quarter_count')
-    )
-    for i in range(train_state.NUM_QUARTERS):
-      if counts[i]:
-        scalars[f'loss_quarter_{i}'] = sums[i] / counts[i]
-    scalars['clips_per_second'] = rate * self._batch_size
-    scalars['tflops_per_second'] = rate * self._flops / 1e12
-    writer.scalars(step, scalars)
-    writer.flush()
-    logging.info(
-        'step %d/%d  loss %.4f  gradient norm %.3f  %.1f clips/s  '
-        '%.3g TFLOP/s  %s left',
-        step,
-        last_step,
-        scalars['loss'],
-        scalars['grad_norm'],
-        scalars['clips_per_second'],
-        scalars['tflops_per_second'],
-        writers.duration((last_step - step) / rate),
-    )
-    self._reset(step)
+  try:
+    cpu = jax.local_devices(backend='cpu')[0]
+  except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
+    return float('nan')
+  with jax.default_device(cpu):
+    return float(step.lower(state, shapes).cost_analysis()['flops'])

@@ -84,6 +84,7 @@ def make_loss_fn(
     num_images: int,
     prediction: str,
     logsnr_fn: Callable[[jax.Array], jax.Array],
+    share_noise: bool = False,
     cond_drop: float = 0.0,
     train: bool = False,
 ) -> Callable:
@@ -103,6 +104,7 @@ def make_loss_fn(
         batch=b,
         num_frames=f - num_images,
         num_images=num_images,
+        share=share_noise,
         logsnr_fn=logsnr_fn,
     )
     keep = None

@@ -1,27 +1,20 @@
-"""Checks of a config and of a workdir, all before any compile.
+"""Checks of a config, all before any compile.
 
 Each failure is a ValueError of one sentence that names the field.
 """
 import functools
-import json
-from typing import Any
 
-from etils import epath
 import jax
 import ml_collections
 
 from video_diffusion.data import pipeline
+from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.diffusion import sampling
 from video_diffusion.models import blocks
 from video_diffusion.models import unet3d
 
 DTYPES = ('float32', 'bfloat16')
-# A run may be continued only with these as they were.
-FIXED = ('seed', 'batch_size', 'data', 'model', 'diffusion', 'optim')
-# Where data lie, and how they are read, may change between machines.
-MOVABLE = ('data.dir', 'data.path', 'data.loader', 'model.remat')
-
 
 def require(condition: bool, sentence: str) -> None:
   """Raises ValueError(sentence) unless the condition holds."""
@@ -29,29 +22,113 @@ def require(condition: bool, sentence: str) -> None:
     raise ValueError(sentence)
 
 
-def check(config: ml_collections.ConfigDict) -> None:
-  """Checks a config for this machine; raises ValueError with one sentence."""
-  data, model = config.data, config.model
-  for name in ('batch_size', 'train.steps', 'log.every', 'checkpoint.every',
-               'checkpoint.keep', 'eval.num_clips', 'eval.batch_size',
-               'sample.num_clips', 'sample.batch_size', 'sample.num_steps',
-               'data.frames', 'model.base_channels', 'model.num_blocks',
-               'model.emb_layers', 'model.head_dim'):
-    value = functools.reduce(getattr, name.split('.'), config)
-    require(value >= 1, f'{name} is {value}; it must be at least 1.')
-  require(data.images >= 0, f'data.images is {data.images}; it must be >= 0.')
+# Field -> (smallest, largest) value that is allowed.
+RANGES = {
+    'seed': (0, 2**31 - 1),
+    'batch_size': (1, None),
+    'data.frames': (1, None),
+    'data.images': (0, None),
+    'model.base_channels': (4, None),
+    'model.num_blocks': (1, None),
+    'model.head_dim': (1, None),
+    'model.emb_dim': (1, None),
+    'model.emb_layers': (1, None),
+    'model.cond_dim': (0, None),
+    'model.dropout': (0, 1),
+    'diffusion.cond_drop': (0, 1),
+    'optim.lr': (0, None),
+    'optim.warmup_steps': (0, None),
+    'optim.decay_steps': (0, None),
+    'optim.beta1': (0, 1),
+    'optim.beta2': (0, 1),
+    'optim.eps': (0, None),
+    'optim.weight_decay': (0, None),
+    'optim.ema_decay': (0, 1),
+    'train.steps': (1, None),
+    'train.max_minutes': (0, None),
+    'log.every': (1, None),
+    'log.eval_every': (0, None),
+    'log.sample_every': (0, None),
+    'checkpoint.every': (1, None),
+    'checkpoint.keep': (1, None),
+    'eval.num_clips': (1, None),
+    'eval.batch_size': (1, None),
+    'sample.num_clips': (1, None),
+    'sample.batch_size': (1, None),
+    'sample.frames': (0, None),
+    'sample.num_steps': (1, None),
+    'sample.gamma': (0, 1),
+    'sample.eta': (0, 1),
+    'sample.seed': (0, 2**31 - 1),
+    'sample.fps': (0.1, 1000),
+}
+
+
+def field(config: ml_collections.ConfigDict, name: str):
+  """config.group.field for 'group.field'."""
+  return functools.reduce(getattr, name.split('.'), config)
+
+
+def _check_ranges(config):
+  for name, (low, high) in RANGES.items():
+    value = field(config, name)
+    if high is None:
+      good, what = value >= low, f'at least {low}'
+    else:
+      good, what = low <= value <= high, f'in [{low}, {high}]'
+    require(good, f'{name} is {value}; it must be {what}.')
+  for name in ('optim.clip_norm', 'optim.lr'):
+    require(field(config, name) > 0, f'{name} must be above 0.')
+  mults = config.model.channel_mults
+  require(
+      len(mults) >= 1 and min(mults) >= 1,
+      f'model.channel_mults is {tuple(mults)}; it must hold a whole number of '
+      'at least 1 per level.',
+  )
+
+
+def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
+  """Checks a config for a mode on this machine.
+
+  Args:
+    config: the whole config.
+    mode: 'train', 'sample' or 'evaluate'; each needs its own batch size to
+      divide by the devices.
+
+  Raises:
+    ValueError: one sentence that names the field.
+  """
+  data, model, optim = config.data, config.model, config.optim
+  _check_ranges(config)
   devices = jax.device_count()
-  for name, size in (
-      ('batch_size', config.batch_size),
-      ('eval.batch_size', config.eval.batch_size),
-      ('sample.batch_size', config.sample.batch_size),
-  ):
+  for name in {
+      'train': ('batch_size', 'eval.batch_size', 'sample.batch_size'),
+      'sample': ('sample.batch_size',),
+      'evaluate': ('eval.batch_size',),
+  }[mode]:
+    size = field(config, name)
     require(
         size % devices == 0,
         f'{name} is {size}; it must divide by the {devices} devices.',
     )
+  require(
+      config.eval.num_clips % config.eval.batch_size == 0,
+      f'eval.num_clips is {config.eval.num_clips}; it must divide by '
+      f'eval.batch_size, {config.eval.batch_size}.',
+  )
+  if mode == 'train':
+    require(
+        optim.schedule != 'cosine' or optim.decay_steps >= config.train.steps,
+        f'train.steps is {config.train.steps}, but the cosine rate is zero '
+        f'from optim.decay_steps, {optim.decay_steps}, on; set both, in a '
+        'workdir of its own.',
+    )
+    require(
+        not (config.train.max_minutes and jax.process_count() > 1),
+        'train.max_minutes is set, but the clocks of several processes differ; '
+        'set train.steps instead.',
+    )
   levels = len(model.channel_mults)
-  require(levels >= 1, 'model.channel_mults is empty; it needs a level.')
   factor = 2 ** (levels - 1)
   for side in ('height', 'width'):
     require(
@@ -67,9 +144,8 @@ def check(config: ml_collections.ConfigDict) -> None:
         f'the levels have {tuple(sizes)}.',
     )
   require(
-      model.base_channels % 2 == 0 and model.base_channels >= 4,
-      f'model.base_channels is {model.base_channels}; it must be even and at '
-      'least 4.',
+      model.base_channels % 2 == 0,
+      f'model.base_channels is {model.base_channels}; it must be even.',
   )
   attending = [
       mult for mult, size in zip(model.channel_mults, sizes, strict=True)
@@ -88,91 +164,19 @@ def check(config: ml_collections.ConfigDict) -> None:
        loss_lib.PREDICTIONS),
       ('sample.sampler', config.sample.sampler, sampling.SAMPLERS),
       ('data.loader', data.loader, pipeline.LOADERS),
+      ('sample.clip', config.sample.clip, guidance.CLIPPINGS),
       ('checkpoint.export', config.checkpoint.export, ('', *DTYPES)),
   ):
     require(
         value in allowed, f'{name} is {value!r}; it must be one of {allowed}.'
     )
-  for name, value in (
-      ('model.dropout', model.dropout),
-      ('diffusion.cond_drop', config.diffusion.cond_drop),
-      ('sample.gamma', config.sample.gamma),
-      ('sample.eta', config.sample.eta),
-  ):
-    require(0 <= value <= 1, f'{name} is {value}; it must lie in [0, 1].')
   require(
-      config.diffusion.logsnr_min < config.diffusion.logsnr_max,
-      'diffusion.logsnr_min must be below diffusion.logsnr_max.',
+      -20 <= config.diffusion.logsnr_min < config.diffusion.logsnr_max <= 20,
+      'diffusion.logsnr_min must be below diffusion.logsnr_max, both within '
+      '[-20, 20], the range that the network embeds.',
   )
   require(
       not (data.flip and data.name == 'moving_shapes'),
       'data.flip is set, but a mirrored moving_shapes clip would contradict '
       'its direction labels; leave it off.',
   )
-
-
-def to_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """The config as plain JSON values."""
-  return json.loads(config.to_json_best_effort())
-
-
-def flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-  """{'a': {'b': 1}} -> {'a.b': 1}."""
-  flat = {}
-  for name, value in tree.items():
-    if isinstance(value, dict):
-      flat |= flatten(value, f'{prefix}{name}.')
-    else:
-      flat[prefix + name] = value
-  return flat
-
-
-def claim_workdir(
-    config: ml_collections.ConfigDict, workdir: epath.Path
-) -> None:
-  """Writes workdir/config.json, or refuses a directory of another run.
-
-  Raises:
-    ValueError: the directory holds a run whose data, model, diffusion,
-      optimizer, seed or batch fields differ; names the fields.
-  """
-  path = workdir / 'config.json'
-  mine = to_json(config)
-  if path.exists():
-    saved, wanted = flatten(json.loads(path.read_text())), flatten(mine)
-    different = [
-        f'{name} ({saved.get(name)!r} there, {wanted.get(name)!r} now)'
-        for name in sorted(saved.keys() | wanted.keys())
-        if name.split('.')[0] in FIXED
-        and name not in MOVABLE
-        and saved.get(name) != wanted.get(name)
-    ]
-    require(
-        not different,
-        f'{workdir} holds a run with another {", ".join(different)}; pass '
-        'another --workdir, or the fields of that run.',
-    )
-  if jax.process_index() == 0:
-    workdir.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(mine, indent=1))
-
-
-def saved_config(
-    config: ml_collections.ConfigDict, workdir: epath.Path
-) -> ml_collections.ConfigDict:
-  """The config of the run in workdir, with this call's eval and sample fields.
-
-  Raises:
-    ValueError: there is no run in workdir.
-  """
-  path = workdir / 'config.json'
-  require(
-      path.exists(),
-      f'{workdir} holds no run (no config.json); train first, or pass its '
-      '--workdir.',
-  )
-  saved = ml_collections.ConfigDict(json.loads(path.read_text()))
-  with saved.unlocked():
-    saved.eval = config.eval
-    saved.sample = config.sample
-  return saved

@@ -16,6 +16,15 @@ VIDEO_FOLDERS = {
 }
 
 
+OPTIONS = {
+    'moving_shapes': {
+        'train_clips', 'test_clips', 'radius', 'speed', 'bounce',
+        'heldout_pairs',
+    },
+    'video_folder': {'path', 'dir', 'frame_stride', 'clip_frames'},
+}
+
+
 def make_source(
     name: str,
     *,
@@ -40,6 +49,12 @@ def make_source(
   Raises:
     ValueError: an unknown name, or data that is missing or unusable.
   """
+  wanted = OPTIONS.get(name, OPTIONS['video_folder'])
+  if name in ('moving_shapes', *VIDEO_FOLDERS) and wanted != set(options):
+    raise ValueError(
+        f'data.name is {name!r}, but the config has the data fields of another '
+        'data set; use the file of configs/ that is made for it.'
+    )
   if name == 'moving_shapes':
     sizes = {
         'train': options.pop('train_clips'),
@@ -55,11 +70,16 @@ def make_source(
         **options,
     )
   if name in VIDEO_FOLDERS:
-    path = options.pop('path')
+    path = os.path.expanduser(options.pop('path'))
     if not path:
       raise ValueError(
           f'data.path is empty; pass --config.data.path=DIR, for {name} '
           f'{VIDEO_FOLDERS[name]}, which is decoded once into records.'
+      )
+    if options['clip_frames'] < frames:
+      raise ValueError(
+          f'data.clip_frames is {options["clip_frames"]}; it must be at least '
+          f'data.frames, {frames}.'
       )
     directory = video_folder.prepare(
         path,

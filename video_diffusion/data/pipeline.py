@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import multiprocessing
 import os
+import threading
 from typing import Protocol
 
 import numpy as np
@@ -195,7 +196,9 @@ def _local_example(n, *, batch_size, local, first_row, **options):
 
 def _pool_batches(kind, example, local, first, last):
   """Examples first .. last - 1 by a pool of workers, two batches ahead."""
-  workers = os.cpu_count() or 1
+  workers = len(os.sched_getaffinity(0)) if hasattr(
+      os, 'sched_getaffinity'
+  ) else os.cpu_count()
   if kind == 'threads':
     make_pool = concurrent.futures.ThreadPoolExecutor
   else:
@@ -203,6 +206,7 @@ def _pool_batches(kind, example, local, first, last):
     make_pool = functools.partial(
         concurrent.futures.ProcessPoolExecutor,
         mp_context=multiprocessing.get_context('spawn'),
+        initializer=_end_with_parent,
     )
   with make_pool(workers) as pool:
     ahead = collections.deque()
@@ -216,6 +220,16 @@ def _pool_batches(kind, example, local, first, last):
     finally:
       for future in ahead:
         future.cancel()
+
+
+def _end_with_parent():
+  """Ends a worker when its parent has died, however that was."""
+
+  def watch():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
 
 
 def _stack(examples):

@@ -1,6 +1,7 @@
 """Prepared records, read by id without tf.data."""
 from collections.abc import Iterator
 import contextlib
+import hashlib
 import io
 import logging
 import os
@@ -17,6 +18,8 @@ class VideoRecords:
   Attributes:
     num_examples: number of clips.
     num_groups: number of video files that they were cut from.
+    fingerprint: digest of the numbers of files, clips and frames, and of what
+      was skipped.
   """
 
   def __init__(self, directory: str | os.PathLike, split: str):
@@ -46,6 +49,8 @@ class VideoRecords:
       self._records = tfds.builder_from_directory(
           os.fspath(directory)).as_data_source(split)
     self.num_examples = len(self._records)
+    report = (directory / 'report.json').read_bytes()
+    self.fingerprint = hashlib.sha256(report).hexdigest()[:16]
     self.num_groups = len(np.unique(self._video_ids))
 
   def example(

@@ -106,12 +106,14 @@ class MovingShapes:
     if self.split not in SPLITS:
       raise ValueError(f'split is {self.split!r}; it must be one of {SPLITS}.')
     parse_pairs(self.heldout_pairs)
+    if self.num_examples < 1:
+      raise ValueError('data.train_clips, data.test_clips: at least 1 each.')
     path = 0.0 if self.bounce else self.speed * (self.num_frames - 1)
-    if not 0 < 2 * self.radius + path <= 1:
+    if not (self.radius > 0 and path >= 0 and 2 * self.radius + path < 1):
       raise ValueError(
           f'data.radius {self.radius} and data.speed {self.speed} over '
           f'{self.num_frames} frames need {2 * self.radius + path:.2f} of the '
-          'frame; twice the radius and the path must fit into 1.'
+          'frame; twice the radius and the path must stay below 1.'
       )
 
   @property

@@ -40,15 +40,19 @@ def draw_logsnr(
     batch: int,
     num_images: int,
     num_frames: int,
+    share: bool = False,
     logsnr_fn: Callable[[jax.Array], jax.Array] = schedules.cosine_logsnr,
 ) -> jax.Array:
   """Log-SNRs of continuous times t ~ U[0, 1], float32 [batch, T + K].
 
   The T video frames of an example share one t; every appended image has its
-  own (this project's choice, the paper is silent).
+  own, or with `share` the video's (the paper is silent; own is this project's
+  choice).
   """
   t = jax.random.uniform(key, (batch, 1 + num_images))
   logsnr = logsnr_fn(t)
+  if share:
+    return jnp.repeat(logsnr[:, :1], num_frames + num_images, axis=1)
   video = jnp.repeat(logsnr[:, :1], num_frames, axis=1)
   return jnp.concatenate([video, logsnr[:, 1:]], axis=1)
 

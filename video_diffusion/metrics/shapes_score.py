@@ -19,7 +19,7 @@ def shape_figures(
       every channel) of a palette colour; 0 where there are none.
     'area': share of all pixels that are not within 0.2 of the background.
     'motion': path of the centroid of the non-background pixels per frame, in
-      pixels; 0 where a frame has none.
+      pixels; 0 where a frame has none, and for clips of one frame.
   """
   x = videos.astype(np.float32) / 255.0
 
@@ -38,8 +38,9 @@ def shape_figures(
   centroid = np.stack([row, column], -1) / np.maximum(count, 1)[..., None]
   path = np.linalg.norm(np.diff(centroid, axis=1), axis=-1)
   seen = (count[:, 1:] > 0) & (count[:, :-1] > 0)
+  motion = float((path * seen).mean()) if path.size else 0.0
   return {
       'palette': float(coloured[shown].mean()) if shown.any() else 0.0,
       'area': float(shown.mean()),
-      'motion': float((path * seen).mean()),
+      'motion': motion,
   }

@@ -1,0 +1,66 @@
+import json
+
+from etils import epath
+import pytest
+
+from video_diffusion import default_config
+from video_diffusion import workdirs
+
+
+def config(**fields):
+  c = default_config.get_config()
+  for name, value in fields.items():
+    c[name] = value
+  return c
+
+
+def test_a_workdir_belongs_to_one_run(tmp_path):
+  workdir = epath.Path(tmp_path / 'run')
+  workdirs.claim(config(), workdir, '')
+  free = config()
+  free.sample.num_steps, free.log.every, free.checkpoint.every = 9, 9, 9
+  free.train.steps, free.eval.num_clips, free.data.loader = 9, 9, 'threads'
+  free.model.remat = True
+  workdirs.claim(free, workdir, '')
+  saved = json.loads((workdir / 'config.json').read_text())
+  assert saved['train']['steps'] == 9
+  for name in ('seed', 'batch_size', 'data.frames', 'model.dropout',
+               'diffusion.prediction', 'optim.lr'):
+    other = config()
+    holder = other
+    *groups, field = name.split('.')
+    for group in groups:
+      holder = holder[group]
+    holder[field] = 'v' if field == 'prediction' else 3
+    with pytest.raises(ValueError, match=f'another {name} '):
+      workdirs.claim(other, workdir, '')
+  with pytest.raises(ValueError, match='another data_fingerprint'):
+    workdirs.claim(config(), workdir, 'other data')
+
+
+def test_a_workdir_that_cannot_be_used_is_one_sentence(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(ValueError, match='file cannot be written'):
+    workdirs.claim(config(), epath.Path(tmp_path / 'file'), '')
+  (tmp_path / 'config.json').write_text('{"seed": ')
+  with pytest.raises(ValueError, match='config.json cannot be read'):
+    workdirs.claim(config(), epath.Path(tmp_path), '')
+
+
+def test_sampling_takes_the_config_of_the_run(tmp_path):
+  workdir = epath.Path(tmp_path)
+  with pytest.raises(ValueError, match='holds no run'):
+    workdirs.saved_config({}, workdir, ('sample',))
+  trained = config(seed=3)
+  trained.model.base_channels = 32
+  trained.sample.gamma = 0.7
+  workdirs.claim(trained, workdir, '')
+  call = {'sample.num_steps': 7, 'data.loader': 'threads'}
+  got = workdirs.saved_config(call, workdir, ('sample',))
+  assert (got.seed, got.model.base_channels) == (3, 32)
+  assert (got.sample.num_steps, got.sample.gamma) == (7, 0.7)
+  assert got.data.loader == 'threads'
+  assert got.model.channel_mults == (1, 2, 4, 8)
+  for name in ('model.base_channels', 'seed', 'eval.num_clips'):
+    with pytest.raises(ValueError, match=f'--config.{name} cannot be set'):
+      workdirs.saved_config({name: 1}, workdir, ('sample',))

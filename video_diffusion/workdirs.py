@@ -1,0 +1,141 @@
+"""The workdir of a run: whose it is, and the config that it holds."""
+import json
+from typing import Any
+
+from etils import epath
+import jax
+import ml_collections
+
+from video_diffusion import default_config
+from video_diffusion.validation import field as get_field
+from video_diffusion.validation import require
+
+# A run may be continued only with these as they were.
+FIXED = (
+    'seed',
+    'batch_size',
+    'data',
+    'model',
+    'diffusion',
+    'optim',
+    'data_fingerprint',
+)
+# Where data lie, and how they are read, may change between machines.
+MOVABLE = ('data.dir', 'data.path', 'data.loader', 'model.remat')
+
+
+def claim(
+    config: ml_collections.ConfigDict, workdir: epath.Path, fingerprint: str
+) -> None:
+  """Writes workdir/config.json, or refuses a directory of another run.
+
+  Args:
+    config: of the run.
+    workdir: made where missing.
+    fingerprint: of the data, '' where the config alone says it; data.path may
+      change between machines, what lies there may not.
+
+  Raises:
+    ValueError: the directory cannot be used, or holds a run whose data, model,
+      diffusion, optimizer, seed or batch fields differ; names the fields.
+  """
+  mine = to_json(config) | {'data_fingerprint': fingerprint}
+  saved = _read(workdir)
+  if saved is not None:
+    theirs, wanted = flatten(saved), flatten(mine)
+    different = [
+        f'{name} ({theirs.get(name)!r} there, {wanted.get(name)!r} now)'
+        for name in sorted(theirs.keys() | wanted.keys())
+        if name.split('.')[0] in FIXED
+        and name not in MOVABLE
+        and theirs.get(name) != wanted.get(name)
+    ]
+    require(
+        not different,
+        f'{workdir} holds a run with another {", ".join(different)}; pass '
+        'another --workdir, or the fields of that run.',
+    )
+  if saved == mine or jax.process_index():
+    return
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    # By a new name: a process killed here must not leave half a file.
+    part = workdir / 'config.json.part'
+    part.write_text(json.dumps(mine, indent=1))
+    part.replace(workdir / 'config.json')
+  except OSError as error:
+    raise ValueError(
+        f'--workdir {workdir} cannot be written ({error.strerror}); pass a '
+        'folder that can.'
+    ) from error
+
+
+def _read(workdir):
+  """The content of workdir/config.json, None without one."""
+  path = workdir / 'config.json'
+  try:
+    return json.loads(path.read_text()) if path.exists() else None
+  except (OSError, ValueError) as error:
+    raise ValueError(
+        f'{path} cannot be read ({error}); restore it, or pass another '
+        '--workdir.'
+    ) from error
+
+
+def saved_config(
+    overrides: dict[str, Any], workdir: epath.Path, groups: tuple[str, ...]
+) -> ml_collections.ConfigDict:
+  """The config of the run in workdir, with some fields of this call.
+
+  Args:
+    overrides: 'group.field' -> value, as given on the command line.
+    workdir: of the run.
+    groups: whose fields this call may set, beside those of MOVABLE.
+
+  Raises:
+    ValueError: there is no run in workdir, or a field may not be set.
+  """
+  saved = _read(workdir)
+  require(
+      saved is not None,
+      f'{workdir} holds no run (no config.json); train first, or pass its '
+      '--workdir.',
+  )
+  saved.pop('data_fingerprint', None)
+  # Fields that came after that run have their defaults.
+  config = default_config.get_config()
+  with config.unlocked(), config.ignore_type():
+    config.update(_tuples(saved))
+  for name, value in overrides.items():
+    require(
+        name.split('.')[0] in groups or name in MOVABLE,
+        f'--config.{name} cannot be set here: all but {", ".join(groups)} is '
+        f'taken from the run in {workdir}.',
+    )
+    group, _, field = name.rpartition('.')
+    with config.unlocked(), config.ignore_type():
+      (get_field(config, group) if group else config)[field] = value
+  return config
+
+
+def _tuples(tree):
+  """JSON lists back to the tuples that they were."""
+  if isinstance(tree, dict):
+    return {name: _tuples(value) for name, value in tree.items()}
+  return tuple(map(_tuples, tree)) if isinstance(tree, list) else tree
+
+
+def to_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The config as plain JSON values."""
+  return json.loads(config.to_json_best_effort())
+
+
+def flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+  """{'a': {'b': 1}} -> {'a.b': 1}."""
+  flat = {}
+  for name, value in tree.items():
+    if isinstance(value, dict):
+      flat |= flatten(value, f'{prefix}{name}.')
+    else:
+      flat[prefix + name] = value
+  return flat
