@@ -39,4 +39,6 @@ def get_config(variant: str = 'paper'):
   config.train.steps = 660_000
   config.sample.num_steps = 256
   config.sample.gamma = 0.0
+  config.sample.corrector_delta = 0.1
+  config.sample.reconstruction_weight = 50.0
   return default_config.shrink(config) if variant == 'smoke' else config

@@ -38,4 +38,6 @@ def get_config(variant: str = 'paper'):
   config.train.steps = 220_000
   config.sample.num_steps = 128
   config.sample.gamma = 0.0
+  config.sample.corrector_delta = 0.1
+  config.sample.reconstruction_weight = 9.0
   return default_config.shrink(config) if variant == 'smoke' else config

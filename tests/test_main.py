@@ -20,8 +20,8 @@ from video_diffusion import main
         ('--config.data.width=1', 'data.width is 1; with 2 levels it must'),
         ('--config.data.frames=0', 'data.frames is 0; it must be at least 1'),
         (
-            '--config.model.attention_resolutions=(4, 5)',
-            'holds 5, which never occurs; the levels have (8, 4)',
+            '--config.model.attention_resolutions=(8, 5)',
+            'holds 5, which never occurs; the levels have (16, 8)',
         ),
         ('--config.model.head_dim=3', 'model.head_dim is 3'),
         ('--config.diffusion.prediction=x', "diffusion.prediction is 'x'"),
@@ -35,12 +35,8 @@ from video_diffusion import main
     ],
 )
 def test_one_sentence(run_main, tmp_path, flag, sentence):
-  levels = [
-      '--config.model.channel_mults=(1, 2)',
-      '--config.model.attention_resolutions=(4,)',
-  ]
   workdir = f'--workdir={tmp_path / "run"}'
-  code, output = run_main(*levels, workdir, flag, devices=4)
+  code, output = run_main(workdir, flag, devices=4, tiny=False)
   assert code == 1, output
   last = output.strip().splitlines()[-1]
   assert sentence in last and last.startswith('video_diffusion: ')

@@ -229,7 +229,7 @@ def test_a_folder_with_a_broken_file_trains_and_names_it(run_main, tmp_path):
   assert code == 0 and 'skipped' not in output, output
   # Sampling needs no videos; training on others is refused.
   (folder / 'red.mp4').unlink()
-  code, output = run_main(*flags[2:], '--mode=sample', tiny=False)
+  code, output = run_main(*flags, '--mode=sample', tiny=False)
   assert code == 0, output
   code, output = run_main(*flags, '--config.train.steps=3', tiny=False)
   assert code == 1 and 'another data_fingerprint' in output, output

@@ -86,13 +86,29 @@ def get_config() -> ml_collections.ConfigDict:
   config.sample = sample = ml_collections.ConfigDict()
   sample.num_clips = 16
   sample.batch_size = 16  # clips drawn at once, over all devices
-  sample.frames = 0  # 0 is the length of the training clips
+  # 0 is the length of the training clips; more are drawn by extension.
+  sample.frames = 0
   sample.sampler = 'ancestral'  # or 'ddim', 'dpmpp_2m'
   sample.num_steps = 256
   sample.gamma = 0.1  # of 'ancestral': 0 lower, 1 upper variance
   sample.eta = 0.0  # of 'ddim'
   # Of x_hat: 'static' to [-1, 1], 'dynamic' by its 99.5th percentile, 'none'.
   sample.clip = 'static'
+  # Of the Langevin corrector after each step (the paper: 0.1); 0 is none.
+  sample.corrector_delta = 0.0
+  # Classifier-free: w of eps = (1 + w) eps(c) - w eps(0); 0 is unguided.
+  sample.guidance_weight = 0.0
+  # Of known frames: w_r of reconstruction guidance; 0 is replacement alone.
+  sample.reconstruction_weight = 9.0
+  sample.replacement = 'marginal'  # or 'joint'
+  sample.overlap = 0  # known frames of a block; 0 is half of it
+  # A clip to continue ('extend', 'extend_backwards') to sample.frames, or to
+  # spread by sample.factor ('interpolate'), or to enlarge by sample.upscale.
+  sample.init_video = ''
+  sample.task = 'extend'
+  sample.factor = 2
+  sample.upscale = 1
+  sample.super_resolution_weight = 9.0
   sample.seed = 0
   # One tuple per clip, repeated as needed, -1 for absent; () takes the labels
   # of held-out clips.

@@ -1,4 +1,5 @@
 """Samples from the EMA weights: MP4, GIF, a grid and the arrays."""
+import functools
 from typing import Any
 
 from absl import logging
@@ -11,6 +12,7 @@ import tqdm
 from video_diffusion import experiment
 from video_diffusion import media
 from video_diffusion import partitioning
+from video_diffusion import plans
 from video_diffusion import train_state
 from video_diffusion import validation
 from video_diffusion import workdirs
@@ -27,21 +29,40 @@ def grid_path(workdir: epath.PathLike, step: int) -> epath.Path:
 
 
 def make_sampler(config: ml_collections.ConfigDict, model, mesh):
-  """A jitted (params, key, labels [batch, 1, slots] or None) -> x.
+  """A jitted draw of one block.
 
-  x is float32 [sample.batch_size, frames, height, width, 3] in [-1, 1].
+  Returns:
+    (params, key, labels, known, known_mask, low_res) -> x, float32 [batch,
+    frames, height, width, 3] in [-1, 1]. labels are int32 [batch, 1, slots] or
+    None; known [batch, frames, height, width, 3] with known_mask bool [1,
+    frames], and low_res [batch, frames, height / upscale, width / upscale, 3],
+    may be left out. The mask is data: blocks that know other frames share one
+    program.
   """
   options, data = config.sample, config.data
-  shape = (
-      options.batch_size,
-      options.frames or data.frames,
-      data.height,
-      data.width,
-      3,
-  )
+  frames = min(options.frames or data.frames, data.frames)
+  if options.init_video:
+    frames = data.frames
+  shape = (options.batch_size, frames, data.height, data.width, 3)
 
-  def sampler(params, key, labels):
-    denoise_fn = experiment.make_denoise_fn(config, model, params, labels)
+  def sampler(
+      params, key, labels, known=None, known_mask=None, low_res=None
+  ):
+    make = functools.partial(experiment.make_denoise_fn, config, model, params)
+    denoise_fn = make(labels)
+    if labels is not None:
+      denoise_fn = guidance.classifier_free(
+          denoise_fn, make(None), weight=options.guidance_weight
+      )
+    terms = []
+    if known is not None and options.reconstruction_weight:
+      error = guidance.known_error(known, known_mask)
+      terms.append((options.reconstruction_weight, error))
+    if low_res is not None:
+      error = guidance.low_res_error(low_res, guidance.area(options.upscale))
+      terms.append((options.super_resolution_weight, error))
+    if terms:
+      denoise_fn = guidance.descend(denoise_fn, terms, held=known_mask)
     return sampling.sample(
         key,
         guidance.clip(denoise_fn, method=options.clip),
@@ -50,6 +71,10 @@ def make_sampler(config: ml_collections.ConfigDict, model, mesh):
         sampler=options.sampler,
         gamma=options.gamma,
         eta=options.eta,
+        corrector_delta=options.corrector_delta or None,
+        known=known,
+        known_mask=known_mask,
+        replacement=options.replacement,
         logsnr_fn=experiment.make_logsnr_fn(config),
     )
 
@@ -168,6 +193,10 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   clip, of a grid of all, and samples.npz ('video' uint8 [n, t, h, w, 3] and
   'labels').
 
+  Videos longer than the training clips, and those that continue a given one,
+  are drawn by a plan of blocks (`plans.make_plan`); an interrupted call, made
+  again, continues behind its last finished block.
+
   Raises:
     ValueError: no run or no checkpoint in workdir; bad sample fields.
   """
@@ -181,13 +210,25 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   model = experiment.make_model(config, sizes)
   labels = sample_labels(config, source)
   mesh = partitioning.make_mesh()
+  init = plans.read_init(config)
+  plan = plans.make_plan(config, init)
   params, step = experiment.restore_ema(config, workdir, model, sizes)
   sampler = make_sampler(config, model, mesh)
-  videos = draw(config, sampler, params, labels, mesh)
+  folder = workdir / 'samples' / f'step_{step}_seed_{config.sample.seed}'
+  n, size = config.sample.num_clips, config.sample.batch_size
+  batches = []
+  for batch, start in enumerate(range(0, n, size)):
+    rows = None
+    if labels is not None:
+      rows = labels[np.arange(start, start + size) % n]
+    x = plans.execute(
+        config, plan, sampler, params, rows, init=init, mesh=mesh,
+        folder=folder, batch=batch,
+    )
+    batches.append(media.to_uint8(x))
+  videos = np.concatenate(batches)[:n]
   if jax.process_index():
     return
-  folder = workdir / 'samples' / f'step_{step}_seed_{config.sample.seed}'
-  folder.mkdir(parents=True, exist_ok=True)
   for old in folder.glob('clip_*'):  # of an earlier call, perhaps with more
     old.unlink()
   arrays = {'video': videos} | ({} if labels is None else {'labels': labels})
@@ -199,6 +240,7 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
     video = media.enlarge(video)
     media.write_gif(folder / f'{name}.gif', video, fps=fps)
     media.write_mp4(folder / f'{name}.mp4', video, fps=fps)
+  (folder / 'blocks').rmtree()  # all that they held is in samples.npz
   if config.data.name == 'moving_shapes':
     writers.log_lines(figures_table(config, videos, source))
   logging.info('Wrote %d clips of step %d to %s.', len(videos), step, folder)

@@ -15,6 +15,7 @@ from video_diffusion.models import blocks
 from video_diffusion.models import unet3d
 
 DTYPES = ('float32', 'bfloat16')
+TASKS = ('extend', 'extend_backwards', 'interpolate')
 
 def require(condition: bool, sentence: str) -> None:
   """Raises ValueError(sentence) unless the condition holds."""
@@ -57,6 +58,13 @@ RANGES = {
     'sample.batch_size': (1, None),
     'sample.frames': (0, None),
     'sample.num_steps': (1, None),
+    'sample.corrector_delta': (0, 1),
+    'sample.guidance_weight': (-1, None),
+    'sample.reconstruction_weight': (0, None),
+    'sample.super_resolution_weight': (0, None),
+    'sample.overlap': (0, None),
+    'sample.factor': (2, None),
+    'sample.upscale': (1, None),
     'sample.gamma': (0, 1),
     'sample.eta': (0, 1),
     'sample.seed': (0, 2**31 - 1),
@@ -164,6 +172,9 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
        loss_lib.PREDICTIONS),
       ('sample.sampler', config.sample.sampler, sampling.SAMPLERS),
       ('data.loader', data.loader, pipeline.LOADERS),
+      ('sample.replacement', config.sample.replacement,
+       sampling.REPLACEMENTS),
+      ('sample.task', config.sample.task, TASKS),
       ('sample.clip', config.sample.clip, guidance.CLIPPINGS),
       ('checkpoint.export', config.checkpoint.export, ('', *DTYPES)),
   ):

@@ -1,0 +1,258 @@
+"""Extension, interpolation and enlargement by a trained moving_shapes model.
+
+  python -m benchmarks.extension WORKDIR OUT [--kinetics]
+
+WORKDIR holds config.json and weights (or checkpoints) of
+configs/moving_shapes.py:accelerator. Writes to OUT, drawn without labels:
+  extension.gif          64 frames; above by reconstruction guidance, below by
+                         replacement alone, from the same noise
+  interpolation.gif      a test clip, every other frame of it, and the model's
+                         frames between them
+  super_resolution.gif   a test clip, a quarter of its pixels, and the model's
+  extension.json         figures, with the protocol
+With --kinetics also the peak memory of reconstruction guidance through the
+Kinetics-size network at 16x64x64.
+"""
+import datetime
+import importlib.util
+import json
+import pathlib
+import sys
+import time
+
+from etils import epath
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from video_diffusion import experiment
+from video_diffusion import media
+from video_diffusion import partitioning
+from video_diffusion import plans
+from video_diffusion import sample
+from video_diffusion import train_state
+from video_diffusion import workdirs
+from video_diffusion.data import shapes
+from video_diffusion.diffusion import extension
+from video_diffusion.diffusion import gaussian
+from video_diffusion.diffusion import guidance
+from video_diffusion.diffusion import sampling
+from video_diffusion.metrics import shapes_score
+
+CLIPS = 4
+STEPS = 128
+WEIGHT = 9.0
+
+
+def figures(videos: np.ndarray) -> dict[str, float]:
+  """`shape_figures` of float videos in [-1, 1]."""
+  return shapes_score.shape_figures(
+      media.to_uint8(videos),
+      np.array(list(shapes.PALETTE.values())),
+      shapes.BACKGROUND,
+  )
+
+
+def test_clips(config, frames: int) -> np.ndarray:
+  """float32 [CLIPS, frames, h, w, 3]: drawn clips of the test split."""
+  data = config.data
+  source = shapes.MovingShapes(
+      split='test', seed=config.seed, num_examples=data.test_clips,
+      num_frames=frames, height=data.height, width=data.width,
+      radius=data.radius, speed=data.speed * 15 / (frames - 1),
+  )
+  rng = np.random.default_rng(0)
+  videos = [source.example(i, rng, frames)['video'] for i in range(CLIPS)]
+  return np.stack(videos).astype(np.float32) / 127.5 - 1
+
+
+def run(config, model, params, plan, out, *, mesh, sampler, init):
+  """(videos, seconds): one execution of a plan, compilation included."""
+  began = time.time()
+  video = plans.execute(
+      config, plan, sampler, params, None, init=init, mesh=mesh,
+      folder=epath.Path(out) / 'work', batch=0,
+  )
+  return video, time.time() - began
+
+
+def own_error(config, model, params, video, places, frames) -> float:
+  """Root mean square of x_hat^a - x^a, by block, at the last noise level."""
+  logsnr = experiment.make_logsnr_fn(config)(jnp.float32(1 / STEPS))
+  x = jnp.asarray(video[:, :frames])
+  eps = jax.random.normal(jax.random.key(0), x.shape)
+  level = jnp.full((len(x),), logsnr)
+  z = gaussian.diffuse(x=x, eps=eps, logsnr=level)
+  denoise = jax.jit(experiment.make_denoise_fn(config, model, params, None))
+  places = [f for f in places if f < frames]
+  difference = (guidance.clip(denoise)(z, level) - x)[:, places]
+  return float(jnp.sqrt(jnp.mean(difference**2)))
+
+
+def main(workdir: str, out: str, kinetics: bool) -> None:
+  """Runs everything, and writes pictures and figures."""
+  workdir, out = epath.Path(workdir), epath.Path(out)
+  config = workdirs.saved_config(
+      {
+          'sample.batch_size': CLIPS,
+          'sample.num_steps': STEPS,
+          'sample.reconstruction_weight': WEIGHT,
+          'sample.super_resolution_weight': WEIGHT,
+      },
+      workdir,
+      ('sample',),
+  )
+  source = experiment.make_source(config, 'test')
+  sizes = experiment.label_sizes(source)
+  model = experiment.make_model(config, sizes)
+  mesh = partitioning.make_mesh()
+  params, step = experiment.restore_ema(config, workdir, model, sizes)
+  frames = config.data.frames
+  report = {
+      'date': datetime.date.today().isoformat(),
+      'device': jax.devices()[0].device_kind,
+      'jax': jax.__version__,
+      'model_step': step,
+      'sampler': f'ancestral, {STEPS} steps, gamma {config.sample.gamma}',
+      'clips': CLIPS,
+  }
+
+  # ---- 64 frames, by guidance and by replacement -----------------------------
+  plan = extension.extend(64, block_frames=frames, overlap=frames // 2)
+  long, samplers = {}, {}
+  for name, weight in (('guidance', WEIGHT), ('replacement', 0.0)):
+    config.sample.reconstruction_weight = weight
+    samplers[name] = sample.make_sampler(config, model, mesh)
+    long[name], seconds = run(
+        config, model, params, plan, out, mesh=mesh, sampler=samplers[name],
+        init=None,
+    )
+    jump = np.sqrt(np.mean(np.diff(long[name], axis=1) ** 2, axis=(0, 2, 3, 4)))
+    seams = [block.frames[sum(block.known)] - 1 for block in plan.blocks[1:]]
+    report[f'extension_{name}'] = figures(long[name]) | {
+        'seconds_with_compilation': round(seconds, 1),
+        'w_r': weight,
+        'frame_to_frame_rms': round(float(jump.mean()), 4),
+        'frame_to_frame_rms_at_seams': round(float(jump[seams].mean()), 4),
+        'programs': samplers[name]._cache_size(),
+    }
+    print(name, report[f'extension_{name}'], flush=True)
+  rows = np.concatenate([long['guidance'], long['replacement']])
+  picture = media.grid(media.to_uint8(rows), columns=CLIPS)
+  media.write_gif(out / 'extension.gif', media.enlarge(picture, 400), fps=8)
+
+  # ---- Temporal interpolation ------------------------------------------------
+  config.sample.reconstruction_weight = WEIGHT
+  real = test_clips(config, 17)
+  sparse = real[:, ::2]
+  plan = extension.interpolate(9, factor=2, block_frames=frames)
+  # The plan's clips are the batch here: one sparse clip each.
+  video, seconds = run(
+      config, model, params, plan, out, mesh=mesh,
+      sampler=samplers['guidance'], init=sparse,
+  )
+  assert np.array_equal(video[:, ::2], sparse)
+  report['interpolation'] = figures(video) | {
+      'seconds': round(seconds, 1),
+      'known_frames_exact': True,
+      'x_hat_a_rms': round(
+          own_error(config, model, params, video, plan.given, frames), 4
+      ),
+      'drawn_frames_rms_to_the_real_ones': round(
+          float(np.sqrt(np.mean((video - real)[:, 1::2] ** 2))), 4
+      ),
+  }
+  print(report['interpolation'], flush=True)
+  rows = np.concatenate([real, sparse.repeat(2, axis=1)[:, :17], video])
+  picture = media.grid(media.to_uint8(rows), columns=CLIPS)
+  media.write_gif(out / 'interpolation.gif', media.enlarge(picture, 400), fps=8)
+
+  # ---- Spatial super-resolution ----------------------------------------------
+  config.sample.upscale = 2
+  real = test_clips(config, frames)
+  low = np.asarray(guidance.area(2)(real))
+  plan = extension.super_resolve(
+      frames, block_frames=frames, overlap=frames // 2
+  )
+  sampler = sample.make_sampler(config, model, mesh)
+  video, seconds = run(
+      config, model, params, plan, out, mesh=mesh, sampler=sampler, init=low
+  )
+  down = np.asarray(guidance.area(2)(video))
+  bilinear = np.asarray(jax.image.resize(low, real.shape, 'bilinear'))
+  rms = lambda a, b: round(float(np.sqrt(np.mean((a - b) ** 2))), 4)
+  report['super_resolution'] = figures(video) | {
+      'seconds_with_compilation': round(seconds, 1),
+      'w_r': WEIGHT,
+      'low_res_rms': rms(down, low),
+      'rms_to_the_real_clip': rms(video, real),
+      'rms_of_bilinear_enlargement': rms(bilinear, real),
+  }
+  print(report['super_resolution'], flush=True)
+  rows = np.concatenate([real, low.repeat(2, 2).repeat(2, 3), video])
+  picture = media.grid(media.to_uint8(rows), columns=CLIPS)
+  media.write_gif(
+      out / 'super_resolution.gif', media.enlarge(picture, 400), fps=8
+  )
+  (out / 'extension.json').write_text(json.dumps(report, indent=1))
+
+  if kinetics:
+    report['kinetics_size'] = gradient_memory()
+    print(report['kinetics_size'], flush=True)
+    (out / 'extension.json').write_text(json.dumps(report, indent=1))
+
+
+def gradient_memory() -> dict[str, float]:
+  """Reconstruction guidance, one clip of 16x64x64, configs/kinetics.py."""
+  path = pathlib.Path(__file__).parents[1] / 'configs' / 'kinetics.py'
+  spec = importlib.util.spec_from_file_location('kinetics', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config()
+  config.model.remat = True
+  model = experiment.make_model(config, ())
+  abstract = jax.eval_shape(
+      lambda: train_state.init_params(
+          model, experiment.batch_shapes(config, ()), seed=0
+      )
+  )
+  # The numbers do not matter to memory: no initialiser is compiled.
+  params = jax.tree.map(lambda p: jnp.full(p.shape, 1e-3, p.dtype), abstract)
+  known = jnp.zeros((1, 16, 64, 64, 3))
+  mask = jnp.arange(16)[None] < 5
+
+  def draw(params, key):
+    denoise = experiment.make_denoise_fn(config, model, params, None)
+    guided = guidance.reconstruction(
+        denoise, known=known, known_mask=mask, weight=9.0
+    )
+    return sampling.sample(
+        key, guidance.clip(guided), shape=known.shape, num_steps=3,
+        known=known, known_mask=mask,
+    )
+
+  began = time.time()
+  compiled = jax.jit(draw).lower(params, jax.random.key(0)).compile()
+  seconds = time.time() - began
+  analysis = compiled.memory_analysis()
+  began = time.time()
+  x = jax.block_until_ready(compiled(params, jax.random.key(0)))
+  gib = lambda n: round(n / 2**30, 2)
+  return {
+      'parameters': experiment.tree_size(abstract),
+      'compile_seconds': round(seconds, 1),
+      'seconds_per_guided_step': round((time.time() - began) / 3, 3),
+      'arguments_gib': gib(analysis.argument_size_in_bytes),
+      'temporaries_gib': gib(analysis.temp_size_in_bytes),
+      'peak_bytes_in_use_gib_whole_process': gib(
+          (jax.devices()[0].memory_stats() or {}).get('peak_bytes_in_use', 0)
+      ),
+      'finite': bool(np.isfinite(x).all()),
+  }
+
+
+if __name__ == '__main__':
+  arguments = [a for a in sys.argv[1:] if a != '--kinetics']
+  if len(arguments) != 2:
+    sys.exit(__doc__)
+  main(*arguments, '--kinetics' in sys.argv)

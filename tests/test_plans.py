@@ -1,0 +1,160 @@
+from etils import epath
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from video_diffusion import default_config
+from video_diffusion import experiment
+from video_diffusion import media
+from video_diffusion import partitioning
+from video_diffusion import plans
+from video_diffusion import sample
+
+
+class Net:
+  """Stands in for the network: a wave of z that mixes the frames."""
+
+  encoder = None
+
+  def apply(self, variables, z, logsnr, labels=None):
+    wave = jnp.sin(z + z.mean(axis=1, keepdims=True))
+    return 0.5 * wave * variables['params']
+
+
+def make(**fields):
+  config = default_config.get_config()
+  config.data.frames, config.data.height, config.data.width = 4, 8, 8
+  config.diffusion.prediction = 'v'
+  config.sample.batch_size = jax.device_count()
+  config.sample.num_steps = 3
+  for name, value in fields.items():
+    config.sample[name] = value
+  return config
+
+
+def run(config, folder, init=None, sampler=None):
+  mesh = partitioning.make_mesh()
+  plan = plans.make_plan(config, init)
+  sampler = sampler or sample.make_sampler(config, Net(), mesh)
+  video = plans.execute(
+      config, plan, sampler, jnp.float32(1.0), None, init=init, mesh=mesh,
+      folder=epath.Path(folder), batch=0,
+  )
+  return video, sampler, plan
+
+
+def clip(frames, side=8):
+  rng = np.random.default_rng(0)
+  video = rng.integers(0, 256, (frames, side, side, 3), np.uint8)
+  return video.astype(np.float32) / 127.5 - 1.0
+
+
+def test_an_extension_compiles_two_programs_from_noise_and_one_from_a_clip(
+    tmp_path,
+):
+  video, sampler, plan = run(make(frames=13), tmp_path / 'a')
+  assert video.shape[1] == 13 and len(plan.blocks) == 6
+  assert np.abs(video).max() <= 1 and np.all(video.std((0, 2, 3, 4)) > 0)
+  assert sampler._cache_size() == 2
+  config = make(frames=13, init_video='given')
+  video, sampler, plan = run(config, tmp_path / 'b', clip(3))
+  assert len(plan.blocks) == 5 and sampler._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+    'fields, places',
+    [
+        (dict(frames=9), range(3)),
+        (dict(frames=9, task='extend_backwards'), range(6, 9)),
+        (dict(task='interpolate', factor=3), (0, 3, 6)),
+    ],
+)
+def test_given_frames_come_back_exactly(tmp_path, fields, places):
+  given = clip(3)
+  video, _, plan = run(
+      make(init_video='given', **fields), tmp_path, given
+  )
+  assert plan.given == tuple(places)
+  for one in video:
+    np.testing.assert_array_equal(one[list(places)], given)
+    np.testing.assert_array_equal(
+        media.to_uint8(one[list(places)]), media.to_uint8(given)
+    )
+
+
+def test_super_resolution_has_the_large_size(tmp_path):
+  config = make(init_video='given', upscale=2)
+  video, sampler, _ = run(config, tmp_path, clip(7, side=4))
+  assert video.shape[1:] == (7, 8, 8, 3)
+  assert sampler._cache_size() == 2
+
+
+def test_an_interrupted_plan_continues_and_another_call_starts_anew(tmp_path):
+  config = make(frames=10)
+  whole, sampler, plan = run(config, tmp_path / 'whole')
+  calls = []
+
+  def failing(*args, **inputs):
+    calls.append(1)
+    if len(calls) == 3:
+      raise KeyboardInterrupt
+    return sampler(*args, **inputs)
+
+  with pytest.raises(KeyboardInterrupt):
+    run(config, tmp_path / 'cut', sampler=failing)
+  calls[:] = [1] * 5
+  again, _, _ = run(config, tmp_path / 'cut', sampler=failing)
+  assert len(calls) == 5 + len(plan.blocks) - 2
+  np.testing.assert_array_equal(again, whole)
+  calls[:] = [1] * 5
+  config.sample.seed = 1
+  other, _, _ = run(config, tmp_path / 'cut', sampler=failing)
+  assert len(calls) == 5 + len(plan.blocks) and np.any(other != whole)
+
+
+def test_guidance_weights_matter(tmp_path):
+  given = clip(3)
+  videos = [
+      run(
+          make(init_video='given', frames=6, reconstruction_weight=w),
+          tmp_path / str(w), given,
+      )[0]
+      for w in (0.0, 9.0)
+  ]
+  assert np.any(videos[0] != videos[1])
+
+
+@pytest.mark.parametrize(
+    'fields, init, sentence',
+    [
+        (dict(upscale=2), None, 'no sample.init_video'),
+        (dict(init_video='nowhere.mp4'), None, 'is not a file'),
+        (dict(init_video='x', upscale=3), None, 'must divide data.height, 8'),
+        (dict(task='interpolate'), None, 'needs a sample.init_video'),
+        (dict(frames=9, overlap=4), None, 'below the 4 frames'),
+        (dict(frames=3, init_video='x'), clip(3), 'nothing left to draw'),
+        (dict(task='interpolate', factor=9), clip(3), 'at most 2 fit'),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(fields, init, sentence):
+  config = make(**fields)
+  with pytest.raises(ValueError) as error:
+    if init is None:
+      init = plans.read_init(config)
+    plans.make_plan(config, init)
+  assert sentence in str(error.value) and '\n' not in str(error.value)
+
+
+def test_a_clip_is_read_at_the_size_of_the_model(tmp_path):
+  pytest.importorskip('av')
+  media.write_mp4(
+      tmp_path / 'a.mp4', np.full((5, 48, 64, 3), 200, np.uint8), fps=8
+  )
+  config = make(init_video=str(tmp_path / 'a.mp4'))
+  video = plans.read_init(config)
+  assert video.shape == (5, 8, 8, 3) and video.dtype == np.float32
+  np.testing.assert_allclose(video, 200 / 127.5 - 1, atol=0.02)
+  config.sample.upscale = 2
+  assert plans.read_init(config).shape == (5, 4, 4, 3)
+  assert experiment.label_sizes(None) == ()
