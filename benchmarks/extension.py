@@ -59,7 +59,8 @@ def test_clips(config, frames: int) -> np.ndarray:
   source = shapes.MovingShapes(
       split='test', seed=config.seed, num_examples=data.test_clips,
       num_frames=frames, height=data.height, width=data.width,
-      radius=data.radius, speed=data.speed * 15 / (frames - 1),
+      radius=data.radius,
+      speed=data.speed * (data.frames - 1) / (frames - 1),
   )
   rng = np.random.default_rng(0)
   videos = [source.example(i, rng, frames)['video'] for i in range(CLIPS)]

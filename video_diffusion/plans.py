@@ -104,7 +104,7 @@ def execute(
     labels: np.ndarray | None,
     *,
     init: np.ndarray | None,
-    mesh,
+    mesh: jax.sharding.Mesh,
     folder: epath.Path,
     batch: int,
 ) -> np.ndarray:
@@ -116,7 +116,8 @@ def execute(
     sampler: from `sample.make_sampler`.
     params: EMA parameters.
     labels: int32 [sample.batch_size, 1, slots] or None.
-    init: the given frames, or the low-resolution video, from `read_init`.
+    init: the given frames, or the low-resolution video, [f, h, w, 3] from
+      `read_init`, or one for each clip of the batch.
     mesh: of all devices.
     folder: finished blocks are kept in folder/blocks until all are done.
     batch: number of the batch; names its random stream and its files.
@@ -130,7 +131,7 @@ def execute(
   canvas = np.zeros(shape, np.float32)
   low_res = None
   if init is not None and options.upscale > 1:
-    low_res = np.broadcast_to(init, (shape[0], *init.shape))
+    low_res = np.broadcast_to(init, (shape[0], *init.shape[-4:]))
   elif init is not None:
     canvas[:, list(plan.given)] = init
   key = train_state.stream_key(options.seed, 'sample', batch)
