@@ -28,7 +28,7 @@ class Numbered:
   def group(self, index):
     return index // 3 % self.num_groups
 
-  def example(self, index, rng, num_frames):
+  def example(self, index, rng, num_frames, frameskips=(1,)):
     start = rng.integers(20 - num_frames + 1)
     video = np.zeros((num_frames, 2, 2, 3), np.uint8)
     video[..., 0] = index
@@ -58,6 +58,17 @@ def test_permute_is_a_permutation_that_depends_on_the_key(size):
   if size >= 17:
     other = [pipeline.permute(i, size=size, key=6) for i in range(size)]
     assert order != other != list(range(size))
+
+
+def test_windows_take_every_place_and_only_skips_that_fit():
+  rng = np.random.default_rng(0)
+  seen = {
+      tuple(pipeline.window(rng, 6, 3, (1, 2, 3)).tolist()) for _ in range(300)
+  }
+  assert seen == {(0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 2, 4),
+                  (1, 3, 5)}
+  with pytest.raises(ValueError, match='has 6 frames, fewer than the 7'):
+    pipeline.window(rng, 6, 4, (2,))
 
 
 def test_permute_spreads_evenly():
@@ -190,7 +201,7 @@ def test_bad_fields():
 def test_errors_of_a_source_reach_the_caller():
   class Broken(Numbered):
 
-    def example(self, index, rng, num_frames):
+    def example(self, index, rng, num_frames, frameskips=(1,)):
       raise OSError('disk gone')
 
   with pytest.raises(OSError, match='disk gone'):

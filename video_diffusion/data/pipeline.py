@@ -6,6 +6,7 @@ so a run resumes at any step at once, and does not depend on the host count.
 """
 import collections
 from collections.abc import Iterator
+from collections.abc import Sequence
 import concurrent.futures
 import functools
 import importlib.util
@@ -27,12 +28,49 @@ class Source(Protocol):
   num_groups: int  # videos that the clips were cut from
 
   def example(
-      self, index: int, rng: np.random.Generator, num_frames: int
+      self,
+      index: int,
+      rng: np.random.Generator,
+      num_frames: int,
+      frameskips: Sequence[int] = (1,),
   ) -> dict[str, np.ndarray]:
-    """'video' uint8 [num_frames, height, width, 3]; labels int32 if any."""
+    """A random window of a clip, by `window`.
+
+    Returns:
+      'video' uint8 [num_frames, height, width, 3]; where the data set has them,
+      'labels' int32 and 'caption' str.
+    """
 
   def group(self, index: int) -> int:
     """The id of the video that clip `index` was cut from."""
+
+
+def window(
+    rng: np.random.Generator,
+    length: int,
+    num_frames: int,
+    frameskips: Sequence[int] = (1,),
+) -> np.ndarray:
+  """Which frames of a clip a random window takes, int64 [num_frames].
+
+  The distance of its frames is drawn uniformly from those of `frameskips` at
+  which the window fits, its start then from all places where it does.
+
+  Raises:
+    ValueError: the window fits at none.
+  """
+  fitting = [
+      skip for skip in frameskips if (num_frames - 1) * skip < length
+  ]
+  if not fitting:
+    raise ValueError(
+        f'a clip has {length} frames, fewer than the '
+        f'{(num_frames - 1) * min(frameskips) + 1} wanted.'
+    )
+  # A single choice draws nothing.
+  skip = fitting[rng.integers(len(fitting))] if fitting[1:] else fitting[0]
+  start = rng.integers(length - (num_frames - 1) * skip)
+  return start + skip * np.arange(num_frames)
 
 
 def _mix(value: int, key: int) -> int:

@@ -1,5 +1,6 @@
 """Prepared records, read by id without tf.data."""
 from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
 import hashlib
 import io
@@ -8,6 +9,8 @@ import os
 import pathlib
 
 import numpy as np
+
+from video_diffusion.data import pipeline
 
 
 class VideoRecords:
@@ -54,30 +57,33 @@ class VideoRecords:
     self.num_groups = len(np.unique(self._video_ids))
 
   def example(
-      self, index: int, rng: np.random.Generator,
-      num_frames: int) -> dict[str, np.ndarray]:
-    """Returns a random window of consecutive frames of clip `index`.
+      self,
+      index: int,
+      rng: np.random.Generator,
+      num_frames: int,
+      frameskips: Sequence[int] = (1,),
+  ) -> dict[str, np.ndarray]:
+    """A random window of clip `index`.
 
     Args:
       index: in [0, num_examples).
-      rng: draws the start, uniform over all places, and nothing else.
-      num_frames: frames of the window.
+      rng: draws the window, see `pipeline.window`, and nothing else.
+      num_frames: of the window.
+      frameskips: distances of its frames to draw from.
 
     Returns:
       {'video': uint8 [num_frames, height, width, 3]}, a copy.
 
     Raises:
-      ValueError: the clip is shorter than `num_frames`.
+      ValueError: the clip is too short.
     """
     record = self._records[index]
     clip = record['video']
-    if len(clip) < num_frames:
-      raise ValueError(
-          f'a clip of {os.fsdecode(record["file"])} has {len(clip)} frames, '
-          f'fewer than the {num_frames} wanted: prepare the folder with '
-          f'min_frames={num_frames}')
-    start = rng.integers(len(clip) - num_frames + 1)
-    return {'video': clip[start:start + num_frames].copy()}
+    try:
+      frames = pipeline.window(rng, len(clip), num_frames, frameskips)
+    except ValueError as error:
+      raise ValueError(f'{os.fsdecode(record["file"])}: {error}') from error
+    return {'video': clip[frames]}
 
   def length(self, index: int) -> int:
     """The number of frames of clip `index`."""

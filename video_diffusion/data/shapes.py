@@ -10,6 +10,8 @@ import functools
 
 import numpy as np
 
+from video_diffusion.data import pipeline
+
 SHAPES = ('circle', 'square', 'triangle')
 PALETTE = {
     'red': (255, 0, 0),
@@ -126,21 +128,26 @@ class MovingShapes:
     return index
 
   def example(
-      self, index: int, rng: np.random.Generator, num_frames: int
+      self,
+      index: int,
+      rng: np.random.Generator,
+      num_frames: int,
+      frameskips: Sequence[int] = (1,),
   ) -> dict[str, np.ndarray]:
     """A window of clip `index`.
 
     Args:
       index: in [0, num_examples).
-      rng: draws the start of the window.
-      num_frames: of the window, at most the clip's.
+      rng: draws the window, see `pipeline.window`.
+      num_frames: of the window.
+      frameskips: distances of its frames to draw from.
 
     Returns:
       {'video': uint8 [num_frames, height, width, 3], 'labels': int32 [2, 3]
-      (object; shape, colour, direction), -1 where there is no second object}.
+      (object; shape, colour, direction), -1 where there is no second object,
+      'caption': those labels in words}.
     """
-    start = int(rng.integers(self.num_frames - num_frames + 1))
-    frames = np.arange(start, start + num_frames)
+    frames = pipeline.window(rng, self.num_frames, num_frames, frameskips)
     objects = self._draw_objects(index)
     video = np.zeros((num_frames, self.height, self.width, 3), np.uint8)
     labels = np.full((2, 3), -1, np.int32)
@@ -148,9 +155,9 @@ class MovingShapes:
       mask = self._mask(shape, positions[frames])
       np.copyto(video, _COLOUR_VALUES[colour], where=mask[..., None])
       # Bouncing changes the direction: the label is the first frame's.
-      direction = int(np.argmax(_UNIT_STEPS @ steps[start]))
+      direction = int(np.argmax(_UNIT_STEPS @ steps[frames[0]]))
       labels[row] = shape, colour, direction
-    return {'video': video, 'labels': labels}
+    return {'video': video, 'labels': labels, 'caption': caption(labels)}
 
   @functools.cached_property
   def _pairs(self):
