@@ -269,7 +269,7 @@ def test_windows_are_uniform(folder, tmp_path):
 def test_windows_longer_than_the_clip_are_refused(folder, tmp_path):
   directory = video_folder.prepare(folder, data_dir=tmp_path, **SETTINGS)
   source = records.VideoRecords(directory, 'train')
-  with pytest.raises(ValueError, match='c.GIF: a clip has 4 frames, fewer than the 5'):
+  with pytest.raises(ValueError, match='c.GIF: .* 4 frames, fewer than the 5'):
     source.example(3, np.random.default_rng(0), 5)
 
 

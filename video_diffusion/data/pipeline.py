@@ -5,8 +5,7 @@ images an example holds follow from (seed, global index of the example) alone,
 so a run resumes at any step at once, and does not depend on the host count.
 """
 import collections
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import concurrent.futures
 import functools
 import importlib.util

@@ -1,6 +1,5 @@
 """Prepared records, read by id without tf.data."""
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import hashlib
 import io
