@@ -67,13 +67,12 @@ def test_clips(config, frames: int) -> np.ndarray:
   return np.stack(videos).astype(np.float32) / 127.5 - 1
 
 
-def run(config, model, params, plan, out, *, mesh, sampler, init):
+def run(config, params, plan, *, mesh, sampler, init):
   """(videos, seconds): one execution of a plan, compilation included."""
   began = time.time()
-  video = plans.execute(
-      config, plan, sampler, params, None, init=init, mesh=mesh,
-      folder=epath.Path(out) / 'work', batch=0,
-  )
+  key = train_state.stream_key(config.sample.seed, 'sample', 0)
+  stage = plans.Stage(config, sampler, params, None)
+  video = plans.execute(plan, [stage], key, init=init, mesh=mesh)
   return video, time.time() - began
 
 
@@ -123,10 +122,11 @@ def main(workdir: str, out: str, kinetics: bool) -> None:
   long, samplers = {}, {}
   for name, weight in (('guidance', WEIGHT), ('replacement', 0.0)):
     config.sample.reconstruction_weight = weight
-    samplers[name] = sample.make_sampler(config, model, mesh)
+    samplers[name] = sample.make_sampler(
+        config, model, mesh, frames=frames
+    )
     long[name], seconds = run(
-        config, model, params, plan, out, mesh=mesh, sampler=samplers[name],
-        init=None,
+        config, params, plan, mesh=mesh, sampler=samplers[name], init=None
     )
     jump = np.sqrt(np.mean(np.diff(long[name], axis=1) ** 2, axis=(0, 2, 3, 4)))
     seams = [block.frames[sum(block.known)] - 1 for block in plan.blocks[1:]]
@@ -149,7 +149,7 @@ def main(workdir: str, out: str, kinetics: bool) -> None:
   plan = extension.interpolate(9, factor=2, block_frames=frames)
   # The plan's clips are the batch here: one sparse clip each.
   video, seconds = run(
-      config, model, params, plan, out, mesh=mesh,
+      config, params, plan, mesh=mesh,
       sampler=samplers['guidance'], init=sparse,
   )
   assert np.array_equal(video[:, ::2], sparse)
@@ -169,15 +169,16 @@ def main(workdir: str, out: str, kinetics: bool) -> None:
   media.write_gif(out / 'interpolation.gif', media.enlarge(picture, 400), fps=8)
 
   # ---- Spatial super-resolution ----------------------------------------------
-  config.sample.upscale = 2
   real = test_clips(config, frames)
   low = np.asarray(guidance.area(2)(real))
   plan = extension.super_resolve(
       frames, block_frames=frames, overlap=frames // 2
   )
-  sampler = sample.make_sampler(config, model, mesh)
+  sampler = sample.make_sampler(
+      config, model, mesh, frames=frames, upscale=2
+  )
   video, seconds = run(
-      config, model, params, plan, out, mesh=mesh, sampler=sampler, init=low
+      config, params, plan, mesh=mesh, sampler=sampler, init=low
   )
   down = np.asarray(guidance.area(2)(video))
   bilinear = np.asarray(jax.image.resize(low, real.shape, 'bilinear'))

@@ -26,7 +26,7 @@ def make(**fields):
   config = default_config.get_config()
   config.data.frames, config.data.height, config.data.width = 4, 8, 8
   config.diffusion.prediction = 'v'
-  config.sample.batch_size = jax.device_count()
+  config.sample.num_clips = config.sample.batch_size = jax.device_count()
   config.sample.num_steps = 3
   for name, value in fields.items():
     config.sample[name] = value
@@ -34,12 +34,16 @@ def make(**fields):
 
 
 def run(config, folder, init=None, sampler=None):
+  """(uint8 videos, sampler, plan) of one stage."""
   mesh = partitioning.make_mesh()
   plan = plans.make_plan(config, init)
-  sampler = sampler or sample.make_sampler(config, Net(), mesh)
-  video = plans.execute(
-      config, plan, sampler, jnp.float32(1.0), None, init=init, mesh=mesh,
-      folder=epath.Path(folder), batch=0,
+  sampler = sampler or sample.make_sampler(
+      config, Net(), mesh, frames=len(plan.blocks[0].frames),
+      upscale=config.sample.upscale,
+  )
+  stages = [plans.Stage(config, sampler, jnp.float32(1.0), None)]
+  video = plans.draw(
+      plan, stages, init=init, mesh=mesh, folder=epath.Path(folder)
   )
   return video, sampler, plan
 
@@ -55,7 +59,7 @@ def test_an_extension_compiles_two_programs_from_noise_and_one_from_a_clip(
 ):
   video, sampler, plan = run(make(frames=13), tmp_path / 'a')
   assert video.shape[1] == 13 and len(plan.blocks) == 6
-  assert np.abs(video).max() <= 1 and np.all(video.std((0, 2, 3, 4)) > 0)
+  assert video.dtype == np.uint8 and np.all(video.std((0, 2, 3, 4)) > 0)
   assert sampler._cache_size() == 2
   config = make(frames=13, init_video='given')
   video, sampler, plan = run(config, tmp_path / 'b', clip(3))
@@ -77,10 +81,7 @@ def test_given_frames_come_back_exactly(tmp_path, fields, places):
   )
   assert plan.given == tuple(places)
   for one in video:
-    np.testing.assert_array_equal(one[list(places)], given)
-    np.testing.assert_array_equal(
-        media.to_uint8(one[list(places)]), media.to_uint8(given)
-    )
+    np.testing.assert_array_equal(one[list(places)], media.to_uint8(given))
 
 
 def test_super_resolution_has_the_large_size(tmp_path):
@@ -88,6 +89,58 @@ def test_super_resolution_has_the_large_size(tmp_path):
   video, sampler, _ = run(config, tmp_path, clip(7, side=4))
   assert video.shape[1:] == (7, 8, 8, 3)
   assert sampler._cache_size() == 2
+
+
+def cascade(folder, **fields):
+  """(videos, the base's canvas, samplers): 4 frames of 8x8, then 3 of 16x16."""
+  base, fine = make(stride=4, **fields), make()
+  fine.data.frames, fine.data.height, fine.data.width = 3, 16, 16
+  fine.sample.super_resolution_weight = 30.0
+  mesh = partitioning.make_mesh()
+  plan = plans.make_plan(base, None, fine)
+  seen, stages = [], []
+  for config, frames, upscale in ((base, 4, 1), (fine, 3, 2)):
+    sampler = sample.make_sampler(
+        config, Net(), mesh, frames=frames, upscale=upscale
+    )
+
+    def watched(*args, sampler=sampler, **inputs):
+      seen.append(inputs)
+      return sampler(*args, **inputs)
+
+    stages.append(plans.Stage(config, watched, jnp.float32(1.0), None))
+    stages[-1].sampler.jitted = sampler
+  video = plans.draw(plan, stages, mesh=mesh, folder=epath.Path(folder))
+  return video, plan, seen, [stage.sampler.jitted for stage in stages]
+
+
+def test_a_cascade_refines_what_the_first_model_drew(tmp_path):
+  """16 frames in blocks of 3 that overlap by 1, every fourth from the base."""
+  video, plan, seen, samplers = cascade(tmp_path)
+  assert video.shape[1:] == (16, 16, 16, 3)
+  assert [block.model for block in plan.blocks] == [0] + [1] * 8
+  # One program of the base, two of the refiner: its first block and the others.
+  assert [sampler._cache_size() for sampler in samplers] == [1, 2]
+  assert not seen[0] and 'known' not in seen[1]
+  small = np.load(tmp_path / 'blocks' / 'batch_0_block_0.npy')
+  for block, inputs in zip(plan.blocks[1:], seen[1:], strict=True):
+    sparse = [f % 4 == 0 for f in block.frames]
+    np.testing.assert_array_equal(inputs['low_res_mask'], [sparse])
+    for i, frame in enumerate(block.frames):
+      if sparse[i]:
+        np.testing.assert_array_equal(
+            inputs['low_res'][:, i], small[:, frame // 4]
+        )
+  # What is known of a block is what the block before drew; the last one moves
+  # back to end with the video.
+  for i, inputs in enumerate(seen[2:-1], start=2):
+    before = np.load(tmp_path / 'blocks' / f'batch_0_block_{i - 1}.npy')
+    np.testing.assert_array_equal(inputs['known'][:, 0], before[:, -1])
+
+
+def test_a_cascade_reaches_only_so_far(tmp_path):
+  with pytest.raises(ValueError, match='4 at stride 4 reach from 13 to 16'):
+    cascade(tmp_path, frames=17)
 
 
 def test_an_interrupted_plan_continues_and_another_call_starts_anew(tmp_path):
@@ -111,6 +164,24 @@ def test_an_interrupted_plan_continues_and_another_call_starts_anew(tmp_path):
   config.sample.seed = 1
   other, _, _ = run(config, tmp_path / 'cut', sampler=failing)
   assert len(calls) == 5 + len(plan.blocks) and np.any(other != whole)
+
+
+def test_batches_are_cut_to_the_clips_and_take_their_labels(tmp_path):
+  config = make()
+  size = config.sample.batch_size
+  config.sample.num_clips = n = size + 1
+  mesh = partitioning.make_mesh()
+  plan = plans.make_plan(config, None)
+  labels = np.arange(n, dtype=np.int32)[:, None, None]
+  seen = []
+
+  def sampler(params, key, labels):
+    seen.append(labels.ravel().tolist())
+    return np.zeros((size, 4, 8, 8, 3), np.float32)
+
+  stage = plans.Stage(config, sampler, None, labels)
+  assert plans.draw(plan, [stage], mesh=mesh).shape[0] == n
+  assert sum(seen, []) == [i % n for i in range(2 * size)]
 
 
 def test_guidance_weights_matter(tmp_path):

@@ -328,6 +328,14 @@ def test_replaced_latents_have_the_marginal_of_the_known_frames(replacement):
                  known_mask=jnp.ones((1, 3), bool)),
             'known_mask has shape',
         ),
+        (
+            dict(
+                num_steps=1,
+                known=np.zeros((1, 1, 1, 1, 1)),
+                known_mask=np.ones((1, 1), bool),
+            ),
+            'nothing left to draw',
+        ),
     ],
 )
 def test_bad_options(options, named):

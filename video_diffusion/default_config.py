@@ -101,7 +101,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Of known frames: w_r of reconstruction guidance; 0 is replacement alone.
   sample.reconstruction_weight = 9.0
   sample.replacement = 'marginal'  # or 'joint'
-  sample.overlap = 0  # known frames of a block; 0 is half of it
+  # Known frames of a block; 0 is half of it, or 1 in a cascade.
+  sample.overlap = 0
   # A clip to continue ('extend', 'extend_backwards') to sample.frames, or to
   # spread by sample.factor ('interpolate'), or to enlarge by sample.upscale.
   sample.init_video = ''
@@ -109,6 +110,10 @@ def get_config() -> ml_collections.ConfigDict:
   sample.factor = 2
   sample.upscale = 1
   sample.super_resolution_weight = 9.0
+  # The paper's cascade: the workdir of a second run, which refines frames that
+  # this one draws, sample.stride apart, to its own size and rate.
+  sample.refine_workdir = ''
+  sample.stride = 4
   sample.seed = 0
   # One tuple per clip, repeated as needed, -1 for absent; () takes the labels
   # of held-out clips.

@@ -3,8 +3,10 @@
 A plan is executed block by block; what is finished lies on disk, so a call
 that was interrupted continues with the same frames.
 """
+from collections.abc import Sequence
 import dataclasses
 import json
+from typing import Any, NamedTuple
 
 from etils import epath
 import jax
@@ -12,6 +14,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
+from video_diffusion import media
 from video_diffusion import train_state
 from video_diffusion.data import video as video_lib
 from video_diffusion.diffusion import extension
@@ -54,19 +57,31 @@ def read_init(config: ml_collections.ConfigDict) -> np.ndarray | None:
 
 
 def make_plan(
-    config: ml_collections.ConfigDict, init: np.ndarray | None
+    config: ml_collections.ConfigDict,
+    init: np.ndarray | None,
+    refiner: ml_collections.ConfigDict | None = None,
 ) -> extension.Plan:
   """The plan that the sample fields ask for.
 
-  Without init_video: sample.frames frames, as one block up to the training
-  length and by extension beyond. With it: its extension to sample.frames, its
-  interpolation by sample.factor, or its enlargement by sample.upscale.
+  With a refiner, the config of a second run: the paper's cascade to
+  sample.frames. Without init_video: sample.frames frames, as one block up to
+  the training length and by extension beyond. With it: its extension to
+  sample.frames, its interpolation by sample.factor, or its enlargement by
+  sample.upscale.
 
   Raises:
     ValueError: lengths that do not fit.
   """
   options, block = config.sample, config.data.frames
   overlap = options.overlap or max(1, block // 2)
+  if refiner is not None:
+    return extension.cascade(
+        options.frames or block * options.stride,
+        base_frames=block,
+        stride=options.stride,
+        block_frames=refiner.data.frames,
+        overlap=options.overlap or 1,
+    )
   if init is None:
     require(
         options.task == 'extend',
@@ -96,77 +111,145 @@ def make_plan(
   )
 
 
-def execute(
-    config: ml_collections.ConfigDict,
+class Stage(NamedTuple):
+  """A model that draws blocks of a plan.
+
+  Attributes:
+    config: of its run, with this call's sample fields.
+    sampler: from `sample.make_sampler`.
+    params: EMA parameters.
+    labels: int32 [sample.num_clips, 1, slots] or None.
+  """
+
+  config: ml_collections.ConfigDict
+  sampler: Any
+  params: Any
+  labels: np.ndarray | None
+
+
+def draw(
     plan: extension.Plan,
-    sampler,
-    params,
-    labels: np.ndarray | None,
+    stages: Sequence[Stage],
     *,
-    init: np.ndarray | None,
     mesh: jax.sharding.Mesh,
-    folder: epath.Path,
-    batch: int,
+    init: np.ndarray | None = None,
+    folder: epath.Path | None = None,
+    steps: Sequence[int] = (),
+) -> np.ndarray:
+  """Draws sample.num_clips videos by a plan, batch by batch.
+
+  Args:
+    plan: from `make_plan`.
+    stages: one for each model of the plan; the first one's config gives
+      num_clips, batch_size and seed.
+    mesh: of all devices.
+    init: see `execute`.
+    folder: finished blocks are kept in folder/blocks, for a call that is
+      interrupted and made again; None keeps none.
+    steps: of the checkpoints that the stages hold, to know them again.
+
+  Returns:
+    uint8 [num_clips, plan.num_frames, height, width, 3] of the last stage.
+  """
+  options = stages[0].config.sample
+  n, size = options.num_clips, options.batch_size
+  blocks = folder and claim_blocks(plan, stages, init, folder, steps)
+  starts = range(0, n, size)
+  videos = []
+  with tqdm.tqdm(
+      total=len(starts) * len(plan.blocks), desc='sampling', unit='block'
+  ) as bar:
+    for batch, start in enumerate(starts):
+      rows = np.arange(start, start + size) % n
+      members = [
+          stage._replace(labels=stage.labels[rows])
+          if stage.labels is not None
+          else stage
+          for stage in stages
+      ]
+      key = train_state.stream_key(options.seed, 'sample', batch)
+      x = execute(
+          plan, members, key, mesh=mesh, init=init, bar=bar,
+          prefix=blocks and blocks / f'batch_{batch}',
+      )
+      videos.append(media.to_uint8(x))
+  return np.concatenate(videos)[:n]
+
+
+def execute(
+    plan: extension.Plan,
+    stages: Sequence[Stage],
+    key: jax.Array,
+    *,
+    mesh: jax.sharding.Mesh,
+    init: np.ndarray | None = None,
+    prefix: epath.Path | None = None,
+    bar: tqdm.tqdm | None = None,
 ) -> np.ndarray:
   """Draws one batch of videos by a plan.
 
   Args:
-    config: of the run, with this call's sample fields.
     plan: from `make_plan`.
-    sampler: from `sample.make_sampler`.
-    params: EMA parameters.
-    labels: int32 [sample.batch_size, 1, slots] or None.
-    init: the given frames, or the low-resolution video, [f, h, w, 3] from
-      `read_init`, or one for each clip of the batch.
+    stages: one for each model of the plan, with the labels of this batch.
+    key: of the batch.
     mesh: of all devices.
-    folder: finished blocks are kept in folder/blocks until all are done.
-    batch: number of the batch; names its random stream and its files.
+    init: the plan's given frames or, where it has none, the low-resolution
+      video, float32 [f, h, w, 3], or one for each clip of the batch.
+    prefix: of the files that hold finished blocks; None keeps none.
+    bar: counts blocks.
 
   Returns:
-    float32 [sample.batch_size, plan.num_frames, height, width, 3]; given frames
-    exactly as they were.
+    float32 [batch, plan.num_frames, height, width, 3] of the last stage; given
+    frames exactly as they were.
   """
-  options, data = config.sample, config.data
-  shape = (options.batch_size, plan.num_frames, data.height, data.width, 3)
-  canvas = np.zeros(shape, np.float32)
-  low_res = None
-  if init is not None and options.upscale > 1:
-    low_res = np.broadcast_to(init, (shape[0], *init.shape[-4:]))
+  batch = stages[0].config.sample.batch_size
+  canvases = [
+      np.zeros((batch, plan.num_frames, data.height, data.width, 3), np.float32)
+      for data in (stage.config.data for stage in stages)
+  ]
+  if plan.given:
+    canvases[0][:, list(plan.given)] = init
   elif init is not None:
-    canvas[:, list(plan.given)] = init
-  key = train_state.stream_key(options.seed, 'sample', batch)
-  blocks = claim_blocks(config, plan, init, folder)
-  title = f'sampling batch {batch}'
-  for i, block in enumerate(
-      tqdm.tqdm(plan.blocks, desc=title, unit='block')
-  ):
-    path = blocks / f'batch_{batch}_block_{i}.npy'
-    frames = list(block.frames)
-    if path.exists():
+    init = np.broadcast_to(init, (batch, *init.shape[-4:]))
+  # Blocks of such a model without a partner get an empty mask: one program.
+  partnered = {block.model for block in plan.blocks if any(block.low_res)}
+  for i, block in enumerate(plan.blocks):
+    frames, stage = list(block.frames), stages[block.model]
+    canvas = canvases[block.model]
+    path = prefix and prefix.with_name(f'{prefix.name}_block_{i}.npy')
+    if path and path.exists():
       canvas[:, frames] = np.load(path)
-      continue
-    inputs = {}
-    if any(block.known):
-      inputs['known'] = canvas[:, frames]
-      inputs['known_mask'] = np.array(block.known)[None]
-    if low_res is not None:
-      inputs['low_res'] = low_res[:, frames]
-    with jax.set_mesh(mesh):
-      x = sampler(params, jax.random.fold_in(key, i), labels, **inputs)
-    canvas[:, frames] = jax.device_get(x)
-    part = path.with_suffix('.part')
-    with part.open('wb') as f:
-      np.save(f, canvas[:, frames])
-    part.replace(path)
-  return canvas
+    else:
+      inputs = {}
+      if any(block.known):
+        inputs['known'] = canvas[:, frames]
+        inputs['known_mask'] = np.array(block.known)[None]
+      if block.model in partnered:
+        small = canvases[block.model - 1] if block.model else init
+        inputs['low_res'] = small[:, frames]
+        inputs['low_res_mask'] = np.array(block.low_res)[None]
+      with jax.set_mesh(mesh):
+        x = stage.sampler(
+            stage.params, jax.random.fold_in(key, i), stage.labels, **inputs
+        )
+      canvas[:, frames] = jax.device_get(x)
+      if path:
+        part = path.with_suffix('.part')
+        with part.open('wb') as f:
+          np.save(f, canvas[:, frames])
+        part.replace(path)
+    if bar is not None:
+      bar.update()
+  return canvases[-1]
 
 
-def claim_blocks(config, plan, init, folder: epath.Path) -> epath.Path:
+def claim_blocks(plan, stages, init, folder: epath.Path, steps) -> epath.Path:
   """folder/blocks, emptied unless it is of this very call."""
   blocks = epath.Path(folder) / 'blocks'
   mark = json.dumps({
       'plan': dataclasses.asdict(plan),
-      'sample': config.sample.to_dict(),
+      'sample': [stage.config.sample.to_dict() for stage in stages],
+      'steps': list(steps),
       'init': 0.0 if init is None else float(np.sum(init, dtype=np.float64)),
   })
   path = blocks / 'call.json'

@@ -1,19 +1,17 @@
 """Samples from the EMA weights: MP4, GIF, a grid and the arrays."""
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
 from etils import epath
 import jax
 import ml_collections
 import numpy as np
-import tqdm
 
 from video_diffusion import experiment
 from video_diffusion import media
 from video_diffusion import partitioning
 from video_diffusion import plans
-from video_diffusion import train_state
 from video_diffusion import validation
 from video_diffusion import workdirs
 from video_diffusion import writers
@@ -28,25 +26,42 @@ def grid_path(workdir: epath.PathLike, step: int) -> epath.Path:
   return epath.Path(workdir) / 'samples' / f'step_{step}.gif'
 
 
-def make_sampler(config: ml_collections.ConfigDict, model, mesh):
+def make_sampler(
+    config: ml_collections.ConfigDict,
+    model,
+    mesh,
+    *,
+    frames: int,
+    upscale: int = 1,
+):
   """A jitted draw of one block.
 
+  Args:
+    config: of the run.
+    model: from `experiment.make_model`.
+    mesh: of all devices.
+    frames: of a block.
+    upscale: how much larger frames are than their low-resolution partners.
+
   Returns:
-    (params, key, labels, known, known_mask, low_res) -> x, float32 [batch,
-    frames, height, width, 3] in [-1, 1]. labels are int32 [batch, 1, slots] or
-    None; known [batch, frames, height, width, 3] with known_mask bool [1,
-    frames], and low_res [batch, frames, height / upscale, width / upscale, 3],
-    may be left out. The mask is data: blocks that know other frames share one
-    program.
+    (params, key, labels, known, known_mask, low_res, low_res_mask) -> x,
+    float32 [batch, frames, height, width, 3] in [-1, 1]. labels are int32
+    [batch, 1, slots] or None; known [batch, frames, height, width, 3] and
+    low_res [batch, frames, height / upscale, width / upscale, 3], each with a
+    mask bool [1, frames], may be left out. Masks are data: blocks that know
+    other frames share one program.
   """
   options, data = config.sample, config.data
-  frames = min(options.frames or data.frames, data.frames)
-  if options.init_video:
-    frames = data.frames
   shape = (options.batch_size, frames, data.height, data.width, 3)
 
   def sampler(
-      params, key, labels, known=None, known_mask=None, low_res=None
+      params,
+      key,
+      labels,
+      known=None,
+      known_mask=None,
+      low_res=None,
+      low_res_mask=None,
   ):
     make = functools.partial(experiment.make_denoise_fn, config, model, params)
     denoise_fn = make(labels)
@@ -59,7 +74,9 @@ def make_sampler(config: ml_collections.ConfigDict, model, mesh):
       error = guidance.known_error(known, known_mask)
       terms.append((options.reconstruction_weight, error))
     if low_res is not None:
-      error = guidance.low_res_error(low_res, guidance.area(options.upscale))
+      error = guidance.low_res_error(
+          low_res, guidance.area(upscale), low_res_mask
+      )
       terms.append((options.super_resolution_weight, error))
     if terms:
       denoise_fn = guidance.descend(denoise_fn, terms, held=known_mask)
@@ -123,22 +140,6 @@ def sample_labels(
   return np.asarray(rows, np.int32)[:, None]
 
 
-def draw(
-    config: ml_collections.ConfigDict, sampler, params, labels, mesh
-) -> np.ndarray:
-  """uint8 [num_clips, frames, height, width, 3], batch by batch."""
-  n, batch = config.sample.num_clips, config.sample.batch_size
-  videos = []
-  with jax.set_mesh(mesh):
-    for i in tqdm.trange(0, n, batch, desc='sampling', unit='batch'):
-      key = train_state.stream_key(config.sample.seed, 'sample', i // batch)
-      rows = None
-      if labels is not None:
-        rows = labels[np.arange(i, i + batch) % n]
-      videos.append(media.to_uint8(jax.device_get(sampler(params, key, rows))))
-  return np.concatenate(videos)[:n]
-
-
 def figures_table(config: ml_collections.ConfigDict, videos, source) -> str:
   """shape_figures of samples beside real clips, noise and blank clips."""
   n, t = videos.shape[:2]
@@ -163,12 +164,25 @@ def figures_table(config: ml_collections.ConfigDict, videos, source) -> str:
   )
 
 
+def make_grid_sampler(config: ml_collections.ConfigDict, model, mesh):
+  """(plan, sampler) of the grids that a training run draws.
+
+  Raises:
+    ValueError: sample fields that do not fit.
+  """
+  plan = plans.make_plan(config, None)
+  frames = len(plan.blocks[0].frames)
+  return plan, make_sampler(config, model, mesh, frames=frames)
+
+
 def write_grid(
-    config, sampler, params, step, *, source, workdir, writer, mesh
+    config, plan, sampler, params, step, *, source, workdir, writer, mesh
 ) -> None:
   """A grid of samples as samples/<step>.gif and .mp4, and to TensorBoard."""
   labels = sample_labels(config, source)
-  videos = draw(config, sampler, params, labels, mesh)
+  videos = plans.draw(
+      plan, [plans.Stage(config, sampler, params, labels)], mesh=mesh
+  )
   if jax.process_index() == 0:
     path = grid_path(workdir, step)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,6 +197,65 @@ def write_grid(
     writers.log_lines(figures_table(config, videos, source))
 
 
+class Run(NamedTuple):
+  """A trained run, restored to be sampled."""
+
+  config: ml_collections.ConfigDict
+  source: Any  # of held-out clips, where sampling needs them; else None
+  model: Any
+  params: Any
+  step: int
+
+
+def restore(overrides: dict[str, Any], workdir: epath.Path) -> Run:
+  """The run in workdir, with the sample fields of this call.
+
+  Raises:
+    ValueError: no run or no checkpoint in workdir; bad sample fields.
+  """
+  config = workdirs.saved_config(overrides, workdir, ('sample',))
+  validation.check(config, 'sample')
+  # Only drawn data have labels; no other clips are needed to sample.
+  drawn = config.data.name == 'moving_shapes'
+  source = experiment.make_source(config, 'test') if drawn else None
+  sizes = experiment.label_sizes(source)
+  model = experiment.make_model(config, sizes)
+  params, step = experiment.restore_ema(config, workdir, model, sizes)
+  return Run(config, source, model, params, step)
+
+
+def restore_refiner(overrides: dict[str, Any], base: Run) -> Run | None:
+  """The run in sample.refine_workdir; None without one.
+
+  Raises:
+    ValueError: it does not fit the base run.
+  """
+  options, small = base.config.sample, base.config.data
+  if not options.refine_workdir:
+    return None
+  validation.require(
+      not options.init_video,
+      'sample.init_video and sample.refine_workdir are both set; a cascade '
+      'begins from noise.',
+  )
+  path = epath.Path(options.refine_workdir).expanduser()
+  refiner = restore(overrides, path)
+  large = refiner.config.data
+  factor = large.height // small.height
+  validation.require(
+      (large.height, large.width)
+      == (factor * small.height, factor * small.width),
+      f'sample.refine_workdir {path} holds a model of {large.height}x'
+      f'{large.width}, no whole multiple of {small.height}x{small.width}.',
+  )
+  sizes = [experiment.label_sizes(run.source) for run in (base, refiner)]
+  validation.require(
+      not refiner.config.model.cond_dim or sizes[0] == sizes[1],
+      f'sample.refine_workdir {path} holds a model with other labels.',
+  )
+  return refiner
+
+
 def sample(overrides: dict[str, Any], workdir: str) -> None:
   """Draws clips from the run in workdir.
 
@@ -193,40 +266,36 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   clip, of a grid of all, and samples.npz ('video' uint8 [n, t, h, w, 3] and
   'labels').
 
-  Videos longer than the training clips, and those that continue a given one,
-  are drawn by a plan of blocks (`plans.make_plan`); an interrupted call, made
-  again, continues behind its last finished block.
+  Videos longer than the training clips, those that continue a given one, and
+  the cascade of two runs are drawn by a plan of blocks (`plans.make_plan`); an
+  interrupted call, made again, continues behind its last finished block.
 
   Raises:
     ValueError: no run or no checkpoint in workdir; bad sample fields.
   """
   workdir = epath.Path(workdir).expanduser()
-  config = workdirs.saved_config(overrides, workdir, ('sample',))
-  validation.check(config, 'sample')
-  # Only drawn data have labels; no other clips are needed to sample.
-  drawn = config.data.name == 'moving_shapes'
-  source = experiment.make_source(config, 'test') if drawn else None
-  sizes = experiment.label_sizes(source)
-  model = experiment.make_model(config, sizes)
+  base = restore(overrides, workdir)
+  config, source, step = base.config, base.source, base.step
   labels = sample_labels(config, source)
-  mesh = partitioning.make_mesh()
+  refiner = restore_refiner(overrides, base)
   init = plans.read_init(config)
-  plan = plans.make_plan(config, init)
-  params, step = experiment.restore_ema(config, workdir, model, sizes)
-  sampler = make_sampler(config, model, mesh)
-  folder = workdir / 'samples' / f'step_{step}_seed_{config.sample.seed}'
-  n, size = config.sample.num_clips, config.sample.batch_size
-  batches = []
-  for batch, start in enumerate(range(0, n, size)):
-    rows = None
-    if labels is not None:
-      rows = labels[np.arange(start, start + size) % n]
-    x = plans.execute(
-        config, plan, sampler, params, rows, init=init, mesh=mesh,
-        folder=folder, batch=batch,
+  plan = plans.make_plan(config, init, refiner and refiner.config)
+  mesh = partitioning.make_mesh()
+  stages, upscale = [], config.sample.upscale
+  for i, run in enumerate([base, refiner] if refiner else [base]):
+    frames = next(len(b.frames) for b in plan.blocks if b.model == i)
+    if i:
+      upscale = run.config.data.height // config.data.height
+    sampler = make_sampler(
+        run.config, run.model, mesh, frames=frames, upscale=upscale
     )
-    batches.append(media.to_uint8(x))
-  videos = np.concatenate(batches)[:n]
+    rows = labels if run.config.model.cond_dim else None
+    stages.append(plans.Stage(run.config, sampler, run.params, rows))
+  folder = workdir / 'samples' / f'step_{step}_seed_{config.sample.seed}'
+  steps = [run.step for run in (base, refiner) if run]
+  videos = plans.draw(
+      plan, stages, mesh=mesh, init=init, folder=folder, steps=steps
+  )
   if jax.process_index():
     return
   for old in folder.glob('clip_*'):  # of an earlier call, perhaps with more

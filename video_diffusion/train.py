@@ -42,13 +42,14 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   label_sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, label_sizes)
   rate, optimizer = make_optimizer(config)
+  mesh = partitioning.make_mesh()
   sample.sample_labels(config, heldout)
+  plan, sampler = sample.make_grid_sampler(config, model, mesh)
   workdirs.claim(config, workdir, getattr(source, 'fingerprint', ''))
   lead = jax.process_index() == 0
   writer = writers.Writer(workdir, enabled=lead)
 
   # ---- State: abstract first, then drawn or restored, sharded ----------------
-  mesh = partitioning.make_mesh()
   shapes = experiment.batch_shapes(config, label_sizes)
   sharding = partitioning.replicated(mesh)
 
@@ -74,10 +75,9 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
   # ---- What runs beside the steps --------------------------------------------
   eval_step = evaluate.make_eval_step(config, model, mesh)
-  sampler = sample.make_sampler(config, model, mesh)
   write_grid = functools.partial(
-      sample.write_grid, config, sampler, source=heldout, workdir=workdir,
-      writer=writer, mesh=mesh,
+      sample.write_grid, config, plan, sampler, source=heldout,
+      workdir=workdir, writer=writer, mesh=mesh,
   )
   last_step = config.train.steps
   try:
@@ -212,7 +212,7 @@ def compile_step(config, model, optimizer, rate, abstract, shapes, mesh):
         .lower(abstract, batch)
         .compile()
     )
-  flops = step_flops(config, model, abstract, shapes)
+  flops = step_flops(config, model, optimizer, rate, abstract, shapes)
   logging.info(
       'Compiled the train step in %.0f s: %.3g FLOP, %s parameters, %d %s.',
       time.time() - began,
@@ -224,7 +224,7 @@ def compile_step(config, model, optimizer, rate, abstract, shapes, mesh):
   return compiled, flops
 
 
-def step_flops(config, model, abstract, shapes) -> float:
+def step_flops(config, model, optimizer, rate, abstract, shapes) -> float:
   """FLOPs of one global step, of the module as written, not recomputation.
 
   Of the lowered module: a compiled one counts cuDNN calls as zero, and remat
@@ -232,7 +232,6 @@ def step_flops(config, model, abstract, shapes) -> float:
   accelerators do not analyse; the operations are the same. NaN without a CPU.
   """
   plain = model.clone(unet=model.unet.clone(remat=False))
-  rate, optimizer = make_optimizer(config)
   step = jax.jit(make_step(config, plain, optimizer, rate))
   state = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), abstract

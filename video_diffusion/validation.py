@@ -65,6 +65,7 @@ RANGES = {
     'sample.overlap': (0, None),
     'sample.factor': (2, None),
     'sample.upscale': (1, None),
+    'sample.stride': (1, None),
     'sample.gamma': (0, 1),
     'sample.eta': (0, 1),
     'sample.seed': (0, 2**31 - 1),
@@ -125,6 +126,12 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
       f'eval.batch_size, {config.eval.batch_size}.',
   )
   if mode == 'train':
+    for name in ('init_video', 'refine_workdir'):
+      require(
+          not config.sample[name],
+          f'sample.{name} is set, which training does not use; pass it with '
+          '--mode=sample.',
+      )
     require(
         optim.schedule != 'cosine' or optim.decay_steps >= config.train.steps,
         f'train.steps is {config.train.steps}, but the cosine rate is zero '

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import guidance
@@ -147,7 +148,8 @@ def sample(
 
   Raises:
     ValueError: an unknown sampler or replacement, num_steps below 1, only one
-      of known and known_mask, or shapes that do not fit.
+      of known and known_mask, shapes that do not fit, or a mask that leaves no
+      frame to draw (seen only where it is not traced).
   """
   _check(shape, num_steps, sampler, replacement, known, known_mask)
   init_key, known_key, step_key = jax.random.split(key, 3)
@@ -230,4 +232,9 @@ def _check(shape, num_steps, sampler, replacement, known, known_mask):
     raise ValueError(
         f'known_mask has shape {tuple(known_mask.shape)}; it must be '
         f'[{shape[0]} or 1, {shape[1]}].'
+    )
+  traced = isinstance(known_mask, jax.core.Tracer)
+  if not traced and np.asarray(known_mask).all():
+    raise ValueError(
+        'known_mask is True for every frame; there is nothing left to draw.'
     )

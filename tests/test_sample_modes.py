@@ -1,0 +1,93 @@
+"""Every way of sampling, from the fields of a call to the files it leaves."""
+import jax
+import numpy as np
+import pytest
+
+from video_diffusion import media
+from video_diffusion import sample
+
+
+@pytest.fixture(scope='module')
+def runs(run_main, tmp_path_factory):
+  """(a run of 4 frames of 8x8, one of 3 frames of 16x16), of one step each."""
+  folder = tmp_path_factory.mktemp('runs')
+  for name, fields in (
+      ('base', ('data.frames=4',)),
+      ('fine', ('data.frames=3', 'data.height=16', 'data.width=16',
+                # Joins the (1,) that stands there: a second level, of 8x8.
+                'model.channel_mults=(1,)')),
+  ):
+    code, output = run_main(
+        f'--workdir={folder / name}', '--config.train.steps=1',
+        '--config.eval.num_clips=8', *(f'--config.{f}' for f in fields),
+    )
+    assert code == 0, output
+  return folder / 'base', folder / 'fine'
+
+
+def draw(workdir, **fields):
+  """uint8 videos of a call in this process."""
+  fields = dict(num_clips=1, batch_size=jax.device_count(), num_steps=2,
+                **fields)
+  sample.sample({f'sample.{k}': v for k, v in fields.items()}, str(workdir))
+  folder = workdir / 'samples' / f'step_1_seed_{fields.get("seed", 0)}'
+  assert (folder / 'clip_0000.mp4').stat().st_size
+  assert (folder / 'grid.gif').stat().st_size
+  with np.load(folder / 'samples.npz') as arrays:
+    return arrays['video']
+
+
+def clip(path, side, frames=5):
+  """A file of a lossless codec, and its frames."""
+  rng = np.random.default_rng(0)
+  video = rng.integers(0, 256, (frames, side, side, 3), np.uint8)
+  levels = np.linspace(0, 255, frames).astype(np.uint8)
+  video[:] = levels[:, None, None, None]  # GIF keeps grey levels exactly
+  media.write_gif(path, video, fps=8)
+  return video
+
+
+def test_64_frames_by_extension(runs):
+  video = draw(runs[0], frames=64, seed=1)
+  assert video.shape == (1, 64, 8, 8, 3)
+  assert np.all(video[0].std(axis=(1, 2, 3)) > 0)
+
+
+@pytest.mark.parametrize(
+    'task, places',
+    [('extend', range(5)), ('extend_backwards', range(4, 9)),
+     ('interpolate', range(0, 9, 2))],
+)
+def test_a_clip_is_continued_or_filled_in(runs, tmp_path, task, places):
+  given = clip(tmp_path / 'a.gif', 8)
+  frames = {} if task == 'interpolate' else dict(frames=9)
+  video = draw(
+      runs[0], init_video=str(tmp_path / 'a.gif'), task=task, seed=2, **frames
+  )
+  assert video.shape[1] == 9
+  np.testing.assert_array_equal(video[0, list(places)], given)
+
+
+def test_a_clip_is_enlarged(runs, tmp_path):
+  clip(tmp_path / 'a.gif', 4)
+  video = draw(
+      runs[0], init_video=str(tmp_path / 'a.gif'), upscale=2, seed=3,
+      sampler='dpmpp_2m', guidance_weight=1.0,
+  )
+  assert video.shape == (1, 5, 8, 8, 3)
+
+
+def test_a_cascade_of_two_runs(runs):
+  base, fine = runs
+  video = draw(base, refine_workdir=str(fine), stride=3, seed=4)
+  assert video.shape == (1, 12, 16, 16, 3)
+
+
+def test_a_cascade_that_does_not_fit_is_one_sentence(runs, tmp_path):
+  base, fine = runs
+  with pytest.raises(ValueError, match='no whole multiple of 16x16'):
+    draw(fine, refine_workdir=str(base))
+  with pytest.raises(ValueError, match='begins from noise'):
+    draw(base, refine_workdir=str(fine), init_video='a.mp4')
+  with pytest.raises(ValueError, match=f'{tmp_path} holds no run'):
+    draw(base, refine_workdir=str(tmp_path))
