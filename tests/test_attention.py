@@ -69,7 +69,7 @@ def test_temporal_attention_equals_full_attention_under_joint_mask(
     @nn.compact
     def __call__(self, x):
       b, f, h, w, c = x.shape
-      y = blocks.group_norm(x, dtype=jnp.float32, name='norm')
+      y = blocks.GroupNorm(jnp.float32, name='norm')(x)
       y = jnp.swapaxes(y.reshape(b, f, h * w, c), 1, 2)
       qkv = nn.DenseGeneral((3, 2, 4), name='qkv')(y)
       table = self.param('relative_bias', nn.initializers.zeros, (32, 2))

@@ -96,7 +96,7 @@ class SpatialAttention(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     b, f, h, w, c = x.shape
     heads = c // self.head_dim
-    y = blocks.group_norm(x, dtype=self.dtype, name='norm')
+    y = blocks.GroupNorm(self.dtype, name='norm')(x)
     y = y.reshape(b * f, h * w, c)
     qkv = nn.DenseGeneral(
         (3, heads, self.head_dim), dtype=self.dtype, name='qkv'
@@ -130,9 +130,8 @@ class TemporalAttention(nn.Module):
     b, f, h, w, c = x.shape
     heads = c // self.head_dim
     t = f - num_images
-    y = blocks.group_norm(x, dtype=self.dtype, name='norm')
-    # [batch, position, frame, channel]
-    y = jnp.swapaxes(y.reshape(b, f, h * w, c), 1, 2)
+    y = blocks.GroupNorm(self.dtype, name='norm')(x)
+    y = y.reshape(b, f, h * w, c)
     qkv = nn.DenseGeneral(
         (3, heads, self.head_dim), dtype=self.dtype, name='qkv'
     )(y)
@@ -145,13 +144,16 @@ class TemporalAttention(nn.Module):
     values = qkv[..., 2, :, :]
     if t:
       buckets = relative_buckets(t, self.num_buckets, self.max_distance)
+      # [batch, position, frame, head, channel]; swapped this late, the copies
+      # are those that the products make anyway.
+      swap = lambda a: jnp.swapaxes(a, 1, 2)
       video = attend(
-          qkv[:, :, :t, 0],
-          qkv[:, :, :t, 1],
-          values[:, :, :t],
+          swap(qkv[:, :t, :, 0]),
+          swap(qkv[:, :t, :, 1]),
+          swap(values[:, :t]),
           jnp.moveaxis(table[buckets], -1, 0),
       )
-      values = jnp.concatenate([video, values[:, :, t:]], axis=2)
+      values = jnp.concatenate([swap(video), values[:, t:]], axis=1)
     y = nn.DenseGeneral(
         c,
         axis=(-2, -1),
@@ -159,4 +161,4 @@ class TemporalAttention(nn.Module):
         dtype=self.dtype,
         name='out',
     )(values)
-    return x + jnp.swapaxes(y, 1, 2).reshape(b, f, h, w, c)
+    return x + y.reshape(b, f, h, w, c)

@@ -151,7 +151,7 @@ class UNet3D(nn.Module):
       if level > 0:
         x = block(f'up_{level}_unpool', x, level, 'up', attend=False)
     assert not skips
-    x = nn.swish(blocks.group_norm(x, dtype=jnp.float32, name='norm_out'))
+    x = nn.swish(blocks.GroupNorm(jnp.float32, name='norm_out')(x))
     return blocks.space_conv(
         x, c, dtype=jnp.float32, name='conv_out', zero=True
     )
