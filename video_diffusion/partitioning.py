@@ -1,4 +1,5 @@
 """Mesh, sharding rules over an abstract state, batches to global arrays."""
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -36,6 +37,26 @@ def constrain_batch(x: jax.Array) -> jax.Array:
   if jax.sharding.get_abstract_mesh().empty:
     return x
   return jax.lax.with_sharding_constraint(x, BATCH_SPEC)
+
+
+def map_batch(fn: Callable) -> Callable:
+  """fn(x, *rest) run by every device on its own rows of x, rest whole.
+
+  For kernels, which the partitioner cannot look into. Outside a mesh of several
+  devices it is fn itself.
+  """
+
+  def mapped(x, *rest):
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+      return fn(x, *rest)
+    whole = (PartitionSpec(),) * len(rest)
+    return jax.shard_map(
+        fn, mesh=mesh, in_specs=(BATCH_SPEC, *whole), out_specs=BATCH_SPEC,
+        check_vma=False,
+    )(x, *rest)
+
+  return mapped
 
 
 def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from video_diffusion import partitioning
 from video_diffusion.models import blocks
+from video_diffusion.models import temporal_kernel
 
 
 def joint_mask(num_video_frames: int, num_image_frames: int) -> np.ndarray:
@@ -86,6 +88,37 @@ def _plain(q, k, v, bias=None):
   return jnp.einsum('...hqk,...khd->...qhd', weights, v)
 
 
+def attend_frames(qkv: jax.Array, bias: jax.Array) -> jax.Array:
+  """Attention over the frames of each position, with a bias.
+
+  On NVIDIA GPUs, in bfloat16 and where sizes fit, by `temporal_kernel`.
+
+  Args:
+    qkv: [batch, frames, positions, 3, heads, head_dim].
+    bias: float32 [heads, frames, frames].
+
+  Returns:
+    [batch, frames, positions, heads, head_dim].
+  """
+  _, t, n, _, _, d = qkv.shape
+  if (
+      jax.default_backend() == 'gpu'
+      and qkv.dtype == jnp.bfloat16
+      and temporal_kernel.fits(t, n, d)
+  ):
+    kernel = partitioning.map_batch(temporal_kernel.attend)
+    return jax.lax.platform_dependent(
+        qkv, bias, cuda=kernel, default=_plain_frames
+    )
+  return _plain_frames(qkv, bias)
+
+
+def _plain_frames(qkv, bias):
+  # Swapped this late, the copies are those that the products make anyway.
+  q, k, v = (jnp.swapaxes(qkv[:, :, :, i], 1, 2) for i in range(3))
+  return jnp.swapaxes(_plain(q, k, v, bias), 1, 2)
+
+
 class SpatialAttention(nn.Module):
   """Self-attention over the positions of each frame; frames are a batch."""
 
@@ -144,16 +177,8 @@ class TemporalAttention(nn.Module):
     values = qkv[..., 2, :, :]
     if t:
       buckets = relative_buckets(t, self.num_buckets, self.max_distance)
-      # [batch, position, frame, head, channel]; swapped this late, the copies
-      # are those that the products make anyway.
-      swap = lambda a: jnp.swapaxes(a, 1, 2)
-      video = attend(
-          swap(qkv[:, :t, :, 0]),
-          swap(qkv[:, :t, :, 1]),
-          swap(values[:, :t]),
-          jnp.moveaxis(table[buckets], -1, 0),
-      )
-      values = jnp.concatenate([swap(video), values[:, t:]], axis=1)
+      video = attend_frames(qkv[:, :t], jnp.moveaxis(table[buckets], -1, 0))
+      values = jnp.concatenate([video, values[:, t:]], axis=1)
     y = nn.DenseGeneral(
         c,
         axis=(-2, -1),
