@@ -42,7 +42,7 @@ def test_finds_videos_below_the_folder_in_order(tmp_path):
   (tmp_path / 'folder.mp4').mkdir()
   for name in ['z.MP4', 'b/y.WebM', 'b/x.gif', 'a.mov', 'notes.txt', 'mp4']:
     (tmp_path / name).touch()
-  assert video.find_videos(tmp_path) == [
+  assert video.find_files(tmp_path) == [
       tmp_path / name for name in ['a.mov', 'b/x.gif', 'b/y.WebM', 'z.MP4']]
 
 
