@@ -105,7 +105,9 @@ def pack(
     width: columns of all frames.
     class_names: what the labels mean; () where there are none.
     report: goes beside the records as report.json when all clips are written,
-      with 'clips' and 'frames' added: {split: number}. May grow until then.
+      with these added: 'clips' and 'frames', each {split: number}, 'shortest',
+      the frames of the shortest clip, 'captions', the number of clips with one,
+      and 'class_names'. May grow until then.
 
   Returns:
     The directory, a prepared TFDS data set.
@@ -114,7 +116,8 @@ def pack(
     ValueError: a split has no clips.
   """
   target = directory(data_dir, name, key)
-  report['clips'], report['frames'], video_ids = {}, {}, {}
+  report |= {'clips': {}, 'frames': {}, 'captions': 0}
+  video_ids = {}
   with records.quiet_tfds() as tfds:
 
     # Not registered: the class is defined anew in each call.
@@ -157,6 +160,10 @@ def pack(
           video = np.asarray(clip.load())
           ids.append(clip.video_id)
           frames += len(video)
+          report['captions'] += bool(clip.caption)
+          report['shortest'] = min(
+              len(video), report.get('shortest', len(video))
+          )
           yield i * step, {
               'video': video,
               'file': os.fsencode(clip.name),

@@ -109,8 +109,8 @@ def read_timed(path: str | os.PathLike, *, fps: float = 0) -> Iterator[Frame]:
 
   Raises:
     VideoError: the file cannot be opened, holds no video stream or no frame,
-      or breaks in mid-stream. The frames before the break have been yielded
-      by then: whoever wants whole videos only must drop them.
+      or breaks in mid-stream. Frames before the break have been yielded by
+      then: whoever wants whole videos only must drop them.
   """
   if pathlib.Path(path).suffix.lower() in IMAGE_SUFFIXES:
     yield Frame(_read_image(path), 0.0)
