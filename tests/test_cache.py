@@ -27,7 +27,9 @@ def write_gif(path, num_frames, first_level=0):
       image.fromarray(np.full((12, 16), first_level + i, np.uint8))
       for i in range(num_frames)
   ]
-  frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+  frames[0].save(
+      path, 'GIF', save_all=True, append_images=frames[1:], duration=100
+  )
 
 
 def logged_read(path, *, fps):
