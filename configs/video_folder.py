@@ -5,7 +5,8 @@
 
 Files are decoded once, to the training size, into records under data.dir;
 captions.jsonl or captions.csv in DIR may describe them. DIR may also be a
-directory of records. The default is sized for one GPU; `:laptop` trains in minutes on two cores.
+directory of records. The default is sized for one GPU; `:laptop` trains in
+minutes on two cores.
 """
 from video_diffusion import default_config
 

@@ -27,7 +27,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
     logging.info('%s is drawn on the fly: there is nothing to prepare.', name)
     return
   sources = {
-      split: experiment.make_source(config, split) for split in ('train', 'test')
+      split: experiment.make_source(config, split)
+      for split in ('train', 'test')
   }
   print(summary_table(sources))
 

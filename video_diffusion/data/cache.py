@@ -183,7 +183,9 @@ def _run(
 def _run_alone(spawn, work, file, digest) -> tuple[str, Entry]:
   """The same in a process of its own, whose death is the file's fault."""
   receiver, sender = spawn.Pipe(duplex=False)
-  process = spawn.Process(target=_send_result, args=(sender, work, file, digest))
+  process = spawn.Process(
+      target=_send_result, args=(sender, work, file, digest)
+  )
   process.start()
   sender.close()  # or the end of the process would go unnoticed
   try:

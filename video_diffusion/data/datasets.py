@@ -191,7 +191,9 @@ def make_source(
 def _given(path: str, what: str) -> str:
   """The path; ValueError where it is empty."""
   if not path:
-    raise ValueError(f'data.path is empty; pass --config.data.path=DIR, {what}.')
+    raise ValueError(
+        f'data.path is empty; pass --config.data.path=DIR, {what}.'
+    )
   return os.path.expanduser(path)
 
 

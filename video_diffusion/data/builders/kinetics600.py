@@ -92,7 +92,9 @@ def prepare(
     )
   paths = video.find_files(folder)
   if not paths:
-    raise ValueError(f'data.path, {folder}, holds no video file; give {WANTED}.')
+    raise ValueError(
+        f'data.path, {folder}, holds no video file; give {WANTED}.'
+    )
   key = video_files.key(settings, [*paths, *tables.values()])
   directory = packing.directory(data_dir, NAME, key)
   if directory.exists():
