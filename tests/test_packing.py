@@ -91,14 +91,27 @@ def test_another_process_was_faster(tmp_path, monkeypatch):
   assert os.listdir(others[1].parent) == [packing.VERSION]
 
 
-def test_order_survives_sorting_on_disk(tmp_path, monkeypatch):
+@pytest.mark.parametrize('most_shards', [1, 3])
+def test_clips_keep_their_order_in_any_number_of_files(
+    tmp_path, monkeypatch, most_shards
+):
   pytest.importorskip('tensorflow_datasets')
-  from tensorflow_datasets.core import shuffle
-
-  monkeypatch.setattr(shuffle, 'MAX_MEM_BUFFER_SIZE', 1000)
-  source = records.VideoRecords(
-      pack(tmp_path, [clip(i, 3) for i in range(50)]), 'train'
-  )
+  monkeypatch.setattr(packing, 'MOST_SHARDS', most_shards)
+  directory = pack(tmp_path, [clip(i % 256, 1) for i in range(600)])
+  assert len(list(directory.glob('*train*'))) == (1 if most_shards == 1 else 3)
+  source = records.VideoRecords(directory, 'train')
   rng = np.random.default_rng(0)
-  found = [source.example(i, rng, 1)['video'][0, 0, 0, 0] for i in range(50)]
-  assert found == list(range(50))
+  found = [source.example(i, rng, 1)['video'][0, 0, 0, 0] for i in range(600)]
+  assert found == [i % 256 for i in range(600)]
+
+
+def test_an_error_on_the_way_leaves_nothing(tmp_path):
+  pytest.importorskip('tensorflow_datasets')
+
+  def broken():
+    raise OSError('no space left')
+
+  clips = [clip(1, 3), packing.Clip(broken, 2, 'b')]
+  with pytest.raises(OSError, match='no space left'):
+    pack(tmp_path, clips)
+  assert not list((tmp_path / 'set' / '0').iterdir())
