@@ -277,12 +277,14 @@ def test_killed_halfway_nothing_is_decoded_twice(
   assert len(after) == 24 and before.items() <= after.items()
 
 
-def test_two_at_once_do_no_harm(tmp_path, slow, decoded):
+def test_two_at_once_share_the_work(tmp_path, slow, decoded):
   arguments = tmp_path / 'main.py', slow, tmp_path / 'cache'
   both = [start(*arguments), start(*arguments)]
   for process in both:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
-  assert len(kept(tmp_path)) == 24 and 24 <= len(decoded()) <= 48
+  assert len(kept(tmp_path)) == 24
+  # Twice is what both took at the same time; were it all, it would be 48.
+  assert 24 <= len(decoded()) < 44
   lines = (tmp_path / 'cache' / 'hashes.jsonl').read_text().split('\n')
   assert all(len(json.loads(line)) == 4 for line in lines if line)

@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import random
 import signal
 import tempfile
 import threading
@@ -141,6 +142,8 @@ def decode(
         done(i, entry)
       else:
         jobs.append((i, file, digest))
+    # In an order of its own: processes that work at once share the files.
+    random.Random(os.urandom(8)).shuffle(jobs)
     for (i, file, known), (digest, entry) in _run(jobs, work, workers):
       if digest and not known:
         hashes.add(file, digest)
