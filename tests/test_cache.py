@@ -113,7 +113,9 @@ def test_files_are_not_read_again(tmp_path, decode, monkeypatch):
   write_gif(tmp_path / 'a.gif', 3)
   first = decode([tmp_path / 'a.gif'])
   # Nor is a worker started: reading would raise in this process only.
-  monkeypatch.setattr(cache, '_run', lambda jobs, *_: iter(jobs and 1 / 0))
+  monkeypatch.setattr(
+      cache.processes, 'run', lambda work, jobs, **_: iter(jobs and 1 / 0)
+  )
   assert decode([tmp_path / 'a.gif']) == first
 
 

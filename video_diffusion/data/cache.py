@@ -6,25 +6,22 @@ none. The json file comes last, by a rename: what is there is whole. Hence a
 preparation that was killed goes on where it was, a file that was moved is not
 decoded again, and processes that work at once share what they find.
 """
-import collections
-from collections.abc import Callable, Iterable, Iterator, Sequence
-import concurrent.futures
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import functools
 import hashlib
 import json
-import multiprocessing
 import os
 import pathlib
 import random
 import signal
 import tempfile
-import threading
 import time
 from typing import NamedTuple
 
 import numpy as np
 
+from video_diffusion.data import processes
 from video_diffusion.data import video
 
 VERSION = 1  # raise it when the same file gives other frames
@@ -132,7 +129,7 @@ def decode(
         progress.set_postfix(skipped=skipped, refresh=False)
       progress.update()
 
-    jobs = []
+    jobs: list[tuple[int, pathlib.Path, str | None]] = []
     for i, file in enumerate(files):
       digest = hashes.get(file)
       entry = digest and _find(
@@ -144,79 +141,24 @@ def decode(
         jobs.append((i, file, digest))
     # In an order of its own: processes that work at once share the files.
     random.Random(os.urandom(8)).shuffle(jobs)
-    for (i, file, known), (digest, entry) in _run(jobs, work, workers):
+    for (i, file, known), result in processes.run(
+        work, jobs, workers=workers, jobs_per_worker=FILES_PER_WORKER
+    ):
+      if isinstance(result, processes.Died):
+        result = _of_dead(work, file, known, result.signal)
+      digest, entry = result
       if digest and not known:
         hashes.add(file, digest)
       done(i, entry)
   return entries
 
 
-def _run(
-    jobs: Iterable[tuple[int, pathlib.Path, str | None]],
-    work: Callable,
-    workers: int,
-) -> Iterator[tuple[tuple, tuple[str, Entry]]]:
-  """(job, what `work` returned) of all jobs, in any order."""
-  spawn = multiprocessing.get_context('spawn')  # the threads of JAX forbid fork
-  jobs = collections.deque(jobs)
-  workers = min(workers or usable_cores(), len(jobs)) or 1
-  while jobs:
-    in_work, left = {}, workers * FILES_PER_WORKER
-    with concurrent.futures.ProcessPoolExecutor(
-        workers, mp_context=spawn, initializer=_start_worker
-    ) as pool:
-      try:
-        while in_work or (jobs and left):
-          while jobs and left and len(in_work) < 2 * workers:
-            in_work[pool.submit(work, *jobs[0][1:])] = jobs[0]
-            jobs.popleft()
-            left -= 1
-          finished, _ = concurrent.futures.wait(
-              in_work, return_when=concurrent.futures.FIRST_COMPLETED
-          )
-          for future in finished:
-            result = future.result()
-            yield in_work.pop(future), result
-      except concurrent.futures.process.BrokenProcessPool:
-        pass  # a worker died, and all that was in work with it
-    for job in in_work.values():
-      yield job, _run_alone(spawn, work, *job[1:])
-
-
-def _run_alone(spawn, work, file, digest) -> tuple[str, Entry]:
-  """The same in a process of its own, whose death is the file's fault."""
-  receiver, sender = spawn.Pipe(duplex=False)
-  process = spawn.Process(
-      target=_send_result, args=(sender, work, file, digest)
-  )
-  process.start()
-  sender.close()  # or the end of the process would go unnoticed
-  try:
-    result = receiver.recv()
-  except EOFError:
-    result = None
-  process.join()
-  if isinstance(result, CacheError):
-    raise result
-  if result is not None:
-    return result
-  if process.exitcode >= 0:
-    raise RuntimeError(
-        f'a decoding process ended with exit code {process.exitcode}'
-    )
-  killer = signal.Signals(-process.exitcode)
+def _of_dead(work, file, digest, killer: signal.Signals) -> tuple[str, Entry]:
+  """What `work` would have returned for the file that its process died of."""
   if killer in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
     reason = f'the decoder was ended by {killer.name}, perhaps for its memory'
     return '', Entry(reason)
   return work(file, digest, crash=f'the decoder crashed ({killer.name})')
-
-
-def _send_result(sender, work, file, digest):
-  _start_worker()
-  try:
-    sender.send(work(file, digest))
-  except CacheError as error:
-    sender.send(error)
 
 
 def _decode_one(
@@ -357,21 +299,3 @@ class _Hashes:
   def _identity(file):
     stat = os.stat(file)
     return os.path.abspath(file), stat.st_size, stat.st_mtime_ns
-
-
-def usable_cores() -> int:
-  """The number of cores that this process may use."""
-  if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
-
-
-def _start_worker():
-  """Ends a worker on Ctrl-C, and when its parent has died, however that was."""
-  signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of each
-
-  def watch():
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-  threading.Thread(target=watch, daemon=True).start()
