@@ -3,9 +3,11 @@
   python -m video_diffusion.main --config=configs/kinetics.py \
     --config.data.path=DIR
 
-DIR holds the trimmed Kinetics-600 training clips. Hyper-parameters are the
-paper's (appendix A), which trained on 256 TPU v4 chips and reports FVD 16.2 for
-five known frames. `:smoke` shrinks model and run for a first try.
+DIR holds the published CSVs (train.csv, val.csv, test.csv) and the downloaded
+clips, in any of the usual layouts; missing and broken ones are skipped.
+Hyper-parameters are the paper's (appendix A), which trained on 256 TPU v4 chips
+and reports FVD 16.2 for five known frames. `:smoke` shrinks model and run for a
+first try.
 """
 from video_diffusion import default_config
 
@@ -18,8 +20,10 @@ def get_config(variant: str = 'paper'):
   data.name = 'kinetics600'
   data.path = ''
   data.dir = ''
-  data.frame_stride = 1
-  data.clip_frames = 64
+  data.clip_frames = 32
+  data.fps = 0.0  # frames per second, by time of presentation; 0 takes all
+  data.short_clips = 'drop'
+  data.keep_cache = True  # of decoded frames, three times the records' size
   data.frames, data.images, data.height, data.width = 16, 8, 64, 64
   config.batch_size = 256
   model.base_channels = 256

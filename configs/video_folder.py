@@ -3,8 +3,10 @@
   python -m video_diffusion.main --config=configs/video_folder.py \
     --config.data.path=DIR
 
-Files are decoded once, to the training size, into records under data.dir. The
-default is sized for one GPU; `:laptop` trains in minutes on two cores.
+Files are decoded once, to the training size, into records under data.dir;
+captions.jsonl or captions.csv in DIR may describe them. DIR may also be a
+directory of records. The default is sized for one GPU; `:laptop` trains in
+minutes on two cores.
 """
 from video_diffusion import default_config
 
@@ -18,8 +20,14 @@ def get_config(variant: str = 'accelerator'):
   data.path = ''
   # Of the records: '' is TFDS_DATA_DIR, else ~/tensorflow_datasets.
   data.dir = ''
-  data.frame_stride = 1  # keeps every n-th frame
-  data.clip_frames = 64  # longer videos are cut into clips of so many frames
+  # Longer videos are cut into clips of so many frames. Reading a frame reads
+  # its clip: twice the window is varied and fast.
+  data.clip_frames = 32
+  data.fps = 0.0  # frames per second, by time of presentation; 0 takes all
+  # Videos with too few frames: 'drop', 'loop' (start over) or 'refuse'.
+  data.short_clips = 'drop'
+  data.classes = False  # the first sub-folder of a file is its class
+  data.keep_cache = True  # of decoded frames, for other settings and more files
   config.diffusion.prediction = 'v'
   model.injection = 'scale_shift'
   optim.ema_rule = 'ramp'
@@ -36,7 +44,7 @@ def get_config(variant: str = 'accelerator'):
     optim.decay_steps = 50_000
   else:
     data.frames, data.images, data.height, data.width = 8, 4, 16, 16
-    data.frame_stride = 2
+    data.frameskips = (2,)
     config.batch_size = 4
     model.base_channels = 16
     model.channel_mults = (1, 2)

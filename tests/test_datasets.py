@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 
 from video_diffusion.data import datasets
+from video_diffusion.data import records
 from video_diffusion.data import shapes
 
 SIZE = dict(split='train', frames=4, height=8, width=8, seed=0)
@@ -22,7 +24,8 @@ def test_moving_shapes():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-  with pytest.raises(ValueError, match="'imagenet'.*moving_shapes.*ucf101"):
+  known = "'imagenet'.*kinetics600.*moving_shapes"
+  with pytest.raises(ValueError, match=known):
     datasets.make_source('imagenet', **SIZE)
 
 
@@ -34,3 +37,83 @@ def test_where_records_live(monkeypatch):
   monkeypatch.setenv('TFDS_DATA_DIR', '/data')
   assert datasets.data_dir('') == '/data'
   assert datasets.data_dir('/mine') == '/mine'
+
+
+FOLDER = dict(
+    clip_frames=8, fps=0, short_clips='drop', classes=False, keep_cache=True
+)
+
+
+@pytest.fixture(name='options')
+def folder_of_gifs(tmp_path):
+  image = pytest.importorskip('PIL.Image')
+  for module in ('av', 'tensorflow_datasets'):
+    pytest.importorskip(module)
+  (tmp_path / 'videos').mkdir()
+  for i in range(2):
+    frames = [
+        image.fromarray(np.full((12, 16), 40 * i + j, np.uint8))
+        for j in range(6)
+    ]
+    frames[0].save(
+        tmp_path / 'videos' / f'{i}.gif', save_all=True,
+        append_images=frames[1:],
+    )
+    frames[0].save(tmp_path / 'videos' / f'{i}.png')
+  return {
+      **SIZE, 'path': str(tmp_path / 'videos'), 'dir': str(tmp_path / 'data')
+  }
+
+
+def test_a_folder_of_videos_and_its_records(options, tmp_path):
+  source = datasets.make_source('video_folder', **FOLDER, **options)
+  assert source.num_examples == 1 and source.length(0) == 6
+  directory, = tmp_path.glob('data/video_folder/*/*')
+  # The records serve as data.path, without the videos.
+  options |= dict(path=str(directory), dir='/nowhere')
+  again = datasets.make_source('video_folder', **FOLDER, **options)
+  assert isinstance(again, records.VideoRecords)
+  assert again.fingerprint == source.fingerprint
+  kinetics = {k: v for k, v in FOLDER.items() if k != 'classes'}
+  datasets.make_source('kinetics600', **kinetics, **options)
+  for changed, sentence in (
+      (dict(height=16), 'holds records of 8 x 8 pixels; set data.height=8'),
+      (dict(frames=7), 'holds clips of 6 frames, fewer than the 7'),
+      (dict(frameskips=(3, 2)), 'holds clips of 6 frames, fewer than the 7'),
+  ):
+    with pytest.raises(ValueError, match=sentence):
+      datasets.make_source('video_folder', **FOLDER, **(options | changed))
+
+
+def test_the_least_frameskip_decides_what_is_too_short(options):
+  options['frames'] = 3
+  datasets.make_source('video_folder', frameskips=(9, 2), **FOLDER, **options)
+  with pytest.raises(ValueError, match='6 frames, fewer than the 7 wanted'):
+    datasets.make_source('video_folder', frameskips=(3, 4), **FOLDER, **options)
+  with pytest.raises(ValueError, match='clip_frames is 8; .* at least 9, the'):
+    datasets.make_source('video_folder', frameskips=(4,), **FOLDER, **options)
+
+
+def test_a_folder_of_images(options):
+  fields = dict(classes=False, keep_cache=True)
+  with pytest.raises(ValueError, match='holds images, and data.frames is 4'):
+    datasets.make_source('image_folder', **fields, **options)
+  options['frames'] = 1
+  source = datasets.make_source('image_folder', **fields, **options)
+  example = source.example(0, np.random.default_rng(0), 1)
+  assert (example['video'] == 40).all()
+
+
+def test_fields_of_another_data_set_are_named():
+  with pytest.raises(ValueError, match='see data.classes, data.clip_frames, '):
+    datasets.make_source('video_folder', radius=1, **SIZE)
+
+
+@pytest.mark.parametrize(
+    'name', ['video_folder', 'image_folder', 'kinetics600']
+)
+def test_an_empty_path_says_what_to_give(name):
+  fields = {field: '' for field in datasets.OPTIONS[name]}
+  sentence = '--config.data.path=DIR, (a|the) folder'
+  with pytest.raises(ValueError, match=sentence):
+    datasets.make_source(name, **fields, **(SIZE | {'frames': 1}))

@@ -200,7 +200,7 @@ def write_clip(path, colour):
     stream = container.add_stream('libx264', rate=10)
     stream.width = stream.height = 32
     stream.pix_fmt = 'yuv420p'
-    for i in range(12):
+    for i in range(20):
       frame = np.zeros((32, 32, 3), np.uint8)
       frame[:, 2 * i : 2 * i + 8] = colour
       frame = av.VideoFrame.from_ndarray(frame, format='rgb24')
@@ -216,12 +216,15 @@ def test_a_folder_with_a_broken_file_trains_and_names_it(run_main, tmp_path):
   write_clip(folder / 'deep' / 'blue.mp4', (0, 0, 255))
   (folder / 'broken.mp4').write_text('not a video')
   flags = [
-      '--config=configs/ucf101.py:smoke',
+      '--config=configs/video_folder.py:laptop',
       f'--config.data.path={folder}',
       f'--config.data.dir={tmp_path / "records"}',
       f'--workdir={tmp_path / "run"}',
   ]
-  code, output = run_main(*flags, '--config.train.steps=2', tiny=False)
+  code, output = run_main(
+      *flags, '--config.train.steps=2', '--config.sample.num_steps=2',
+      tiny=False,
+  )
   assert code == 0, output
   assert 'skipped broken.mp4' in output
   assert (tmp_path / 'run' / 'samples' / 'step_2.gif').exists()

@@ -20,6 +20,9 @@ def get_config() -> ml_collections.ConfigDict:
   data.images = 8  # K, frames of other videos appended to it
   data.height = 64
   data.width = 64
+  # Distances of the frames of a clip, one drawn for each; (1, 2) halves the
+  # frame rate of half of the clips.
+  data.frameskips = (1,)
   # 'tf' (tf.data), 'threads' or 'processes' (no TensorFlow), 'auto'; the same
   # batches from each.
   data.loader = 'auto'

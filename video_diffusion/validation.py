@@ -101,8 +101,8 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
 
   Args:
     config: the whole config.
-    mode: 'train', 'sample' or 'evaluate'; each needs its own batch size to
-      divide by the devices.
+    mode: 'train', 'sample', 'evaluate' or 'prepare'; all but the last need
+      their own batch size to divide by the devices.
 
   Raises:
     ValueError: one sentence that names the field.
@@ -114,6 +114,7 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
       'train': ('batch_size', 'eval.batch_size', 'sample.batch_size'),
       'sample': ('sample.batch_size',),
       'evaluate': ('eval.batch_size',),
+      'prepare': (),
   }[mode]:
     size = field(config, name)
     require(

@@ -21,7 +21,9 @@ FIXED = (
     'data_fingerprint',
 )
 # Where data lie, and how they are read, may change between machines.
-MOVABLE = ('data.dir', 'data.path', 'data.loader', 'model.remat')
+MOVABLE = (
+    'data.dir', 'data.path', 'data.keep_cache', 'data.loader', 'model.remat',
+)
 
 
 def claim(

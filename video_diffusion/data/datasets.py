@@ -1,28 +1,159 @@
 """Registry of data sets: name -> a source of clips by id."""
+from collections.abc import Callable, Collection, Sequence
 import os
-from typing import Any
+import pathlib
+from typing import Any, NamedTuple
 
 from video_diffusion.data import pipeline
 from video_diffusion.data import records
 from video_diffusion.data import shapes
+from video_diffusion.data.builders import kinetics600
+from video_diffusion.data.builders import video_files
 from video_diffusion.data.builders import video_folder
 
-# Data sets that are folders of video files -> what to put there.
-VIDEO_FOLDERS = {
-    'video_folder': 'any folder of mp4, avi, mov, mkv, webm or gif files',
-    'ucf101': 'the unpacked UCF101.rar (13,320 avi files)',
-    'bair': 'one video file per BAIR robot pushing episode, main camera',
-    'kinetics600': 'the downloaded and trimmed Kinetics-600 training clips',
-}
+
+class Wanted(NamedTuple):
+  """What a source is asked for, whatever the data set; see `make_source`."""
+
+  split: str
+  frames: int
+  height: int
+  width: int
+  seed: int
+  frameskips: Sequence[int]
+
+  @property
+  def min_frames(self) -> int:
+    """Frames that the shortest window spans; shorter clips are of no use."""
+    return (self.frames - 1) * min(self.frameskips) + 1
 
 
-OPTIONS = {
-    'moving_shapes': {
-        'train_clips', 'test_clips', 'radius', 'speed', 'bounce',
-        'heldout_pairs',
-    },
-    'video_folder': {'path', 'dir', 'frame_stride', 'clip_frames'},
+def _moving_shapes(name, wanted, *, train_clips, test_clips, **options):
+  sizes = {'train': train_clips, 'test': test_clips}
+  return shapes.MovingShapes(
+      split=wanted.split,
+      seed=wanted.seed,
+      num_examples=sizes[wanted.split],
+      num_frames=(wanted.frames - 1) * max(wanted.frameskips) + 1,
+      height=wanted.height,
+      width=wanted.width,
+      **options,
+  )
+
+
+def _video_folder(
+    name, wanted, *, path, dir, clip_frames, fps, short_clips, classes,
+    keep_cache,
+):
+  return _records(path, wanted) or records.VideoRecords(
+      video_folder.prepare(
+          _given(path, 'a folder of videos, of any depth'),
+          video_files.Settings(
+              height=wanted.height,
+              width=wanted.width,
+              clip_frames=clip_frames,
+              min_frames=wanted.min_frames,
+              fps=fps,
+              short_clips=short_clips,
+          ),
+          data_dir=data_dir(dir),
+          classes=classes,
+          keep_cache=keep_cache,
+      ),
+      wanted.split,
+  )
+
+
+def _image_folder(name, wanted, *, path, dir, classes, keep_cache):
+  if wanted.frames > 1:
+    raise ValueError(
+        f'data.name is {name!r}, which holds images, and data.frames is '
+        f'{wanted.frames}; name it in data.image_mixture, or set data.frames '
+        'to 1.'
+    )
+  return _records(path, wanted) or records.VideoRecords(
+      video_folder.prepare(
+          _given(path, 'a folder of images, of any depth'),
+          video_files.Settings(
+              height=wanted.height,
+              width=wanted.width,
+              clip_frames=1,
+              min_frames=1,
+          ),
+          data_dir=data_dir(dir),
+          name=name,
+          classes=classes,
+          keep_cache=keep_cache,
+      ),
+      wanted.split,
+  )
+
+
+def _kinetics600(
+    name, wanted, *, path, dir, clip_frames, fps, short_clips, keep_cache
+):
+  return _records(path, wanted) or records.VideoRecords(
+      kinetics600.prepare(
+          _given(path, kinetics600.WANTED),
+          video_files.Settings(
+              height=wanted.height,
+              width=wanted.width,
+              clip_frames=clip_frames,
+              min_frames=wanted.min_frames,
+              fps=fps,
+              short_clips=short_clips,
+          ),
+          data_dir=data_dir(dir),
+          keep_cache=keep_cache,
+      ),
+      wanted.split,
+  )
+
+
+class DataSet(NamedTuple):
+  """A data set of the registry.
+
+  Attributes:
+    options: its own fields of `config.data`.
+    make: (name, Wanted, **options) -> source of clips.
+    drawn: no files are read, so there is nothing to prepare.
+  """
+
+  options: set[str]
+  make: Callable[..., pipeline.Source]
+  drawn: bool = False
+
+
+_FOLDER = {'path', 'dir', 'keep_cache'}
+_VIDEOS = _FOLDER | {'clip_frames', 'fps', 'short_clips'}
+DATA_SETS = {
+    'moving_shapes': DataSet(
+        {
+            'train_clips', 'test_clips', 'radius', 'speed', 'bounce',
+            'heldout_pairs',
+        },
+        _moving_shapes,
+        drawn=True,
+    ),
+    'video_folder': DataSet(_VIDEOS | {'classes'}, _video_folder),
+    'image_folder': DataSet(_FOLDER | {'classes'}, _image_folder),
+    'kinetics600': DataSet(_VIDEOS, _kinetics600),
 }
+OPTIONS = {name: data_set.options for name, data_set in DATA_SETS.items()}
+NAMES = tuple(sorted(DATA_SETS))
+
+
+def check(name: str, options: Collection[str]) -> None:
+  """Raises ValueError for an unknown data set, or fields that it lacks."""
+  if name not in NAMES:
+    raise ValueError(f'data.name is {name!r}; it must be one of {NAMES}.')
+  wrong = [f'data.{field}' for field in sorted(OPTIONS[name] ^ set(options))]
+  if wrong:
+    raise ValueError(
+        f'data.name is {name!r}, but the config has the data fields of another '
+        f'data set (see {", ".join(wrong)}); use the file of configs/ that is '
+        'made for it.'
+    )
 
 
 def make_source(
@@ -33,67 +164,62 @@ def make_source(
     height: int,
     width: int,
     seed: int,
+    frameskips: Sequence[int] = (1,),
     **options: Any,
 ) -> pipeline.Source:
-  """The source of a data set's split.
+  """The source of a data set's split; prepares records where there are none.
 
   Args:
-    name: 'moving_shapes' or one of VIDEO_FOLDERS.
+    name: one of NAMES.
     split: 'train' or 'test'.
-    frames: T, frames of a clip.
+    frames: T, frames of a window.
     height: pixels.
     width: pixels.
     seed: of data sets that are drawn.
-    **options: the further `config.data` fields of this data set.
+    frameskips: distances of frames that windows of the clips are to have.
+    **options: the further `config.data` fields of this data set. `path` may
+      also be a directory of records.
 
   Raises:
     ValueError: an unknown name, or data that is missing or unusable.
   """
-  wanted = OPTIONS.get(name, OPTIONS['video_folder'])
-  if name in ('moving_shapes', *VIDEO_FOLDERS) and wanted != set(options):
+  check(name, options)
+  wanted = Wanted(split, frames, height, width, seed, frameskips)
+  return DATA_SETS[name].make(name, wanted, **options)
+
+
+def _given(path: str, what: str) -> str:
+  """The path; ValueError where it is empty."""
+  if not path:
     raise ValueError(
-        f'data.name is {name!r}, but the config has the data fields of another '
-        'data set; use the file of configs/ that is made for it.'
+        f'data.path is empty; pass --config.data.path=DIR, {what}.'
     )
-  if name == 'moving_shapes':
-    sizes = {
-        'train': options.pop('train_clips'),
-        'test': options.pop('test_clips'),
-    }
-    return shapes.MovingShapes(
-        split=split,
-        seed=seed,
-        num_examples=sizes[split],
-        num_frames=frames,
-        height=height,
-        width=width,
-        **options,
+  return os.path.expanduser(path)
+
+
+def _records(path: str, wanted: Wanted) -> records.VideoRecords | None:
+  """The records at a path that is a directory of such, None where it is not.
+
+  Raises:
+    ValueError: their frames have another size, or their clips are too short.
+  """
+  directory = pathlib.Path(path).expanduser()
+  if not path or not (directory / 'dataset_info.json').exists():
+    return None
+  source = records.VideoRecords(directory, wanted.split)
+  height, width = source.frame_size
+  if (height, width) != (wanted.height, wanted.width):
+    raise ValueError(
+        f'data.path, {directory}, holds records of {height} x {width} pixels; '
+        f'set data.height={height} and data.width={width}, or give the videos.'
     )
-  if name in VIDEO_FOLDERS:
-    path = os.path.expanduser(options.pop('path'))
-    if not path:
-      raise ValueError(
-          f'data.path is empty; pass --config.data.path=DIR, for {name} '
-          f'{VIDEO_FOLDERS[name]}, which is decoded once into records.'
-      )
-    if options['clip_frames'] < frames:
-      raise ValueError(
-          f'data.clip_frames is {options["clip_frames"]}; it must be at least '
-          f'data.frames, {frames}.'
-      )
-    directory = video_folder.prepare(
-        path,
-        data_dir=data_dir(options.pop('dir')),
-        height=height,
-        width=width,
-        min_frames=frames,
-        **options,
+  if source.shortest < wanted.min_frames:
+    raise ValueError(
+        f'data.path, {directory}, holds clips of {source.shortest} frames, '
+        f'fewer than the {wanted.min_frames} that data.frames at the least of '
+        'data.frameskips span; lower these, or give the videos.'
     )
-    return records.VideoRecords(directory, split)
-  raise ValueError(
-      f'data.name is {name!r}; it must be one of '
-      f'{("moving_shapes", *VIDEO_FOLDERS)}.'
-  )
+  return source
 
 
 def data_dir(configured: str) -> str:

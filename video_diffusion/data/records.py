@@ -3,9 +3,11 @@ from collections.abc import Iterator, Sequence
 import contextlib
 import hashlib
 import io
+import json
 import logging
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -13,22 +15,27 @@ from video_diffusion.data import pipeline
 
 
 class VideoRecords:
-  """Clips of a prepared folder of videos, read by id.
+  """Clips of a prepared data set, read by id.
 
-  Safe to call from several threads at once.
+  Safe to call from several threads at once. Reading a frame means reading its
+  clip: clips not much longer than the windows are the fastest.
 
   Attributes:
     num_examples: number of clips.
-    num_groups: number of video files that they were cut from.
-    fingerprint: digest of the numbers of files, clips and frames, and of what
-      was skipped.
+    num_groups: number of videos that they were cut from.
+    frame_size: (height, width).
+    shortest: frames of the shortest clip of all splits.
+    class_names: what the labels mean, () without labels.
+    label_sizes: (number of classes,), () without labels.
+    fingerprint: digest of the report: the numbers of files, clips and frames,
+      and what was skipped.
   """
 
   def __init__(self, directory: str | os.PathLike, split: str):
     """Opens the records.
 
     Args:
-      directory: what `prepare` returned.
+      directory: what `packing.pack` returned.
       split: 'train' or 'test'.
 
     Raises:
@@ -38,22 +45,47 @@ class VideoRecords:
     video_ids_file = directory / 'video_ids.npz'
     if not video_ids_file.exists():
       raise ValueError(
-          f'{directory} holds no prepared folder of videos: give the '
-          'directory that video_folder.prepare returned')
+          f'{directory} holds no records of this package (no video_ids.npz); '
+          'give a directory that --mode=prepare named.'
+      )
     with np.load(video_ids_file) as video_ids:
       if split not in video_ids:
         raise ValueError(
-            f'{directory} holds no split {split!r}: choose one of '
-            f'{", ".join(video_ids)}')
+            f'{directory} holds no split {split!r}; it has '
+            f'{", ".join(video_ids)}.'
+        )
       self._video_ids = video_ids[split]
     with quiet_tfds() as tfds:
+      builder = tfds.builder_from_directory(os.fspath(directory))
       # ArrayRecord's reader takes concurrent reads, hence there is no lock.
-      self._records = tfds.builder_from_directory(
-          os.fspath(directory)).as_data_source(split)
+      self._records = builder.as_data_source(split)
     self.num_examples = len(self._records)
-    report = (directory / 'report.json').read_bytes()
-    self.fingerprint = hashlib.sha256(report).hexdigest()[:16]
     self.num_groups = len(np.unique(self._video_ids))
+    self.frame_size = tuple(builder.info.features['video'].shape[1:3])
+    content = (directory / 'report.json').read_bytes()
+    self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
+    self._split, self._report = split, json.loads(content)
+    self.shortest = self._report['shortest']
+    self.class_names = tuple(self._report['class_names'])
+    self.label_sizes = (len(self.class_names),) if self.class_names else ()
+
+  @property
+  def summary(self) -> dict[str, Any]:
+    """What there is, for a table: name -> number or text.
+
+    clips and frames of this split; seconds (None where the origin has no
+    clock), size 'height x width' of the stored frames, and videos skipped and
+    missing, over all splits.
+    """
+    height, width = self.frame_size
+    return {
+        'clips': self.num_examples,
+        'frames': self._report['frames'][self._split],
+        'seconds': self._report.get('seconds'),
+        'size': f'{height} x {width}',
+        'skipped': len(self._report.get('skipped', ())),
+        'missing': self._report.get('missing', 0),
+    }
 
   def example(
       self,
@@ -61,7 +93,7 @@ class VideoRecords:
       rng: np.random.Generator,
       num_frames: int,
       frameskips: Sequence[int] = (1,),
-  ) -> dict[str, np.ndarray]:
+  ) -> dict[str, Any]:
     """A random window of clip `index`.
 
     Args:
@@ -71,7 +103,9 @@ class VideoRecords:
       frameskips: distances of its frames to draw from.
 
     Returns:
-      {'video': uint8 [num_frames, height, width, 3]}, a copy.
+      'video': uint8 [num_frames, height, width, 3], a copy; where the data set
+      has classes, 'labels': int32 [1], -1 for none; where a clip of the data
+      set has a caption, 'caption': str, '' for none.
 
     Raises:
       ValueError: the clip is too short.
@@ -82,14 +116,19 @@ class VideoRecords:
       frames = pipeline.window(rng, len(clip), num_frames, frameskips)
     except ValueError as error:
       raise ValueError(f'{os.fsdecode(record["file"])}: {error}') from error
-    return {'video': clip[frames]}
+    example = {'video': clip[frames]}
+    if self.label_sizes:
+      example['labels'] = np.array([record['label']], np.int32)
+    if self._report['captions']:
+      example['caption'] = record['caption'].decode()
+    return example
 
   def length(self, index: int) -> int:
     """The number of frames of clip `index`."""
     return len(self._records[index]['video'])
 
   def group(self, index: int) -> int:
-    """Returns the number of the file that clip `index` was cut from."""
+    """The number of the video that clip `index` was cut from."""
     return int(self._video_ids[index])
 
 

@@ -1,15 +1,23 @@
-"""Video files as arrays: find, decode, crop and resize.
+"""Video and image files as arrays: find, decode, crop and resize.
 
-PyAV is imported when the first file is read, so that this module can be
-imported where it is absent.
+PyAV and Pillow are imported when the first file is read, so that this module
+can be imported where they are absent.
 """
 from collections.abc import Iterator
 import os
 import pathlib
+from typing import Any, NamedTuple
 
 import numpy as np
 
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.gif')
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp')
+# Containers round times, Matroska to a millisecond: a frame counts as shown
+# this much before its time, in seconds.
+TIME_TOLERANCE = 1e-3
+# A longer pause between two frames is taken for a broken time stamp.
+LONGEST_PAUSE = 60.0
+DEFAULT_RATE = 25.0  # where a file names none
 
 
 class VideoError(ValueError):
@@ -28,33 +36,103 @@ class VideoError(ValueError):
     return f'cannot use the video {os.fspath(path)}: {reason}'
 
 
-def find_videos(folder: str | os.PathLike) -> list[pathlib.Path]:
-  """Returns the video files in `folder` and below it, sorted by path.
+class Frame(NamedTuple):
+  """A frame of a video.
 
-  A video is a file whose suffix, in either case, is one of VIDEO_SUFFIXES.
+  Attributes:
+    pixels: uint8 RGB [height, width, 3].
+    until: seconds from the start of the first frame to the end of this one;
+      that of the last frame is the length of the video. 0 for an image.
   """
-  return sorted(
-      path for path in pathlib.Path(folder).rglob('*')
-      if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+
+  pixels: np.ndarray
+  until: float
+
+
+def find_files(
+    folder: str | os.PathLike, suffixes: tuple[str, ...] = VIDEO_SUFFIXES
+) -> list[pathlib.Path]:
+  """Returns the files in `folder` and below it, sorted by path.
+
+  Those count whose suffix, in either case, is one of `suffixes`. Linked
+  folders are followed. Names with a leading dot are left out: macOS writes such
+  a file, which is no video, beside each copied one.
+  """
+  found, seen = [], set()
+  for parent, folders, names in os.walk(folder, followlinks=True):
+    real = os.path.realpath(parent)
+    if real in seen:  # a link that leads back
+      folders.clear()
+      continue
+    seen.add(real)
+    folders[:] = [name for name in folders if not name.startswith('.')]
+    for name in names:
+      if not name.startswith('.') and name.lower().endswith(suffixes):
+        path = pathlib.Path(parent, name)
+        if path.suffix and path.is_file():
+          found.append(path)
+  return sorted(found)
 
 
 def read_frames(path: str | os.PathLike) -> Iterator[np.ndarray]:
-  """Decodes the first video stream of a file, frame by frame.
-
-  Args:
-    path: a file that libav can read.
+  """All frames of the first video stream, in the order of presentation.
 
   Yields:
-    uint8 RGB [height, width, 3] in [0, 255], in the order of presentation,
-    turned upright as the file's display matrix asks. Frames are those of the
-    stream, at its own and perhaps variable rate. Their size follows the
-    stream, which may change it on the way.
+    uint8 RGB [height, width, 3]; see `read_timed`, whose errors it has.
+  """
+  for frame in read_timed(path):
+    yield frame.pixels
+
+
+def read_timed(path: str | os.PathLike, *, fps: float = 0) -> Iterator[Frame]:
+  """Decodes a video, or an image as a video of one frame.
+
+  The stream is the first that is not an attached picture (a cover). Frames are
+  turned upright as the file's display matrix or EXIF orientation asks.
+  Transparent parts are laid over black. Of an animated image that is no GIF
+  the first frame counts.
+
+  With `fps`, frame k is the one on show k / fps seconds after the first frame
+  began, so each is repeated or left out as its time of presentation asks, at
+  variable rates too. A time stamp that is absent, does not grow, or lies more
+  than LONGEST_PAUSE ahead, is replaced by the end of the frame before, and
+  later ones are shifted to follow it. A frame ends where the next one begins;
+  the last one after its duration, or as long as the one before where the file
+  gives none.
+
+  Args:
+    path: a file that libav, or for IMAGE_SUFFIXES Pillow, can read.
+    fps: frames per second; 0 takes all frames of the stream.
+
+  Yields:
+    The frames. Their size follows the stream, which may change it on the way.
 
   Raises:
     VideoError: the file cannot be opened, holds no video stream or no frame,
-      or breaks in mid-stream. The frames before the break have been yielded
-      by then: whoever wants whole videos only must drop them.
+      or breaks in mid-stream. Frames before the break have been yielded by
+      then: whoever wants whole videos only must drop them.
   """
+  if pathlib.Path(path).suffix.lower() in IMAGE_SUFFIXES:
+    yield Frame(_read_image(path), 0.0)
+    return
+  count, held = 0, None
+  for frame, end in _decode(path):
+    pixels = None
+    # With fps 0 each frame is shown once, else as often as it takes.
+    while not count or not fps or count / fps + TIME_TOLERANCE < end:
+      if held is not None:
+        yield held
+      # Converted only where it is shown: this costs more than decoding.
+      pixels = _pixels(frame) if pixels is None else pixels
+      held = Frame(pixels, end)
+      count += 1
+      if not fps:
+        break
+  yield held._replace(until=end)
+
+
+def _decode(path) -> Iterator[tuple[Any, float]]:
+  """(libav's frame, the second of its end), at least one."""
   import av
 
   count = 0
@@ -62,24 +140,105 @@ def read_frames(path: str | os.PathLike) -> Iterator[np.ndarray]:
     # libav takes what stands before a colon for a protocol unless the name
     # is absolute. Tags in an old encoding must not make a file unreadable.
     with av.open(os.path.abspath(path), metadata_errors='replace') as container:
-      # Stream 0, not libav's "best" stream, which is merely the largest.
-      stream = next(iter(container.streams.video), None)
+      cover = av.stream.Disposition.attached_pic
+      # Not libav's "best" stream, which is merely the largest.
+      stream = next(
+          (s for s in container.streams.video if not s.disposition & cover),
+          None,
+      )
       if stream is None:
         raise VideoError(path, 'it holds no video stream')
       if stream.codec_context is None:
         raise VideoError(path, 'libav has no decoder for its codec')
       stream.codec_context.thread_count = 1
+      step = 1 / float(stream.average_rate or DEFAULT_RATE)
+      clock = _Clock(step)
+      held = None  # shown until the next one comes
       for frame in container.decode(stream):
-        matrix = frame.side_data.get('DISPLAYMATRIX')
-        pixels = frame.to_ndarray(format='rgb24')
-        yield pixels if matrix is None else upright(
-            pixels, np.frombuffer(matrix, np.int32).reshape(3, 3))
+        start = clock.start(frame)
+        if held is not None:
+          yield held, start
+        held = frame
         count += 1
+      if held is not None:
+        yield held, clock.end()
   except av.FFmpegError as error:
     after = f' after {count} frames' if count else ''
     raise VideoError(path, f'{error.strerror}{after}') from error
   if not count:
     raise VideoError(path, 'it holds no frames')
+
+
+class _Clock:
+  """Times of presentation that always grow, in seconds from the first."""
+
+  def __init__(self, step: float):
+    self._step = step  # how long the newest frame is shown, as far as known
+    self._origin = self._now = None
+
+  def start(self, frame) -> float:
+    time = frame.time
+    if self._now is None:
+      self._now, self._origin = 0.0, time
+    else:
+      ahead = None
+      if time is not None and self._origin is not None:
+        ahead = time - self._origin - self._now
+      if ahead is not None and 0 < ahead <= LONGEST_PAUSE:
+        self._step = ahead
+      elif time is not None:
+        # The times that follow go on from here.
+        self._origin = time - self._now - self._step
+      self._now += self._step
+    length = float((frame.duration or 0) * (frame.time_base or 0))
+    if 0 < length <= LONGEST_PAUSE:
+      self._step = length
+    return self._now
+
+  def end(self) -> float:
+    return self._now + self._step
+
+
+def _pixels(frame) -> np.ndarray:
+  """libav's frame as uint8 RGB, upright."""
+  if any(component.is_alpha for component in frame.format.components):
+    pixels = _over_black(frame.to_ndarray(format='rgba'))
+  else:
+    pixels = frame.to_ndarray(format='rgb24')
+  matrix = frame.side_data.get('DISPLAYMATRIX')
+  return pixels if matrix is None else upright(
+      pixels, np.frombuffer(matrix, np.int32).reshape(3, 3)
+  )
+
+
+def _over_black(rgba: np.ndarray) -> np.ndarray:
+  """uint8 [h, w, 4] -> [h, w, 3], each colour weighted by its opacity."""
+  colour, opacity = rgba[..., :3].astype(np.uint16), rgba[..., 3:]
+  return ((colour * opacity + 127) // 255).astype(np.uint8)
+
+
+def _read_image(path) -> np.ndarray:
+  """uint8 RGB [h, w, 3], upright; 16-bit grey keeps its high bytes."""
+  import PIL.Image
+  import PIL.ImageOps
+
+  try:
+    file = open(path, 'rb')
+  except OSError as error:
+    raise VideoError(path, error.strerror) from error
+  with file:
+    try:
+      image = PIL.ImageOps.exif_transpose(PIL.Image.open(file))
+      if image.mode.startswith('I'):
+        grey = np.asarray(image) >> 8
+        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
+      if image.has_transparency_data:
+        return _over_black(np.asarray(image.convert('RGBA')))
+      return np.asarray(image.convert('RGB'))
+    # Pillow's readers fail each in their own way.
+    except Exception as error:
+      reason = str(error).replace(repr(file), 'it')
+      raise VideoError(path, f'Pillow: {reason}') from None
 
 
 def upright(frame: np.ndarray, matrix: np.ndarray) -> np.ndarray:

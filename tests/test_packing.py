@@ -1,0 +1,117 @@
+"""How videos are cut into clips."""
+import json
+import os
+
+import numpy as np
+import pytest
+
+from video_diffusion.data import packing
+from video_diffusion.data import records
+
+
+@pytest.mark.parametrize(
+    'num_frames, expected',
+    [
+        (0, []), (3, []), (4, [(0, 4)]), (10, [(0, 10)]), (13, [(0, 10)]),
+        (14, [(0, 10), (10, 14)]), (25, [(0, 10), (10, 20), (20, 25)]),
+    ],
+)
+def test_cuts(num_frames, expected):
+  sizes = dict(clip_frames=10, min_frames=4)
+  for short_clips in packing.SHORT_CLIPS:
+    if num_frames < 4 and short_clips != 'drop':
+      continue
+    cuts = packing.cut_clips(num_frames, short_clips=short_clips, **sizes)
+    assert [cut.tolist() for cut in cuts] == [
+        list(range(*each)) for each in expected
+    ]
+
+
+def test_videos_that_are_too_short():
+  sizes = dict(clip_frames=10, min_frames=8)
+  loop, = packing.cut_clips(3, short_clips='loop', **sizes)
+  assert loop.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+  with pytest.raises(ValueError, match='it has 3 frames, fewer than the 8'):
+    packing.cut_clips(3, short_clips='refuse', **sizes)
+  with pytest.raises(ValueError, match='it has 0 frames'):
+    packing.cut_clips(0, short_clips='loop', **sizes)
+
+
+def clip(level, length, *, caption='', label=-1):
+  frames = np.full((length, 4, 6, 3), level, np.uint8)
+  return packing.Clip(lambda: frames, level, f'{level}.mp4', label, caption)
+
+
+def pack(tmp_path, train, **options):
+  splits = {
+      'train': packing.Split(iter(train), max(1, len(train))),
+      'test': packing.Split([clip(9, 2)], 1),
+  }
+  return packing.pack(
+      splits, data_dir=tmp_path, name='set', key='0', height=4, width=6,
+      **{'report': {}, **options},
+  )
+
+
+def test_the_report_says_what_there_is(tmp_path):
+  pytest.importorskip('tensorflow_datasets')
+  clips = [clip(1, 5, caption='one', label=1), clip(2, 3)]
+  report = {'skipped': ['x']}
+  directory = pack(tmp_path, clips, class_names=('a', 'b'), report=report)
+  assert directory == packing.directory(tmp_path, 'set', '0')
+  assert json.loads((directory / 'report.json').read_text()) == {
+      'skipped': ['x'],
+      'clips': {'train': 2, 'test': 1},
+      'frames': {'train': 8, 'test': 2},
+      'captions': 1,
+      'shortest': 2,
+      'class_names': ['a', 'b'],
+  }
+
+
+def test_an_empty_split_leaves_nothing(tmp_path):
+  pytest.importorskip('tensorflow_datasets')
+  with pytest.raises(ValueError, match="set has no clip for the split 'train'"):
+    pack(tmp_path, [])
+  assert not packing.directory(tmp_path, 'set', '0').exists()
+
+
+def test_another_process_was_faster(tmp_path, monkeypatch):
+  pytest.importorskip('tensorflow_datasets')
+  savez, others = np.savez, []
+
+  def pack_meanwhile(*args, **kwargs):  # while the records are written
+    savez(*args, **kwargs)
+    if not others:
+      others.append(None)
+      others.append(pack(tmp_path, [clip(1, 5)]))
+
+  monkeypatch.setattr(np, 'savez', pack_meanwhile)
+  assert pack(tmp_path, [clip(1, 5)]) == others[1]
+  assert os.listdir(others[1].parent) == [packing.VERSION]
+
+
+@pytest.mark.parametrize('most_shards', [1, 3])
+def test_clips_keep_their_order_in_any_number_of_files(
+    tmp_path, monkeypatch, most_shards
+):
+  pytest.importorskip('tensorflow_datasets')
+  monkeypatch.setattr(packing, 'MOST_SHARDS', most_shards)
+  directory = pack(tmp_path, [clip(i % 256, 1) for i in range(600)])
+  assert len(list(directory.glob('*train*'))) == (1 if most_shards == 1 else 3)
+  source = records.VideoRecords(directory, 'train')
+  rng = np.random.default_rng(0)
+  found = [source.example(i, rng, 1)['video'][0, 0, 0, 0] for i in range(600)]
+  assert found == [i % 256 for i in range(600)]
+
+
+def test_an_error_on_the_way_leaves_nothing(tmp_path):
+  pytest.importorskip('tensorflow_datasets')
+
+  def broken():
+    raise OSError('no space left')
+
+  clips = [clip(1, 3), packing.Clip(broken, 2, 'b')]
+  with pytest.raises(OSError, match='no space left'):
+    pack(tmp_path, clips)
+  assert not list((tmp_path / 'set' / '0').iterdir())

@@ -1,0 +1,270 @@
+"""From files on disk to records: what all data sets of files have in common."""
+from collections.abc import Iterator, Sequence
+import functools
+import hashlib
+import json
+import logging
+import math
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from video_diffusion.data import cache
+from video_diffusion.data import packing
+
+TEST_EVERY = 20
+NAMED_IN_LOG = 10  # skipped files; the report names all
+
+
+class File(NamedTuple):
+  """A video or image file.
+
+  Attributes:
+    path: where it is.
+    name: what the records and the report call it.
+    split: 'train' or 'test'; '' in all files where the rule of `pack` decides.
+    label: class, -1 for none.
+    caption: '' for none.
+  """
+
+  path: pathlib.Path
+  name: str
+  split: str = ''
+  label: int = -1
+  caption: str = ''
+
+
+class Settings(NamedTuple):
+  """What the records are to hold.
+
+  Attributes:
+    height: rows of the stored frames.
+    width: columns of the stored frames.
+    clip_frames: frames of a clip; the longest window that can be read.
+    min_frames: frames of the shortest clip.
+    fps: frames per second, by time of presentation; 0 takes all frames.
+    short_clips: of videos with fewer than min_frames, see `packing.cut_clips`.
+  """
+
+  height: int
+  width: int
+  clip_frames: int
+  min_frames: int
+  fps: float = 0
+  short_clips: str = 'drop'
+
+  def check(self) -> None:
+    """Raises ValueError, naming the field, for what cannot be."""
+    for name in ('height', 'width', 'clip_frames', 'min_frames'):
+      if getattr(self, name) < 1:
+        raise ValueError(
+            f'data.{name} is {getattr(self, name)}; it must be at least 1.'
+        )
+    if not 0 <= self.fps < math.inf:
+      raise ValueError(f'data.fps is {self.fps}; it must be 0 or more.')
+    if self.clip_frames < self.min_frames:
+      raise ValueError(
+          f'data.clip_frames is {self.clip_frames}; it must be at least '
+          f'{self.min_frames}, the frames that the shortest window spans.'
+      )
+    if self.short_clips not in packing.SHORT_CLIPS:
+      raise ValueError(
+          f'data.short_clips is {self.short_clips!r}; it must be one of '
+          f'{packing.SHORT_CLIPS}.'
+      )
+
+
+def existing_folder(path: str | os.PathLike, what: str) -> pathlib.Path:
+  """The folder at a path; ValueError, saying what to put there, for none."""
+  folder = pathlib.Path(path).expanduser()
+  if not folder.is_dir():
+    found = 'a file' if folder.exists() else 'missing'
+    raise ValueError(f'data.path, {folder}, is {found}; give {what}.')
+  return folder
+
+
+def key(settings: Settings, paths: Sequence[pathlib.Path], *others: Any) -> str:
+  """Digest of the settings and of all that can be told without decoding.
+
+  Args:
+    settings: of the records.
+    paths: files, each counting with its path, size, time and whether it may be
+      read.
+    *others: further JSON values.
+  """
+  digest = hashlib.sha256()
+  digest.update(json.dumps([settings, others]).encode())
+  for path in paths:
+    stat = path.stat()
+    listed = [
+        os.path.abspath(path), stat.st_size, stat.st_mtime_ns,
+        os.access(path, os.R_OK),
+    ]
+    digest.update(json.dumps(listed).encode())
+  return digest.hexdigest()[:16]
+
+
+def pack(
+    files: Sequence[File],
+    settings: Settings,
+    *,
+    name: str,
+    data_dir: str | os.PathLike,
+    key: str,
+    keep_cache: bool,
+    class_names: tuple[str, ...] = (),
+    report: dict[str, Any] | None = None,
+) -> pathlib.Path:
+  """Decodes files through the cache in `data_dir` and packs their clips.
+
+  Where the files name no split, every 20th video, beginning with the first,
+  goes to 'test' and the others to 'train'; where fewer than 20 can be used,
+  every 20th clip. A clip that is alone goes to both.
+
+  report.json has, besides what `packing` adds and what `report` brings,
+    files: their number, usable or not,
+    usable: those that clips were cut from,
+    seconds: duration of these together,
+    smallest_source, largest_source: [rows, columns], by area,
+    looped: videos that were started over, see `short_clips`,
+    skipped: a list of {file, reason}.
+
+  Args:
+    files: in the order of their clips.
+    settings: of the records.
+    name: of the data set.
+    data_dir: of the records and, in its folder decoded/, of the cache. Needs
+      about 12 KB for a frame of 64x64 in the cache and 4 KB in the records.
+    key: names the records, see `key`.
+    keep_cache: False deletes the cached frames of these files at the end.
+    class_names: what the labels mean.
+    report: goes into report.json.
+
+  Returns:
+    The directory of the records.
+
+  Raises:
+    ValueError: a split has no usable video, or a video is too short and
+      `short_clips` is 'refuse'.
+  """
+  entries = cache.decode(
+      [file.path for file in files],
+      directory=pathlib.Path(data_dir) / 'decoded',
+      height=settings.height,
+      width=settings.width,
+      fps=settings.fps,
+  )
+  usable, skipped, looped = [], [], 0
+  for i, (file, entry) in enumerate(zip(files, entries, strict=True)):
+    reason = entry.reason
+    if not reason and entry.frames < settings.min_frames:
+      short = (
+          f'it has {entry.frames} frames, fewer than the '
+          f'{settings.min_frames} wanted'
+      )
+      if settings.short_clips == 'refuse':
+        raise ValueError(
+            f"{file.name}: {short}; set data.short_clips to 'drop' or 'loop'."
+        )
+      reason = short if settings.short_clips == 'drop' else ''
+      looped += not reason
+    if reason:
+      skipped.append({'file': file.name, 'reason': reason})
+    else:
+      usable.append((i, file, entry))
+  _log_skipped(skipped)
+  splits = _splits(usable, settings)
+  for split, (_, at_most) in splits.items():
+    if not at_most:
+      first = skipped[0] if skipped else {'file': 'none', 'reason': 'no file'}
+      raise ValueError(
+          f'{name} has no usable video for the split {split!r}: of '
+          f'{len(files)} files {len(skipped)} were skipped, the first of them, '
+          f'{first["file"]}, because: {first["reason"]}.'
+      )
+  sizes = sorted(
+      ((entry.height, entry.width) for _, _, entry in usable), key=math.prod
+  )
+  directory = packing.pack(
+      splits,
+      data_dir=data_dir,
+      name=name,
+      key=key,
+      height=settings.height,
+      width=settings.width,
+      class_names=class_names,
+      report=dict(
+          files=len(files),
+          usable=len(usable),
+          seconds=round(sum(entry.seconds for _, _, entry in usable), 3),
+          smallest_source=sizes[0],
+          largest_source=sizes[-1],
+          looped=looped,
+          **report or {},
+          skipped=skipped,
+      ),
+  )
+  logging.info(
+      'Prepared %s: %d of %d files, %d skipped; see %s.',
+      name, len(usable), len(files), len(skipped), directory / 'report.json',
+  )
+  if not keep_cache:
+    for entry in entries:
+      entry.remove()
+  return directory
+
+
+def _splits(usable, settings: Settings) -> dict[str, packing.Split]:
+  """Deals (number, file, entry) to 'train' and 'test'."""
+  train = [video for video in usable if video[1].split == 'train']
+  test = [video for video in usable if video[1].split == 'test']
+  if not any(file.split for _, file, _ in usable):
+    if len(usable) < TEST_EVERY:
+      clips = list(_clips(usable, settings))
+      test = clips[::TEST_EVERY]
+      train = [c for i, c in enumerate(clips) if i % TEST_EVERY] or test
+      return {
+          'train': packing.Split(train, len(train)),
+          'test': packing.Split(test, len(test)),
+      }
+    test = usable[::TEST_EVERY]
+    train = [video for i, video in enumerate(usable) if i % TEST_EVERY]
+  return {
+      split: packing.Split(
+          _clips(videos, settings),
+          sum(-(-entry.frames // settings.clip_frames)
+              for _, _, entry in videos),
+      )
+      for split, videos in (('train', train), ('test', test))
+  }
+
+
+def _clips(videos, settings: Settings) -> Iterator[packing.Clip]:
+  """The clips of (number, file, entry); drawn one by one, they are many."""
+  for number, file, entry in videos:
+    for frames in packing.cut_clips(
+        entry.frames,
+        clip_frames=settings.clip_frames,
+        min_frames=settings.min_frames,
+        short_clips=settings.short_clips,
+    ):
+      yield packing.Clip(
+          load=functools.partial(_load, entry, frames),
+          video_id=number,
+          name=file.name,
+          label=file.label,
+          caption=file.caption,
+      )
+
+
+def _load(entry: cache.Entry, frames: np.ndarray) -> np.ndarray:
+  return entry.load()[frames]
+
+
+def _log_skipped(skipped: list[dict[str, str]]) -> None:
+  for each in skipped[:NAMED_IN_LOG]:
+    logging.warning('skipped %s: %s', each['file'], each['reason'])
+  if len(skipped) > NAMED_IN_LOG:
+    logging.warning('skipped %d more files', len(skipped) - NAMED_IN_LOG)

@@ -1,0 +1,116 @@
+"""Work in a pool of processes that may die of it."""
+import collections
+from collections.abc import Callable, Iterable, Iterator
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import threading
+from typing import Any, NamedTuple
+
+
+class Died(NamedTuple):
+  """What stands for the result of a job whose process died of it."""
+
+  signal: signal.Signals
+
+
+def run(
+    work: Callable[..., Any],
+    jobs: Iterable[tuple],
+    *,
+    workers: int = 0,
+    jobs_per_worker: int,
+) -> Iterator[tuple[tuple, Any]]:
+  """(job, work(*job[1:])) of all jobs, in any order.
+
+  When a process dies, those of its pool that were in work are done again, one
+  at a time in a process of its own each: so the one to blame is found. The
+  processes are spawned, since the threads of JAX forbid to fork; they end with
+  this one, however it ends.
+
+  Args:
+    work: a function that can be pickled.
+    jobs: the first element of each is for the caller alone.
+    workers: processes; 0 is one for each usable core.
+    jobs_per_worker: after as many jobs of each the processes are replaced:
+      what they leak goes with them. (max_tasks_per_child of the standard
+      library can wait for ever, python/cpython#115634.)
+
+  Yields:
+    The result, or `Died` where the job kills its process by a signal.
+
+  Raises:
+    Exception: what `work` raised.
+    RuntimeError: a process ended by itself.
+  """
+  spawn = multiprocessing.get_context('spawn')
+  jobs = collections.deque(jobs)
+  workers = min(workers or usable_cores(), len(jobs)) or 1
+  while jobs:
+    in_work, left = {}, workers * jobs_per_worker
+    with concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=spawn, initializer=_start
+    ) as pool:
+      try:
+        while in_work or (jobs and left):
+          while jobs and left and len(in_work) < 2 * workers:
+            in_work[pool.submit(work, *jobs[0][1:])] = jobs[0]
+            jobs.popleft()
+            left -= 1
+          finished, _ = concurrent.futures.wait(
+              in_work, return_when=concurrent.futures.FIRST_COMPLETED
+          )
+          for future in finished:
+            result = future.result()
+            yield in_work.pop(future), result
+      except concurrent.futures.process.BrokenProcessPool:
+        pass  # a process died, and all that was in work with it
+    for job in in_work.values():
+      yield job, _run_alone(spawn, work, job[1:])
+
+
+def _run_alone(spawn, work, arguments):
+  """The same in a process of its own."""
+  receiver, sender = spawn.Pipe(duplex=False)
+  process = spawn.Process(target=_send_result, args=(sender, work, arguments))
+  process.start()
+  sender.close()  # or the end of the process would go unnoticed
+  try:
+    result = receiver.recv()
+  except EOFError:
+    result = None
+  process.join()
+  if isinstance(result, Exception):
+    raise result
+  if result is not None:
+    return result
+  if process.exitcode >= 0:
+    raise RuntimeError(f'a process ended with exit code {process.exitcode}')
+  return Died(signal.Signals(-process.exitcode))
+
+
+def _send_result(sender, work, arguments):
+  _start()
+  try:
+    sender.send(work(*arguments))
+  except Exception as error:
+    sender.send(error)
+
+
+def _start():
+  """Ends a process on Ctrl-C, and when its parent ends, however that is."""
+  signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of each
+
+  def watch():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
+
+
+def usable_cores() -> int:
+  """The number of cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
