@@ -15,6 +15,7 @@ import numpy as np
 from video_diffusion.data import records
 
 VERSION = '2.0.0'  # a part of the path: raise it when the records change
+SHORT_CLIPS = ('drop', 'loop', 'refuse')
 
 
 class Clip(NamedTuple):
@@ -45,6 +46,41 @@ class Split(NamedTuple):
 def directory(data_dir: str | os.PathLike, name: str, key: str) -> pathlib.Path:
   """Where the records of a data set and its settings' digest lie."""
   return pathlib.Path(data_dir) / name / key / VERSION
+
+
+def cut_clips(
+    num_frames: int, *, clip_frames: int, min_frames: int, short_clips: str
+) -> list[np.ndarray]:
+  """Which frames of a video its clips hold.
+
+  Clips follow one another and have `clip_frames` frames; a rest of at least
+  `min_frames` is a shorter clip, and less than that is left out.
+
+  Args:
+    num_frames: of the video.
+    clip_frames: frames of a clip, at least min_frames.
+    min_frames: of the shortest clip.
+    short_clips: what becomes of a video shorter than min_frames: 'drop' has no
+      clip of it, 'loop' starts it over until there are min_frames, 'refuse'
+      raises.
+
+  Returns:
+    int64 [n] for each clip, n in [min_frames, clip_frames].
+
+  Raises:
+    ValueError: the video is too short, or has no frames to loop.
+  """
+  if num_frames < min_frames and short_clips != 'drop':
+    if short_clips == 'refuse' or not num_frames:
+      raise ValueError(
+          f'it has {num_frames} frames, fewer than the {min_frames} wanted.'
+      )
+    return [np.arange(min_frames) % num_frames]
+  clips = [
+      np.arange(start, min(start + clip_frames, num_frames))
+      for start in range(0, num_frames, clip_frames)
+  ]
+  return [clip for clip in clips if len(clip) >= min_frames]
 
 
 def pack(
