@@ -4,8 +4,7 @@ TFDS downloads and prepares the original as it always does, or finds it in the
 data directory; `prepare` writes records of it that `data.records` reads. From
 then on neither the original nor TensorFlow is needed.
 """
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import functools
 import hashlib
 import json
