@@ -2,7 +2,7 @@
 
   python -m video_diffusion.main --config=configs/bair.py
 
-TFDS downloads the episodes into data.dir (30 GB) or finds its copy there; they
+TFDS downloads the episodes (32 GB) into data.dir or finds its copy there; they
 are packed once. Hyper-parameters are the paper's (appendix A), which trained on
 128 TPU v4 chips and reports FVD 66.92 for one known frame. `:smoke` shrinks
 model and run for a first try, on a few episodes.

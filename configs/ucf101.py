@@ -2,8 +2,8 @@
 
   python -m video_diffusion.main --config=configs/ucf101.py
 
-TFDS downloads the 13,320 videos into data.dir (it wants `ffmpeg` and about
-100 GB) or finds its copy there; they are packed once at the training size.
+TFDS downloads the 13,320 videos (7 GB, and it needs `ffmpeg`) into data.dir or
+finds its copy there; they are packed once at the training size.
 Hyper-parameters are the paper's (appendix A), which trained on 128 TPU v4 chips
 and reports FID 295 and IS 57 under C3D features. `:smoke` shrinks model and run
 for a first try, on a few videos.
