@@ -34,7 +34,8 @@ class TinyVideos(tfds.core.GeneratorBasedBuilder):
   VERSION = tfds.core.Version('1.2.3')
 
   def _info(self):
-    return self.dataset_info_from_configs(
+    return tfds.core.DatasetInfo(
+        builder=self,
         features=tfds.features.FeaturesDict({
             'clip': tfds.features.Video(shape=(None, 6, 8, 1)),
             'kind': tfds.features.ClassLabel(names=['walk', 'run']),
@@ -57,7 +58,8 @@ class TinyImages(tfds.core.GeneratorBasedBuilder):
   VERSION = tfds.core.Version('1.0.0')
 
   def _info(self):
-    return self.dataset_info_from_configs(
+    return tfds.core.DatasetInfo(
+        builder=self,
         features=tfds.features.FeaturesDict(
             {'image': tfds.features.Image(shape=(None, None, 3))}
         ),
