@@ -12,6 +12,7 @@ CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 VARIANTS = {
     'moving_shapes': ('laptop', 'accelerator'),
     'video_folder': ('laptop', 'accelerator'),
+    'moving_mnist': ('accelerator', 'laptop', 'original'),
     'ucf101': ('paper', 'smoke'),
     'bair': ('paper', 'smoke'),
     'kinetics': ('paper', 'smoke'),

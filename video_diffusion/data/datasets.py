@@ -8,6 +8,8 @@ from video_diffusion.data import pipeline
 from video_diffusion.data import records
 from video_diffusion.data import shapes
 from video_diffusion.data.builders import kinetics600
+from video_diffusion.data.builders import moving_mnist
+from video_diffusion.data.builders import tfds_sets
 from video_diffusion.data.builders import video_files
 from video_diffusion.data.builders import video_folder
 
@@ -65,12 +67,7 @@ def _video_folder(
 
 
 def _image_folder(name, wanted, *, path, dir, classes, keep_cache):
-  if wanted.frames > 1:
-    raise ValueError(
-        f'data.name is {name!r}, which holds images, and data.frames is '
-        f'{wanted.frames}; name it in data.image_mixture, or set data.frames '
-        'to 1.'
-    )
+  _single_frames(name, wanted)
   return _records(path, wanted) or records.VideoRecords(
       video_folder.prepare(
           _given(path, 'a folder of images, of any depth'),
@@ -110,6 +107,73 @@ def _kinetics600(
   )
 
 
+def _moving_mnist(
+    name, wanted, *, path, dir, clip_frames, train_clips, test_clips
+):
+  _require_length(clip_frames, wanted)
+  return _records(path, wanted) or records.VideoRecords(
+      moving_mnist.prepare(
+          os.path.expanduser(path),
+          data_dir=data_dir(dir),
+          height=wanted.height,
+          width=wanted.width,
+          clip_frames=clip_frames,
+          train_clips=train_clips,
+          test_clips=test_clips,
+          seed=wanted.seed,
+      ),
+      wanted.split,
+  )
+
+
+def _tfds_videos(name, wanted, *, dir, clip_frames, **options):
+  _require_length(clip_frames, wanted)
+  return records.VideoRecords(
+      tfds_sets.prepare(
+          name,
+          data_dir=data_dir(dir),
+          height=wanted.height,
+          width=wanted.width,
+          clip_frames=clip_frames,
+          min_frames=wanted.min_frames,
+          **options,
+      ),
+      wanted.split,
+  )
+
+
+def _tfds_images(name, wanted, *, dir, **options):
+  _single_frames(name, wanted)
+  return records.VideoRecords(
+      tfds_sets.prepare(
+          name,
+          data_dir=data_dir(dir),
+          height=wanted.height,
+          width=wanted.width,
+          **options,
+      ),
+      wanted.split,
+  )
+
+
+def _single_frames(name, wanted):
+  if wanted.frames > 1:
+    raise ValueError(
+        f'data.name is {name!r}, which holds images, and data.frames is '
+        f'{wanted.frames}; name it in data.image_mixture, or set data.frames '
+        'to 1.'
+    )
+
+
+def _require_length(clip_frames, wanted):
+  if clip_frames < wanted.min_frames:
+    raise ValueError(
+        f'data.clip_frames is {clip_frames}; it must be at least '
+        f'{wanted.min_frames}, for data.frames at the least of '
+        'data.frameskips.'
+    )
+
+
 class DataSet(NamedTuple):
   """A data set of the registry.
 
@@ -126,6 +190,8 @@ class DataSet(NamedTuple):
 
 _FOLDER = {'path', 'dir', 'keep_cache'}
 _VIDEOS = _FOLDER | {'clip_frames', 'fps', 'short_clips'}
+_TFDS = {'dir', 'train_split', 'test_split'}
+_TFDS_VIDEOS = _TFDS | {'clip_frames', 'short_clips'}
 DATA_SETS = {
     'moving_shapes': DataSet(
         {
@@ -138,6 +204,19 @@ DATA_SETS = {
     'video_folder': DataSet(_VIDEOS | {'classes'}, _video_folder),
     'image_folder': DataSet(_FOLDER | {'classes'}, _image_folder),
     'kinetics600': DataSet(_VIDEOS, _kinetics600),
+    'moving_mnist_stochastic': DataSet(
+        {'path', 'dir', 'clip_frames', 'train_clips', 'test_clips'},
+        _moving_mnist,
+    ),
+    'ucf101': DataSet(_TFDS_VIDEOS | {'tfds_config'}, _tfds_videos),
+    'bair_robot_pushing_small': DataSet(
+        _TFDS_VIDEOS | {'camera'}, _tfds_videos
+    ),
+    'moving_mnist': DataSet(_TFDS_VIDEOS, _tfds_videos),
+    'mnist': DataSet(_TFDS, _tfds_images),
+    'tfds_images': DataSet(
+        _TFDS | {'tfds_name', 'image_field', 'label_field'}, _tfds_images
+    ),
 }
 OPTIONS = {name: data_set.options for name, data_set in DATA_SETS.items()}
 NAMES = tuple(sorted(DATA_SETS))
