@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from video_diffusion.data import order
 from video_diffusion.data import pipeline
 from video_diffusion.data import shapes
 
@@ -53,11 +54,11 @@ def equal(a, b):
 
 @pytest.mark.parametrize('size', [1, 2, 3, 17, 64, 1000])
 def test_permute_is_a_permutation_that_depends_on_the_key(size):
-  order = [pipeline.permute(i, size=size, key=5) for i in range(size)]
-  assert sorted(order) == list(range(size))
+  ids = [order.permute(i, size=size, key=5) for i in range(size)]
+  assert sorted(ids) == list(range(size))
   if size >= 17:
-    other = [pipeline.permute(i, size=size, key=6) for i in range(size)]
-    assert order != other != list(range(size))
+    other = [order.permute(i, size=size, key=6) for i in range(size)]
+    assert ids != other != list(range(size))
 
 
 def test_windows_take_every_place_and_only_skips_that_fit():
@@ -74,7 +75,7 @@ def test_windows_take_every_place_and_only_skips_that_fit():
 def test_permute_spreads_evenly():
   """Where position 0 lands over many keys: uniform within sampling error."""
   counts = collections.Counter(
-      pipeline.permute(0, size=10, key=key) for key in range(5000)
+      order.permute(0, size=10, key=key) for key in range(5000)
   )
   assert max(abs(counts[i] - 500) for i in range(10)) < 5 * np.sqrt(500)
 
