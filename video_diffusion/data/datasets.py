@@ -1,4 +1,5 @@
 """Registry of data sets: name -> a source of clips by id."""
+from collections.abc import Collection, Sequence
 import os
 from typing import Any
 
@@ -23,6 +24,21 @@ OPTIONS = {
     },
     'video_folder': {'path', 'dir', 'frame_stride', 'clip_frames'},
 }
+NAMES = tuple(sorted({*OPTIONS, *VIDEO_FOLDERS}))
+
+
+def check(name: str, options: Collection[str]) -> None:
+  """Raises ValueError for an unknown data set, or fields that it lacks."""
+  if name not in NAMES:
+    raise ValueError(f'data.name is {name!r}; it must be one of {NAMES}.')
+  wanted = OPTIONS.get(name, OPTIONS['video_folder'])
+  wrong = [f'data.{field}' for field in sorted(wanted ^ set(options))]
+  if wrong:
+    raise ValueError(
+        f'data.name is {name!r}, but the config has the data fields of another '
+        f'data set (see {", ".join(wrong)}); use the file of configs/ that is '
+        'made for it.'
+    )
 
 
 def make_source(
@@ -33,28 +49,25 @@ def make_source(
     height: int,
     width: int,
     seed: int,
+    frameskips: Sequence[int] = (1,),
     **options: Any,
 ) -> pipeline.Source:
   """The source of a data set's split.
 
   Args:
-    name: 'moving_shapes' or one of VIDEO_FOLDERS.
+    name: one of NAMES.
     split: 'train' or 'test'.
     frames: T, frames of a clip.
     height: pixels.
     width: pixels.
     seed: of data sets that are drawn.
+    frameskips: distances of frames that windows of the clips are to have.
     **options: the further `config.data` fields of this data set.
 
   Raises:
     ValueError: an unknown name, or data that is missing or unusable.
   """
-  wanted = OPTIONS.get(name, OPTIONS['video_folder'])
-  if name in ('moving_shapes', *VIDEO_FOLDERS) and wanted != set(options):
-    raise ValueError(
-        f'data.name is {name!r}, but the config has the data fields of another '
-        'data set; use the file of configs/ that is made for it.'
-    )
+  check(name, options)
   if name == 'moving_shapes':
     sizes = {
         'train': options.pop('train_clips'),
@@ -64,11 +77,13 @@ def make_source(
         split=split,
         seed=seed,
         num_examples=sizes[split],
-        num_frames=frames,
+        num_frames=(frames - 1) * max(frameskips) + 1,
         height=height,
         width=width,
         **options,
     )
+  # A shorter clip holds no window.
+  frames = (frames - 1) * min(frameskips) + 1
   if name in VIDEO_FOLDERS:
     path = os.path.expanduser(options.pop('path'))
     if not path:
@@ -79,7 +94,7 @@ def make_source(
     if options['clip_frames'] < frames:
       raise ValueError(
           f'data.clip_frames is {options["clip_frames"]}; it must be at least '
-          f'data.frames, {frames}.'
+          f'{frames}, for data.frames at the least of data.frameskips.'
       )
     directory = video_folder.prepare(
         path,
@@ -90,10 +105,7 @@ def make_source(
         **options,
     )
     return records.VideoRecords(directory, split)
-  raise ValueError(
-      f'data.name is {name!r}; it must be one of '
-      f'{("moving_shapes", *VIDEO_FOLDERS)}.'
-  )
+  raise AssertionError(f'{name} is named, but nothing makes it')
 
 
 def data_dir(configured: str) -> str:

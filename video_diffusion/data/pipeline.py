@@ -114,11 +114,16 @@ class Mixture:
     i = int(self._turns[offset])
     return i, period * int(self._counts[i]) + int(self._before[offset])
 
-  def counts(self, position: int) -> np.ndarray:
-    """Examples of each source before `position`, int64 [sources]."""
+  def distinct(self, position: int) -> int:
+    """How many different clips are among the examples before `position`."""
     period, offset = divmod(position, len(self._turns))
     within = np.bincount(self._turns[:offset], minlength=len(self.sources))
-    return period * self._counts + within
+    return sum(
+        min(int(n), source.num_examples)
+        for n, source in zip(
+            period * self._counts + within, self.sources, strict=True
+        )
+    )
 
   def draw(self, rng: np.random.Generator) -> Source:
     """A source, by weight; a single one draws nothing."""
