@@ -9,7 +9,7 @@ from absl import flags
 from absl import logging
 from ml_collections import config_flags
 
-MODES = ('train', 'sample', 'evaluate')
+MODES = ('train', 'sample', 'evaluate', 'inspect')
 _DEFAULT = pathlib.Path(__file__).parents[1] / 'configs' / 'moving_shapes.py'
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -77,6 +77,7 @@ def main(argv: list[str]) -> None:
   )
   # Imported here: a wrong flag is answered at once.
   from video_diffusion import evaluate
+  from video_diffusion import inspect
   from video_diffusion import sample
   from video_diffusion import train
 
@@ -84,11 +85,15 @@ def main(argv: list[str]) -> None:
       'train': train.train,
       'sample': sample.sample,
       'evaluate': evaluate.evaluate,
+      'inspect': inspect.inspect,
   }[_MODE.value]
   # Sampling and evaluation take the run's own config but for these fields.
   overrides = config_flags.get_override_values(flags.FLAGS['config'])
   try:
-    run(_CONFIG.value if _MODE.value == 'train' else overrides, workdir)
+    run(
+        overrides if _MODE.value in ('sample', 'evaluate') else _CONFIG.value,
+        workdir,
+    )
   except ValueError as error:
     *_, last = traceback.extract_tb(error.__traceback__)
     if pathlib.Path(__file__).parent not in pathlib.Path(last.filename).parents:
