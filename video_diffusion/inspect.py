@@ -123,7 +123,8 @@ def picture(batch: dict[str, np.ndarray], num_images: int) -> np.ndarray:
     for part, text in zip(parts, row, strict=False):
       cell = np.broadcast_to(part, (t, h, w, 3))
       if written:
-        label = np.broadcast_to(_label(text, width=w), (t, 42, w, 3))
+        label = _label(text, width=w)
+        label = np.broadcast_to(label, (t, *label.shape))
         cell = np.concatenate([cell, label], axis=1)
       cells.append(cell)
   return media.grid(np.stack(cells), columns=1 + num_images)
