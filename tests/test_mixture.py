@@ -149,6 +149,23 @@ def test_all_loaders_give_the_same_batches_with_captions():
     equal(draw(three(), loader='tf', **fields), draw(three(), **fields))
 
 
+def test_an_uncaught_error_ends_the_process():
+  pytest.importorskip('tensorflow')
+  script = (
+      'from tests import test_mixture as t\n'
+      'if __name__ == "__main__":\n'
+      '  batches = t.pipeline.batches(\n'
+      '      t.three(), batch_size=4, num_frames=3, stop=2**31, loader="tf")\n'
+      '  next(batches)\n'
+      '  raise OSError("disk gone")\n'
+  )
+  ended = subprocess.run(
+      [sys.executable, '-c', script], cwd=conftest.ROOT, capture_output=True,
+      timeout=60,
+  )
+  assert ended.returncode == 1 and b'disk gone' in ended.stderr
+
+
 def test_captions_belong_to_their_frames():
   for batch in draw(three()):
     for video, captions in zip(batch['video'], batch['captions'], strict=True):

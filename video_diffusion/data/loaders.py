@@ -3,6 +3,7 @@
 Each yields the same batches, bit for bit. Text is arrays of dtype object that
 hold bytes: tf.data returns its strings so, and np.stack keeps them.
 """
+import atexit
 import collections
 from collections.abc import Callable, Iterator
 import concurrent.futures
@@ -10,6 +11,7 @@ import functools
 import multiprocessing
 import os
 import threading
+import weakref
 
 import numpy as np
 
@@ -96,4 +98,24 @@ def tf_batches(
   data = tf.data.Dataset.range(first, last)
   data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
   data = data.batch(local, drop_remainder=True)
-  return data.prefetch(2).as_numpy_iterator()
+  batches = _iterate(data.prefetch(2))
+  _open.add(batches)
+  return batches
+
+
+_open = weakref.WeakSet()
+
+
+def _iterate(data):
+  yield from data.as_numpy_iterator()
+
+
+@atexit.register
+def _close():
+  """Ends tf.data's threads while they can still have Python's lock.
+
+  An uncaught error keeps its iterators until the interpreter is gone; waiting
+  then for threads that call Python, the process would hang instead of ending.
+  """
+  for batches in list(_open):
+    batches.close()
