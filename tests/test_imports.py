@@ -34,6 +34,11 @@ TABLE = [
     ('default_config.py', {'ml_collections'}, set()),
     ('main.py', {'absl', 'ml_collections'}, {''}),
     ('__init__.py', set(), set()),
+    (
+        'inspect.py',
+        {'PIL', 'absl', 'etils', 'ml_collections'},
+        {''},
+    ),
     # The modes and what they share.
     ('', {'absl', 'clu', 'etils', 'ml_collections', 'tqdm'}, {''}),
 ]

@@ -32,6 +32,8 @@ from video_diffusion import main
         ('--config.data.name=video_folder', 'data fields of another'),
         ('--config.optim.decay_steps=2', 'optim.decay_steps'),
         ('--config.data.name=nope', "data.name is 'nope'"),
+        ('--config.data.weight=0.0', 'data.weight is 0.0'),
+        ('--config.data.frameskips=(0,)', 'data.frameskips is (0,)'),
     ],
 )
 def test_one_sentence(run_main, tmp_path, flag, sentence):

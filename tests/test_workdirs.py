@@ -38,6 +38,46 @@ def test_a_workdir_belongs_to_one_run(tmp_path):
     workdirs.claim(config(), workdir, 'other data')
 
 
+def mixed(**fields):
+  c = config()
+  c.data.mixture.more = dict(
+      name='video_folder', path='/a', dir='/b', clip_frames=9
+  )
+  c.data.mixture.more.update(fields)
+  return c
+
+
+def test_a_mixture_comes_back_and_only_its_places_may_change(tmp_path):
+  workdir = epath.Path(tmp_path)
+  workdirs.claim(mixed(), workdir, '')
+  workdirs.claim(mixed(path='/c', dir='/d'), workdir, '')
+  with pytest.raises(ValueError, match=r'data.mixture.more.clip_frames \(9'):
+    workdirs.claim(mixed(clip_frames=8), workdir, '')
+  with pytest.raises(ValueError, match='another data.mixture.more.clip_frames'):
+    workdirs.claim(config(), workdir, '')
+  call = {'data.mixture.more.path': '/e'}
+  got = workdirs.saved_config(call, workdir, ('sample',))
+  want = mixed(path='/e', dir='/d').data
+  assert got.data.to_dict() == want.to_dict()
+  assert got.data.frameskips == (1,)
+  with pytest.raises(ValueError, match='data.mixture.more.weight cannot be'):
+    workdirs.saved_config({'data.mixture.more.weight': 2}, workdir, ())
+
+
+def test_a_run_from_before_a_field_goes_on_with_its_default(tmp_path):
+  workdir = epath.Path(tmp_path)
+  workdirs.claim(config(), workdir, '')
+  old = json.loads((workdir / 'config.json').read_text())
+  del old['data']['frameskips'], old['data']['mixture']
+  (workdir / 'config.json').write_text(json.dumps(old))
+  workdirs.claim(config(), workdir, '')
+  (workdir / 'config.json').write_text(json.dumps(old))
+  other = config()
+  other.data.frameskips = (2,)
+  with pytest.raises(ValueError, match='another data.frameskips'):
+    workdirs.claim(other, workdir, '')
+
+
 def test_a_workdir_that_cannot_be_used_is_one_sentence(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(ValueError, match='file cannot be written'):

@@ -20,13 +20,19 @@ def get_config() -> ml_collections.ConfigDict:
   data.images = 8  # K, frames of other videos appended to it
   data.height = 64
   data.width = 64
-  # Distances of the frames of a clip, one drawn for each; (1, 2) halves the
-  # frame rate of half of the clips.
-  data.frameskips = (1,)
   # 'tf' (tf.data), 'threads' or 'processes' (no TensorFlow), 'auto'; the same
   # batches from each.
   data.loader = 'auto'
   data.flip = False  # mirror left to right half of the time
+  # Distances of the frames of a clip, one drawn for each; (1, 2) halves the
+  # frame rate of half of the clips.
+  data.frameskips = (1,)
+  # Further data sets that take turns with this one: NAME -> its own fields
+  # with their values, as data has them ('name', 'path', ...), and 'weight'.
+  data.weight = 1.0  # of this one; a share of the examples, by all weights
+  data.mixture = ml_collections.ConfigDict()
+  # The same for the K frames alone; empty takes them from the videos.
+  data.image_mixture = ml_collections.ConfigDict()
 
   config.model = model = ml_collections.ConfigDict()
   model.base_channels = 256

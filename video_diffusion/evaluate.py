@@ -15,6 +15,7 @@ from video_diffusion import train_state
 from video_diffusion import validation
 from video_diffusion import workdirs
 from video_diffusion import writers
+from video_diffusion.data import pipeline
 
 SEED = 0  # of times and noise, whatever the run's seed
 
@@ -105,8 +106,12 @@ def evaluate(overrides: dict[str, Any], workdir: str) -> dict[str, Any]:
       'losses': losses,
       'step': step,
       'windows': config.eval.num_clips,
-      'clips': min(config.eval.num_clips, source.num_examples),
-      'data': config.data.name,
+      'clips': pipeline.as_mixture(source).distinct(config.eval.num_clips),
+      'data': ' + '.join(
+          fields['name']
+          for prefix, fields in experiment.data_sets(config).items()
+          if not prefix.startswith('data.image_mixture.')
+      ),
       'prediction': config.diffusion.prediction,
       'quarters': 'of the log-SNR range, noisiest first',
       'seed': SEED,

@@ -4,7 +4,9 @@ Config objects stop here and in the modes (train, sample, evaluate): what lies
 below takes plain keyword arguments.
 """
 from collections.abc import Callable
+import contextlib
 import functools
+import re
 from typing import Any
 
 from etils import epath
@@ -14,6 +16,7 @@ import ml_collections
 import numpy as np
 
 from video_diffusion import checkpoint
+from video_diffusion import default_config
 from video_diffusion import partitioning
 from video_diffusion import train_state
 from video_diffusion import validation
@@ -28,18 +31,83 @@ from video_diffusion.models import unet3d
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
+def data_sets(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
+  """Where in the config a data set stands -> its name, weight and own fields.
+
+  'data' first, then 'data.mixture.NAME' and 'data.image_mixture.NAME', each in
+  the order of their names.
+  """
+  shared = {*default_config.get_config().data} - {'name', 'weight'}
+  own = {k: v for k, v in config.data.items() if k not in shared}
+  mixed = validation.mixed(config)
+  return {'data': own} | {
+      prefix: {'weight': 1.0, **fields} for prefix, fields in mixed.items()
+  }
+
+
+def drawn(config: ml_collections.ConfigDict) -> bool:
+  """Whether all clips are moving_shapes: no data are needed to have labels."""
+  return all(
+      fields['name'] == 'moving_shapes' for fields in data_sets(config).values()
+  )
+
+
+@contextlib.contextmanager
+def _fields_of(prefix):
+  """Errors name the fields of a data set where they stand in the config."""
+  try:
+    yield
+  except ValueError as error:
+    if prefix == 'data':
+      raise
+    names = '|'.join({'name'}.union(*datasets.OPTIONS.values()))
+    sentence = re.sub(rf'\bdata\.({names})\b', rf'{prefix}.\1', str(error))
+    raise ValueError(sentence) from error
+
+
 def make_source(
     config: ml_collections.ConfigDict, split: str
-) -> pipeline.Source:
-  """The data set's source of clips; prepares records on first use."""
-  options = {
-      name: value
-      for name, value in config.data.items()
-      if name not in ('images', 'loader', 'flip')
-  }
-  return datasets.make_source(
-      options.pop('name'), split=split, seed=config.seed, **options
-  )
+) -> pipeline.Source | pipeline.Mixture:
+  """The source of clips; prepares records on first use.
+
+  A mixture where the config has further data sets. Data sets with the same
+  fields are one source: images then avoid the video of their clip.
+
+  Raises:
+    ValueError: names the field, of all data sets before any is prepared.
+  """
+  data, sets = config.data, data_sets(config)
+  weights = {prefix: fields.pop('weight') for prefix, fields in sets.items()}
+  for prefix, fields in sets.items():
+    with _fields_of(prefix):
+      datasets.check(fields['name'], fields.keys() - {'name'})
+  image_sets = [p for p in sets if p.startswith('data.image_mixture.')]
+  made, sources = {}, {}
+  for prefix, fields in sets.items():
+    key = repr(sorted(fields.items()))
+    if key not in made:
+      image = prefix in image_sets
+      with _fields_of(prefix):
+        made[key] = datasets.make_source(
+            split=split,
+            seed=config.seed,
+            frames=1 if image else data.frames,
+            frameskips=(1,) if image else tuple(data.frameskips),
+            height=data.height,
+            width=data.width,
+            **fields,
+        )
+    sources[prefix] = made[key]
+  if len(sources) == 1:
+    return sources['data']
+
+  def mixture(prefixes, images=None):
+    return pipeline.Mixture(
+        [sources[p] for p in prefixes], [weights[p] for p in prefixes], images
+    )
+
+  images = mixture(image_sets) if image_sets else None
+  return mixture([p for p in sets if p not in image_sets], images)
 
 
 def make_batches(
@@ -59,6 +127,7 @@ def make_batches(
       start=start,
       stop=stop,
       flip=config.data.flip,
+      frameskips=config.data.frameskips,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
       loader=config.data.loader,
@@ -77,7 +146,7 @@ def make_model(
     validation.require(
         bool(label_sizes),
         f'model.cond_dim is {cond_dim}, but data.name {config.data.name!r} has '
-        'no labels; set it to 0.',
+        'no labels, or a data set mixed with it has not the same; set it to 0.',
     )
     encoder = conditional.LabelEncoder(label_sizes, cond_dim)
   return conditional.ConditionalUNet(unet3d.UNet3D(**fields), encoder)
@@ -85,7 +154,7 @@ def make_model(
 
 def label_sizes(source: pipeline.Source) -> tuple[int, ...]:
   """The number of values of each label slot of a source, () without labels."""
-  return getattr(source, 'label_sizes', ())
+  return tuple(getattr(source, 'label_sizes', ()))
 
 
 def make_logsnr_fn(config: ml_collections.ConfigDict) -> Callable:
@@ -148,6 +217,7 @@ def heldout_batches(config: ml_collections.ConfigDict, source):
       seed=0,
       stop=config.eval.num_clips // config.eval.batch_size,
       shuffle=False,
+      frameskips=config.data.frameskips,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
       loader=config.data.loader,

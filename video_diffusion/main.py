@@ -9,7 +9,7 @@ from absl import flags
 from absl import logging
 from ml_collections import config_flags
 
-MODES = ('train', 'sample', 'evaluate', 'prepare')
+MODES = ('train', 'sample', 'evaluate', 'prepare', 'inspect')
 _DEFAULT = pathlib.Path(__file__).parents[1] / 'configs' / 'moving_shapes.py'
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -77,6 +77,7 @@ def main(argv: list[str]) -> None:
   )
   # Imported here: a wrong flag is answered at once.
   from video_diffusion import evaluate
+  from video_diffusion import inspect
   from video_diffusion import prepare
   from video_diffusion import sample
   from video_diffusion import train
@@ -86,6 +87,7 @@ def main(argv: list[str]) -> None:
       'sample': sample.sample,
       'evaluate': evaluate.evaluate,
       'prepare': prepare.prepare,
+      'inspect': inspect.inspect,
   }[_MODE.value]
   # Sampling and evaluation take the run's own config but for these fields.
   overrides = config_flags.get_override_values(flags.FLAGS['config'])

@@ -62,10 +62,12 @@ def map_batch(fn: Callable) -> Callable:
 def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
   """Host arrays [local batch, ...] -> global arrays [batch, ...] on the mesh.
 
-  Every process passes its own slice of the global batch, in process order.
+  Every process passes its own slice of the global batch, in process order. Text
+  (arrays of objects) has no place on a device and is left out.
   """
   sharding = batch_sharding(mesh)
   return {
       name: jax.make_array_from_process_local_data(sharding, value)
       for name, value in batch.items()
+      if value.dtype != object
   }

@@ -116,9 +116,10 @@ def sample_labels(
   if not given:
     rng = np.random.default_rng(0)
     rows = [
-        source.example(i % source.num_examples, rng, config.data.frames)[
-            'labels'
-        ].ravel()
+        source.example(
+            i % source.num_examples, rng, config.data.frames,
+            config.data.frameskips,
+        )['labels'].ravel()
         for i in range(n)
     ]
     return np.asarray(rows, np.int32)[:, None]
@@ -145,7 +146,10 @@ def figures_table(config: ml_collections.ConfigDict, videos, source) -> str:
   n, t = videos.shape[:2]
   rng = np.random.default_rng(0)
   real = [
-      source.example(i % source.num_examples, rng, min(t, config.data.frames))
+      source.example(
+          i % source.num_examples, rng, min(t, config.data.frames),
+          config.data.frameskips,
+      )
       for i in range(n)
   ]
   rows = []
@@ -193,7 +197,7 @@ def write_grid(
     )
     path.write_bytes(gif)
     writer.gif(step, 'samples', gif, picture.shape)
-  if config.data.name == 'moving_shapes':
+  if experiment.drawn(config):
     writers.log_lines(figures_table(config, videos, source))
 
 
@@ -216,7 +220,7 @@ def restore(overrides: dict[str, Any], workdir: epath.Path) -> Run:
   config = workdirs.saved_config(overrides, workdir, ('sample',))
   validation.check(config, 'sample')
   # Only drawn data have labels; no other clips are needed to sample.
-  drawn = config.data.name == 'moving_shapes'
+  drawn = experiment.drawn(config)
   source = experiment.make_source(config, 'test') if drawn else None
   sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, sizes)
@@ -310,6 +314,6 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
     media.write_gif(folder / f'{name}.gif', video, fps=fps)
     media.write_mp4(folder / f'{name}.mp4', video, fps=fps)
   (folder / 'blocks').rmtree()  # all that they held is in samples.npz
-  if config.data.name == 'moving_shapes':
+  if drawn:
     writers.log_lines(figures_table(config, videos, source))
   logging.info('Wrote %d clips of step %d to %s.', len(videos), step, folder)

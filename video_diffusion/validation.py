@@ -3,6 +3,7 @@
 Each failure is a ValueError of one sentence that names the field.
 """
 import functools
+import math
 
 import jax
 import ml_collections
@@ -78,6 +79,46 @@ def field(config: ml_collections.ConfigDict, name: str):
   return functools.reduce(getattr, name.split('.'), config)
 
 
+def mixed(
+    config: ml_collections.ConfigDict,
+) -> dict[str, ml_collections.ConfigDict]:
+  """'data.mixture.NAME', 'data.image_mixture.NAME' -> fields, by name."""
+  return {
+      f'data.{group}.{name}': fields
+      for group in ('mixture', 'image_mixture')
+      for name, fields in sorted(config.data[group].items())
+  }
+
+
+def _check_mixture(config):
+  data, others = config.data, mixed(config)
+  for prefix, fields in others.items():
+    require(
+        isinstance(fields, ml_collections.ConfigDict) and 'name' in fields,
+        f'{prefix} has no field name; set {prefix}.name to a data set, beside '
+        'its own fields.',
+    )
+  for prefix, fields in {'data': data, **others}.items():
+    weight = fields.get('weight', 1.0)
+    require(
+        isinstance(weight, (int, float)) and 0 < weight < math.inf,
+        f'{prefix}.weight is {weight!r}; it must be above 0.',
+    )
+    require(
+        not (data.flip and fields.name == 'moving_shapes'),
+        f'data.flip is set, but {prefix}.name is moving_shapes, and a mirrored '
+        'clip would contradict its direction labels; leave it off.',
+    )
+  skips = data.frameskips
+  require(
+      isinstance(skips, tuple)
+      and len(skips) > 0
+      and all(isinstance(skip, int) and skip >= 1 for skip in skips),
+      f'data.frameskips is {skips!r}; it must be a tuple of whole numbers '
+      'of at least 1.',
+  )
+
+
 def _check_ranges(config):
   for name, (low, high) in RANGES.items():
     value = field(config, name)
@@ -101,20 +142,22 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
 
   Args:
     config: the whole config.
-    mode: 'train', 'sample', 'evaluate' or 'prepare'; all but the last need
-      their own batch size to divide by the devices.
+    mode: 'train', 'sample' or 'evaluate', whose own batch sizes must divide
+      by the devices; 'prepare' or 'inspect'.
 
   Raises:
     ValueError: one sentence that names the field.
   """
   data, model, optim = config.data, config.model, config.optim
   _check_ranges(config)
+  _check_mixture(config)
   devices = jax.device_count()
   for name in {
       'train': ('batch_size', 'eval.batch_size', 'sample.batch_size'),
       'sample': ('sample.batch_size',),
       'evaluate': ('eval.batch_size',),
       'prepare': (),
+      'inspect': (),
   }[mode]:
     size = field(config, name)
     require(
@@ -193,9 +236,4 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
       -20 <= config.diffusion.logsnr_min < config.diffusion.logsnr_max <= 20,
       'diffusion.logsnr_min must be below diffusion.logsnr_max, both within '
       '[-20, 20], the range that the network embeds.',
-  )
-  require(
-      not (data.flip and data.name == 'moving_shapes'),
-      'data.flip is set, but a mirrored moving_shapes clip would contradict '
-      'its direction labels; leave it off.',
   )

@@ -20,10 +20,15 @@ FIXED = (
     'optim',
     'data_fingerprint',
 )
-# Where data lie, and how they are read, may change between machines.
-MOVABLE = (
-    'data.dir', 'data.path', 'data.keep_cache', 'data.loader', 'model.remat',
-)
+# Where data lie, and how they are read, may change between machines: fields of
+# any data set, and one of the model.
+MOVABLE = ('dir', 'path', 'keep_cache', 'loader', 'model.remat')
+
+
+def movable(name: str) -> bool:
+  """True for those of MOVABLE, as 'data.dir', 'data.mixture.NAME.dir'."""
+  group, _, field = name.rpartition('.')
+  return name in MOVABLE or (group.split('.')[0] == 'data' and field in MOVABLE)
 
 
 def claim(
@@ -44,12 +49,14 @@ def claim(
   mine = to_json(config) | {'data_fingerprint': fingerprint}
   saved = _read(workdir)
   if saved is not None:
-    theirs, wanted = flatten(saved), flatten(mine)
+    # Fields that came after that run have their defaults.
+    defaults = flatten(to_json(default_config.get_config()))
+    theirs, wanted = defaults | flatten(saved), flatten(mine)
     different = [
         f'{name} ({theirs.get(name)!r} there, {wanted.get(name)!r} now)'
         for name in sorted(theirs.keys() | wanted.keys())
         if name.split('.')[0] in FIXED
-        and name not in MOVABLE
+        and not movable(name)
         and theirs.get(name) != wanted.get(name)
     ]
     require(
@@ -92,7 +99,7 @@ def saved_config(
   Args:
     overrides: 'group.field' -> value, as given on the command line.
     workdir: of the run.
-    groups: whose fields this call may set, beside those of MOVABLE.
+    groups: whose fields this call may set, beside those that are `movable`.
 
   Raises:
     ValueError: there is no run in workdir, or a field may not be set.
@@ -110,7 +117,7 @@ def saved_config(
     config.update(_tuples(saved))
   for name, value in overrides.items():
     require(
-        name.split('.')[0] in groups or name in MOVABLE,
+        name.split('.')[0] in groups or movable(name),
         f'--config.{name} cannot be set here: all but {", ".join(groups)} is '
         f'taken from the run in {workdir}.',
     )

@@ -1,23 +1,21 @@
-"""Ids by stateless permutation, joint video + image examples, batches.
+"""Which clips make up a batch: sources, their mixture, joint examples.
 
-The data position is one number, the step. Which clip, which window and which
-images an example holds follow from (seed, global index of the example) alone,
-so a run resumes at any step at once, and does not depend on the host count.
+The data position is one number, the step. Which source and clip, which window
+and which images an example holds follow from (seed, global index of the
+example) alone, so a run resumes at any step at once, and does not depend on the
+host count.
 """
-import collections
-from collections.abc import Iterator, Sequence
-import concurrent.futures
+from collections.abc import Collection, Iterator, Sequence
 import functools
 import importlib.util
-import multiprocessing
-import os
-import threading
 from typing import Protocol
 
 import numpy as np
 
+from video_diffusion.data import loaders
+from video_diffusion.data import order
+
 LOADERS = ('auto', 'tf', 'threads', 'processes')
-_FEISTEL_ROUNDS = 4
 
 
 class Source(Protocol):
@@ -37,7 +35,8 @@ class Source(Protocol):
 
     Returns:
       'video' uint8 [num_frames, height, width, 3]; where the data set has them,
-      'labels' int32 and 'caption' str.
+      'labels' int32, within its `label_sizes`, and 'caption' str: for each of
+      its clips the same of these.
     """
 
   def group(self, index: int) -> int:
@@ -72,30 +71,101 @@ def window(
   return start + skip * np.arange(num_frames)
 
 
-def _mix(value: int, key: int) -> int:
-  """A 64-bit hash (the finaliser of SplitMix64)."""
-  value = (value + 0x9E3779B97F4A7C15 * (key + 1)) & (2**64 - 1)
-  value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-  value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
-  return value ^ (value >> 31)
+class Mixture:
+  """Sources that take turns by weight: the position alone says whose it is.
 
+  Each source has its share of the first p examples, rounded up or down, for
+  every p, and runs through its own epochs. Also a source of clips: its clip
+  `index` is the one at that position, without shuffling.
 
-def permute(position: int, *, size: int, key: int) -> int:
-  """The id at `position` of the permutation of range(size) named by `key`.
-
-  A Feistel network over the next even power of two, walked until it lands
-  inside the range: a bijection with no table, whatever the size.
+  Attributes:
+    sources: those of the clips.
+    images: the mixture that image frames are drawn from, itself by default.
+    num_examples: clips of all sources together.
+    label_sizes: of all sources, of images too; () where they differ.
+    fingerprint: of all data on disk, '' where there are none.
   """
-  half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
-  mask = (1 << half_bits) - 1
-  value = position
+
+  def __init__(
+      self,
+      sources: Sequence[Source],
+      weights: Sequence[float],
+      images: 'Mixture | None' = None,
+  ):
+    """Mixes `sources` by `weights`, both in order; see `order.turns`."""
+    self.sources = tuple(sources)
+    self.images = images or self
+    self.num_examples = sum(source.num_examples for source in sources)
+    self._turns = order.turns(weights)
+    self._counts = np.bincount(self._turns, minlength=len(sources))
+    # How often a party has had its turn before, within the period.
+    self._before = np.empty_like(self._turns)
+    for i, count in enumerate(self._counts):
+      self._before[self._turns == i] = np.arange(count)
+    every = (*self.sources, *self.images.sources)
+    sizes = {tuple(getattr(source, 'label_sizes', ())) for source in every}
+    self.label_sizes = sizes.pop() if len(sizes) == 1 else ()
+    prints = [getattr(source, 'fingerprint', '') for source in every]
+    self.fingerprint = '-'.join(prints) if any(prints) else ''
+
+  def place(self, position: int) -> tuple[int, int]:
+    """(i, n): the example at `position` is the n-th of source i."""
+    period, offset = divmod(position, len(self._turns))
+    i = int(self._turns[offset])
+    return i, period * int(self._counts[i]) + int(self._before[offset])
+
+  def distinct(self, position: int) -> int:
+    """How many different clips are among the examples before `position`."""
+    period, offset = divmod(position, len(self._turns))
+    within = np.bincount(self._turns[:offset], minlength=len(self.sources))
+    return sum(
+        min(int(n), source.num_examples)
+        for n, source in zip(
+            period * self._counts + within, self.sources, strict=True
+        )
+    )
+
+  def draw(self, rng: np.random.Generator) -> Source:
+    """A source, by weight; a single one draws nothing."""
+    return self.sources[self._turns[rng.integers(len(self._turns))]]
+
+  def example(self, index: int, rng, num_frames: int, frameskips=(1,)):
+    """A random window of clip `index`; see `Source.example`."""
+    i, n = self.place(index)
+    source = self.sources[i]
+    return source.example(n % source.num_examples, rng, num_frames, frameskips)
+
+
+def as_mixture(source: Source | Mixture) -> Mixture:
+  """A source as the mixture of it alone; a mixture as it is."""
+  return source if isinstance(source, Mixture) else Mixture([source], [1])
+
+
+def _shared_fields(mixture: Mixture) -> frozenset[str]:
+  """Which of 'labels' and 'caption' go with every example, as clip 0 has."""
+  rng = np.random.default_rng(0)
+  shared = {'caption', 'labels'} if mixture.label_sizes else {'caption'}
+  for source in (*mixture.sources, *mixture.images.sources):
+    shared &= source.example(0, rng, 1).keys()
+  return frozenset(shared)
+
+
+def _draw_image(
+    mixture: Mixture, source: Source, index: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+  """A random frame, of another video than clip `index` of `source` is from.
+
+  The source by weight, the clip uniformly. Where all there is to draw from is
+  one video it is of another clip, and of the same where that is one clip.
+  """
+  images = mixture.images
+  only = all(other == source for other in images.sources)
   while True:
-    left, right = value >> half_bits, value & mask
-    for i in range(_FEISTEL_ROUNDS):
-      left, right = right, left ^ (_mix(right, _mix(key, i)) & mask)
-    value = (left << half_bits) | right
-    if value < size:
-      return value
+    other = images.draw(rng)
+    if other != source:
+      return other.example(int(rng.integers(other.num_examples)), rng, 1)
+    if only or source.num_groups > 1:
+      return source.example(_draw_other(source, index, rng), rng, 1)
 
 
 def _draw_other(source: Source, index: int, rng: np.random.Generator) -> int:
@@ -115,50 +185,59 @@ def _draw_other(source: Source, index: int, rng: np.random.Generator) -> int:
 
 
 def joint_example(
-    source: Source,
+    mixture: Mixture,
     position: int,
     *,
     num_frames: int,
     num_images: int,
     seed: int,
+    fields: Collection[str] = (),
     shuffle: bool = True,
     flip: bool = False,
+    frameskips: Sequence[int] = (1,),
 ) -> dict[str, np.ndarray]:
   """The example at a global position: T video frames, then K images.
 
   Args:
-    source: clips by id.
+    mixture: clips by id.
     position: step * batch size + row, counted over all hosts.
     num_frames: T.
     num_images: K single frames of random other videos (paper section 3.1).
     seed: of order and windows.
+    fields: of 'labels' and 'caption', those that all sources have.
     shuffle: a new permutation each epoch; otherwise clips in order.
     flip: mirror the video, and each image, left to right half of the time.
+    frameskips: of the video, see `window`.
 
   Returns:
-    {'video': uint8 [T + K, height, width, 3]} and, where the source has
-    labels, 'labels': int32 [1 + K, slots].
+    {'video': uint8 [T + K, height, width, 3]} and, by `fields`, 'labels': int32
+    [1 + K, slots] and 'captions': UTF-8 bytes, object [1 + K].
   """
-  epoch, offset = divmod(position, source.num_examples)
+  i, n = mixture.place(position)
+  source = mixture.sources[i]
+  epoch, index = divmod(n, source.num_examples)
   rng = np.random.default_rng((seed, position))
-  index = offset
   if shuffle:
-    index = permute(offset, size=source.num_examples, key=_mix(epoch, seed))
-  parts = [source.example(index, rng, num_frames)]
+    # Seeds are below 2**31: no two sources share a key.
+    key = order.mix(epoch, seed + (i << 32))
+    index = order.permute(index, size=source.num_examples, key=key)
+  parts = [source.example(index, rng, num_frames, frameskips)]
   for _ in range(num_images):
-    other = _draw_other(source, index, rng)
-    parts.append(source.example(other, rng, 1))
+    parts.append(_draw_image(mixture, source, index, rng))
   videos = [part['video'] for part in parts]
   if flip:
     videos = [v[:, :, ::-1] if rng.random() < 0.5 else v for v in videos]
   example = {'video': np.concatenate(videos)}
-  if 'labels' in parts[0]:
+  if 'labels' in fields:
     example['labels'] = np.stack([part['labels'].ravel() for part in parts])
+  if 'caption' in fields:
+    captions = [part['caption'].encode() for part in parts]
+    example['captions'] = np.array(captions, object)
   return example
 
 
 def batches(
-    source: Source,
+    source: Source | Mixture,
     *,
     batch_size: int,
     num_frames: int,
@@ -168,6 +247,7 @@ def batches(
     stop: int,
     shuffle: bool = True,
     flip: bool = False,
+    frameskips: Sequence[int] = (1,),
     process_index: int = 0,
     process_count: int = 1,
     loader: str = 'auto',
@@ -175,7 +255,7 @@ def batches(
   """This host's slice of the global batches of steps start .. stop - 1.
 
   Args:
-    source: clips by id.
+    source: clips by id, or a mixture of several such.
     batch_size: global, divisible by process_count.
     num_frames: T.
     num_images: K.
@@ -184,6 +264,7 @@ def batches(
     stop: one past the last step.
     shuffle: see `joint_example`.
     flip: see `joint_example`.
+    frameskips: see `joint_example`.
     process_index: of this host.
     process_count: hosts.
     loader: 'tf' is tf.data; 'threads' needs no TensorFlow; 'processes' neither,
@@ -191,8 +272,10 @@ def batches(
       installed, else threads. All yield the same batches bit for bit.
 
   Yields:
-    {'video': uint8 [local batch, T + K, height, width, 3]} and, where the
-    source has labels, 'labels': int32 [local batch, 1 + K, slots].
+    {'video': uint8 [local batch, T + K, height, width, 3]}; where every source
+    has labels, of the same `label_sizes`, 'labels': int32 [local batch, 1 + K,
+    slots]; where every source has captions, 'captions': UTF-8 bytes, object
+    [local batch, 1 + K], one for the clip and one for each image.
   """
   if loader not in LOADERS:
     raise ValueError(f'data.loader is {loader!r}; it must be one of {LOADERS}.')
@@ -205,10 +288,12 @@ def batches(
   if loader == 'auto':
     found = importlib.util.find_spec('tensorflow') is not None
     loader = 'tf' if found else 'threads'
+  mixture = as_mixture(source)
   # Picklable, for processes.
   example = functools.partial(
       _local_example,
-      source=source,
+      mixture=mixture,
+      fields=_shared_fields(mixture),
       batch_size=batch_size,
       local=local,
       first_row=process_index * local,
@@ -217,11 +302,12 @@ def batches(
       seed=seed,
       shuffle=shuffle,
       flip=flip,
+      frameskips=tuple(frameskips),
   )
   first, last = start * local, stop * local
   if loader == 'tf':
-    return _tf_batches(example, local, first, last)
-  return _pool_batches(loader, example, local, first, last)
+    return loaders.tf_batches(example, local, first, last)
+  return loaders.pool_batches(loader, example, local, first, last)
 
 
 def _local_example(n, *, batch_size, local, first_row, **options):
@@ -229,71 +315,3 @@ def _local_example(n, *, batch_size, local, first_row, **options):
   step, row = divmod(int(n), local)
   position = step * batch_size + first_row + row
   return joint_example(position=position, **options)
-
-
-def _pool_batches(kind, example, local, first, last):
-  """Examples first .. last - 1 by a pool of workers, two batches ahead."""
-  workers = len(os.sched_getaffinity(0)) if hasattr(
-      os, 'sched_getaffinity'
-  ) else os.cpu_count()
-  if kind == 'threads':
-    make_pool = concurrent.futures.ThreadPoolExecutor
-  else:
-    # Not forked: the threads of JAX would be copied in any state.
-    make_pool = functools.partial(
-        concurrent.futures.ProcessPoolExecutor,
-        mp_context=multiprocessing.get_context('spawn'),
-        initializer=_end_with_parent,
-    )
-  with make_pool(workers) as pool:
-    ahead = collections.deque()
-    try:
-      for n in range(first, last):
-        ahead.append(pool.submit(example, n))
-        if len(ahead) == 3 * local:
-          yield _stack([ahead.popleft().result() for _ in range(local)])
-      while ahead:
-        yield _stack([ahead.popleft().result() for _ in range(local)])
-    finally:
-      for future in ahead:
-        future.cancel()
-
-
-def _end_with_parent():
-  """Ends a worker when its parent has died, however that was."""
-
-  def watch():
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-  threading.Thread(target=watch, daemon=True).start()
-
-
-def _stack(examples):
-  return {
-      name: np.stack([example[name] for example in examples])
-      for name in examples[0]
-  }
-
-
-def _tf_batches(example, local, first, last):
-  """The same through tf.data: parallel map, batch, prefetch."""
-  import tensorflow as tf
-
-  tf.config.set_visible_devices([], 'GPU')  # the GPU belongs to JAX
-  spec = example(first)
-  names = sorted(spec)
-  types = [spec[name].dtype for name in names]
-
-  def load(n):
-    values = tf.numpy_function(
-        lambda n: [example(n)[name] for name in names], [n], types
-    )
-    for name, value in zip(names, values, strict=True):
-      value.set_shape(spec[name].shape)
-    return dict(zip(names, values, strict=True))
-
-  data = tf.data.Dataset.range(first, last)
-  data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-  data = data.batch(local, drop_remainder=True)
-  return data.prefetch(2).as_numpy_iterator()

@@ -119,6 +119,17 @@ class MovingShapes:
       )
 
   @property
+  def summary(self) -> dict[str, int | str | None]:
+    """Clips, frames, their duration (none), size and how many were skipped."""
+    return {
+        'clips': self.num_examples,
+        'frames': self.num_examples * self.num_frames,
+        'seconds': None,
+        'size': f'{self.height} x {self.width}',
+        'skipped': 0,
+    }
+
+  @property
   def num_groups(self) -> int:
     """How many videos the clips were cut from: one each."""
     return self.num_examples

@@ -1,0 +1,121 @@
+"""Ways to draw examples 0, 1, 2, ... ahead of the loop that takes them.
+
+Each yields the same batches, bit for bit. Text is arrays of dtype object that
+hold bytes: tf.data returns its strings so, and np.stack keeps them.
+"""
+import atexit
+import collections
+from collections.abc import Callable, Iterator
+import concurrent.futures
+import functools
+import multiprocessing
+import os
+import threading
+import weakref
+
+import numpy as np
+
+Batches = Iterator[dict[str, np.ndarray]]
+
+
+def pool_batches(
+    kind: str, example: Callable, local: int, first: int, last: int
+) -> Batches:
+  """Examples first .. last - 1 by a pool of workers, two batches ahead.
+
+  Args:
+    kind: 'threads' or 'processes'.
+    example: number -> arrays by name; picklable, for processes.
+    local: examples of a batch.
+    first: number of the first example.
+    last: one past that of the last.
+  """
+  workers = len(os.sched_getaffinity(0)) if hasattr(
+      os, 'sched_getaffinity'
+  ) else os.cpu_count()
+  if kind == 'threads':
+    make_pool = concurrent.futures.ThreadPoolExecutor
+  else:
+    # Not forked: the threads of JAX would be copied in any state.
+    make_pool = functools.partial(
+        concurrent.futures.ProcessPoolExecutor,
+        mp_context=multiprocessing.get_context('spawn'),
+        initializer=_end_with_parent,
+    )
+  with make_pool(workers) as pool:
+    ahead = collections.deque()
+    try:
+      for n in range(first, last):
+        ahead.append(pool.submit(example, n))
+        if len(ahead) == 3 * local:
+          yield _stack([ahead.popleft().result() for _ in range(local)])
+      while ahead:
+        yield _stack([ahead.popleft().result() for _ in range(local)])
+    finally:
+      for future in ahead:
+        future.cancel()
+
+
+def _end_with_parent():
+  """Ends a worker when its parent has died, however that was."""
+
+  def watch():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
+
+
+def _stack(examples):
+  return {
+      name: np.stack([example[name] for example in examples])
+      for name in examples[0]
+  }
+
+
+def tf_batches(
+    example: Callable, local: int, first: int, last: int
+) -> Batches:
+  """The same through tf.data: parallel map, batch, prefetch."""
+  import tensorflow as tf
+
+  tf.config.set_visible_devices([], 'GPU')  # the GPU belongs to JAX
+  spec = example(first)
+  names = sorted(spec)
+  types = [
+      tf.string if spec[name].dtype == object else spec[name].dtype
+      for name in names
+  ]
+
+  def load(n):
+    values = tf.numpy_function(
+        lambda n: [example(n)[name] for name in names], [n], types
+    )
+    for name, value in zip(names, values, strict=True):
+      value.set_shape(spec[name].shape)
+    return dict(zip(names, values, strict=True))
+
+  data = tf.data.Dataset.range(first, last)
+  data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+  data = data.batch(local, drop_remainder=True)
+  batches = _iterate(data.prefetch(2))
+  _open.add(batches)
+  return batches
+
+
+_open = weakref.WeakSet()
+
+
+def _iterate(data):
+  yield from data.as_numpy_iterator()
+
+
+@atexit.register
+def _close():
+  """Ends tf.data's threads while they can still have Python's lock.
+
+  An uncaught error keeps its iterators until the interpreter is gone; waiting
+  then for threads that call Python, the process would hang instead of ending.
+  """
+  for batches in list(_open):
+    batches.close()

@@ -1,0 +1,239 @@
+"""What training would draw: one real batch as a picture, a table, the rate."""
+import itertools
+import json
+import multiprocessing
+import pathlib
+import resource
+import sys
+import time
+from typing import Any
+
+from absl import logging
+from etils import epath
+import jax
+import ml_collections
+import numpy as np
+
+from video_diffusion import experiment
+from video_diffusion import media
+from video_diffusion import validation
+from video_diffusion import writers
+from video_diffusion.data import pipeline
+
+MAX_ROWS = 8  # examples in the picture, from the start of the batch
+TEXT_LINES = 3
+SECONDS = 3.0  # of the measurement
+WARM_UP = 3  # batches before it
+COLUMNS = ('clips', 'frames', 'seconds', 'size', 'skipped', 'missing')
+
+
+def resident_bytes() -> int:
+  """Memory that this process and its workers hold now.
+
+  Shared pages count in each of them. Where there is no /proc it is the most
+  that this process alone has held.
+  """
+  pids = ['self', *(str(p.pid) for p in multiprocessing.active_children())]
+  try:
+    return sum(
+        int(pathlib.Path('/proc', pid, 'statm').read_text().split()[1])
+        for pid in pids
+    ) * resource.getpagesize()
+  except FileNotFoundError:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == 'darwin' else 1024)
+
+
+def rate(batches, *, batch_size: int, seconds: float) -> tuple[float, int]:
+  """(clips a second, batches drawn) over at least so long.
+
+  Batches that lie ready at the start are of the warm-up's work: WARM_UP of
+  them are drawn before the clock starts.
+  """
+  for batch in itertools.islice(batches, WARM_UP):
+    del batch
+  began, n = time.perf_counter(), 0
+  while time.perf_counter() - began < seconds:
+    next(batches)
+    n += 1
+  return n * batch_size / (time.perf_counter() - began), n
+
+
+def texts(batch: dict[str, np.ndarray], row: int) -> list[str]:
+  """Of the clip and of each image: the caption, else the labels, else ''."""
+  if 'captions' in batch:
+    return [text.decode() for text in batch['captions'][row]]
+  if 'labels' in batch:
+    return [f'label {" ".join(map(str, x))}' for x in batch['labels'][row]]
+  return [''] * len(batch['video'][row])
+
+
+def wrap(text: str, *, width: int, font) -> list[str]:
+  """At most TEXT_LINES lines within `width` pixels; what is cut ends in '..'.
+
+  Broken between words, and within those that are wider than a line.
+  """
+  lines, left = [], text.split()
+  while left:
+    line = left.pop(0)
+    while left and font.getlength(f'{line} {left[0]}') <= width:
+      line += ' ' + left.pop(0)
+    kept = line
+    while font.getlength(kept) > width and len(kept) > 1:
+      kept = kept[:-1]
+    if kept != line:
+      left.insert(0, line[len(kept) :])
+    lines.append(kept)
+  if len(lines) > TEXT_LINES:
+    lines = lines[:TEXT_LINES]
+    while len(lines[-1]) > 1 and font.getlength(lines[-1] + '..') > width:
+      lines[-1] = lines[-1][:-1]
+    lines[-1] += '..'
+  return lines
+
+
+def _label(text, *, width):
+  """uint8 [height, width, 3]: a strip with the text, white on black."""
+  from PIL import Image
+  from PIL import ImageDraw
+  from PIL import ImageFont
+
+  font = ImageFont.load_default(size=11)
+  strip = Image.new('RGB', (width, 13 * TEXT_LINES + 3))
+  lines = wrap(text, width=width - 4, font=font)
+  drawing = ImageDraw.Draw(strip)
+  drawing.multiline_text((2, 0), '\n'.join(lines), font=font, spacing=1)
+  return np.asarray(strip)
+
+
+def picture(batch: dict[str, np.ndarray], num_images: int) -> np.ndarray:
+  """The first MAX_ROWS examples, one a row, uint8 [T, height, width, 3].
+
+  From the left: the clip, which moves, and its `num_images` images, each with
+  its text beneath.
+  """
+  videos = media.enlarge(batch['video'][:MAX_ROWS], min_side=96)
+  n, total, h, w, _ = videos.shape
+  t = total - num_images
+  rows = [texts(batch, i) for i in range(n)]
+  written = any(text for row in rows for text in row)
+  cells = []
+  for video, row in zip(videos, rows, strict=True):
+    parts = [video[:t], *(video[i : i + 1] for i in range(t, total))]
+    for part, text in zip(parts, row, strict=False):
+      cell = np.broadcast_to(part, (t, h, w, 3))
+      if written:
+        label = _label(text, width=w)
+        label = np.broadcast_to(label, (t, *label.shape))
+        cell = np.concatenate([cell, label], axis=1)
+      cells.append(cell)
+  return media.grid(np.stack(cells), columns=1 + num_images)
+
+
+def data_rows(
+    config: ml_collections.ConfigDict, source
+) -> list[dict[str, Any]]:
+  """One row per data set: where it stands, its share, what it says of itself.
+
+  The share is of the clips, or, of 'data.image_mixture', of the images.
+  """
+  mixture = pipeline.as_mixture(source)
+  sources = list(mixture.sources)
+  if mixture.images is not mixture:
+    sources += mixture.images.sources
+  sets = experiment.data_sets(config)
+  group = lambda prefix: prefix.startswith('data.image_mixture.')
+  rows = []
+  for (prefix, fields), member in zip(sets.items(), sources, strict=True):
+    total = sum(
+        other['weight']
+        for name, other in sets.items()
+        if group(name) == group(prefix)
+    )
+    rows.append({
+        'data set': prefix,
+        'name': fields['name'],
+        'share': fields['weight'] / total,
+        'clips': member.num_examples,
+        **getattr(member, 'summary', {}),
+    })
+  return rows
+
+
+def as_table(rows: list[dict[str, Any]]) -> str:
+  """The rows of `data_rows`, '-' for what a data set does not know."""
+
+  def cell(value):
+    if value is None:
+      return '-'
+    if isinstance(value, float):
+      return f'{value:,.1f}'
+    return f'{value:,}' if isinstance(value, int) else str(value)
+
+  cells = [
+      [f'{row["data set"]} ({row["name"]})', f'{row["share"]:.1%}']
+      + [cell(row.get(column)) for column in COLUMNS]
+      for row in rows
+  ]
+  return writers.table(['data set', 'share', *COLUMNS], cells)
+
+
+def inspect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
+  """Writes workdir/inspect/: batch.gif, batch.mp4 and inspect.json.
+
+  The batch is the first that `train` would draw. Nothing is compiled, and no
+  accelerator is touched; the workdir stays free for any run.
+
+  Returns:
+    What inspect.json holds: the rows of the table, the input rate in clips a
+    second with the loader of the config, memory in bytes, the texts.
+
+  Raises:
+    ValueError: a bad config, or data that are missing.
+  """
+  # Devices are counted, and a GPU's memory would be taken on that occasion.
+  jax.config.update('jax_platforms', 'cpu')
+  validation.check(config, 'inspect')
+  folder = epath.Path(workdir).expanduser() / 'inspect'
+  source = experiment.make_source(config, 'train')
+  rows = data_rows(config, source)
+  writers.log_lines(as_table(rows))
+  began = time.perf_counter()
+  # Far longer than the measurement.
+  batches = experiment.make_batches(config, source, start=0, stop=2**31)
+  batch = next(batches)
+  first = time.perf_counter() - began
+  clips_per_second, drawn = rate(
+      batches, batch_size=config.batch_size, seconds=SECONDS
+  )
+  result = {
+      'data': rows,
+      'loader': config.data.loader,
+      'batch_size': config.batch_size,
+      'shapes': {name: list(value.shape) for name, value in batch.items()},
+      'seconds_to_first_batch': first,
+      'clips_per_second': clips_per_second,
+      'batches_measured': drawn,
+      'resident_bytes': resident_bytes(),
+      'texts': [texts(batch, i) for i in range(config.batch_size)],
+  }
+  logging.info(
+      'Input: %.1f clips/s by loader %r, first batch after %.2f s, %.2f GiB '
+      'of memory.',
+      clips_per_second,
+      config.data.loader,
+      first,
+      result['resident_bytes'] / 2**30,
+  )
+  video = picture(batch, config.data.images)
+  folder.mkdir(parents=True, exist_ok=True)
+  media.write_gif(folder / 'batch.gif', video, fps=config.sample.fps)
+  media.write_mp4(folder / 'batch.mp4', video, fps=config.sample.fps)
+  (folder / 'inspect.json').write_text(json.dumps(result, indent=1))
+  logging.info(
+      'Wrote %s: %d of %d examples.',
+      folder / 'batch.gif',
+      min(MAX_ROWS, config.batch_size),
+      config.batch_size,
+  )
+  return result
