@@ -121,8 +121,8 @@ def test_rows_say_where_a_data_set_stands_and_its_share():
       ('data.image_mixture.stills', 1.0),
   ]
   lines = inspect.as_table(rows).splitlines()
-  assert lines[1].split()[-5:] == ['50', '200', '-', '16x16', '0']
-  assert lines[3].split()[-6:] == ['100.0%', '1,234', '-', '-', '-', '-']
+  assert lines[1].split()[-7:] == ['200', '-', '16', 'x', '16', '0', '-']
+  assert lines[3].split()[-7:] == ['100.0%', '1,234', '-', '-', '-', '-', '-']
 
 
 def test_the_rate_counts_what_is_drawn():

@@ -205,7 +205,7 @@ def test_one_sentence(folder, tmp_path):
   with pytest.raises(ValueError, match='has no clip for the split .test'):
     write_idx(folder, 'train', np.zeros((3, 28, 28), np.uint8))
     prepare(folder, tmp_path, test_clips=0)
-  with pytest.raises(ValueError, match='clip_frames is 5; it must be at least 6'):
+  with pytest.raises(ValueError, match='is 5; it must be at least 6'):
     datasets.make_source(
         'moving_mnist_stochastic', split='train', frames=6, height=64,
         width=64, seed=0, path=str(folder), dir=str(tmp_path), clip_frames=5,

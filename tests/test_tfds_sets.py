@@ -318,7 +318,7 @@ def test_registry(tmp_path):
   splits = dict(train_split='', test_split='')
   with pytest.raises(ValueError, match="'mnist', which holds images.*mixture"):
     datasets.make_source('mnist', frames=2, **splits, **size)
-  with pytest.raises(ValueError, match='clip_frames is 8; it must be at least 9'):
+  with pytest.raises(ValueError, match='is 8; it must be at least 9'):
     datasets.make_source(
         'moving_mnist', frames=9, clip_frames=8, short_clips='drop', **splits,
         **size,

@@ -314,6 +314,6 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
     media.write_gif(folder / f'{name}.gif', video, fps=fps)
     media.write_mp4(folder / f'{name}.mp4', video, fps=fps)
   (folder / 'blocks').rmtree()  # all that they held is in samples.npz
-  if drawn:
+  if experiment.drawn(config):
     writers.log_lines(figures_table(config, videos, source))
   logging.info('Wrote %d clips of step %d to %s.', len(videos), step, folder)
