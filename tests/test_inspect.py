@@ -37,7 +37,7 @@ def test_the_mode_shows_the_first_batch_and_claims_no_run(run_main, tmp_path):
   result = json.loads((folder / 'inspect.json').read_text())
   row, = result['data']
   assert (row['clips'], row['frames'], row['size'], row['skipped']) == (
-      1_000_000, 2_000_000, '8x8', 0
+      1_000_000, 2_000_000, '8 x 8', 0
   )
   assert result['clips_per_second'] > 0 and result['batches_measured'] > 0
   assert result['resident_bytes'] > 2**25
