@@ -219,9 +219,9 @@ def restore(overrides: dict[str, Any], workdir: epath.Path) -> Run:
   """
   config = workdirs.saved_config(overrides, workdir, ('sample',))
   validation.check(config, 'sample')
-  # Only drawn data have labels; no other clips are needed to sample.
-  drawn = experiment.drawn(config)
-  source = experiment.make_source(config, 'test') if drawn else None
+  # Clips on disk are needed for their labels alone.
+  wanted = experiment.drawn(config) or config.model.cond_dim
+  source = experiment.make_source(config, 'test') if wanted else None
   sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, sizes)
   params, step = experiment.restore_ema(config, workdir, model, sizes)
