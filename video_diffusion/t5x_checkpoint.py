@@ -128,7 +128,7 @@ def _read_tensorstore(folder, specs):
   except ValueError as error:
     raise ValueError(
         f'{folder}: the array {stored_name(name)} is missing or not whole '
-        f'({str(error).splitlines()[0]}); copy the checkpoint again.'
+        f'({str(error).partition(" [")[0]}); copy the checkpoint again.'
     ) from error
   return arrays
 
