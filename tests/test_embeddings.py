@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from video_diffusion import t5_weights
 from video_diffusion.data import cache
 from video_diffusion.data import captions
 from video_diffusion.data import embeddings
+from video_diffusion.models import t5
 
+T5 = ROOT.parent / 'shared' / 'data' / 't5'
 LENGTH = 6
 DIM = 5
 TEXTS = [f'word{i % 7} number{i % 11} index{i}' for i in range(100)]
@@ -85,6 +88,29 @@ def test_float32_is_kept_bit_for_bit_and_bfloat16_rounded(tmp_path):
     np.testing.assert_array_equal(
         kept.lookup(TEXTS[:4])[0][mask], expected[mask]
     )
+
+
+@pytest.mark.skipif(not T5.exists(), reason='no T5 to embed with')
+def test_from_text_to_what_t5x_gives(tmp_path):
+  expected = np.load(T5 / 't5_tiny_expected.npz')
+  tokenizer = captions.Tokenizer(T5 / 'spiece.model', length=16)
+  config, params = t5_weights.load_t5(
+      T5 / 't5x_zarr_tiny' / 'checkpoint_0', num_pieces=tokenizer.num_pieces
+  )
+  made = embeddings.EmbeddingCache(
+      tmp_path,
+      encoder=t5_weights.fingerprint(config, params),
+      tokenizer=tokenizer,
+      dtype='float32',
+  )
+  texts = expected['texts'].tolist()
+  made.fill(texts, t5.make_encode(config, params), batch_size=2)
+  tokens, mask = made.lookup(texts)
+  np.testing.assert_array_equal(mask, expected['token_ids'] > 0)
+  np.testing.assert_allclose(
+      tokens[mask], expected['encoder_out'][mask], atol=1e-5
+  )
+  assert not tokens[~mask].any()
 
 
 def test_every_batch_has_the_same_shape_and_each_caption_is_taken_once(
@@ -214,7 +240,7 @@ import numpy as np
 from tests import test_embeddings as t
 out = open(sys.argv[2], 'a', buffering=1)
 def encode(ids, mask):
-  time.sleep(0.02)
+  time.sleep(0.05)
   for row in np.unique(ids, axis=0):
     out.write(row.tobytes().hex() + '\\n')
   return t.encode(ids, mask)

@@ -99,8 +99,8 @@ def load_t5(
   Sizes are those of the arrays; a configuration file must agree with them. What
   no array shows, the activation and the farthest distance, is read from
   config.json (Hugging Face) or config.gin (T5X; in the checkpoint's folder or
-  the one above). Without a config.gin a gated MLP is taken to be T5 1.1's, with
-  gelu, another T5's, with relu, and the distance 128, as in all released T5s.
+  the one above). Without a config.gin a gated MLP gets the gelu of T5 1.1 and a
+  plain one the relu of T5, and the distance is 128, as in all released T5s.
 
   Args:
     path: local or gs://; of T5X the one msgpack file, or the folder
@@ -229,12 +229,13 @@ def _open_hugging_face(path: epath.Path) -> _Checkpoint:
       for name, field in _HF_SETTINGS.items()
       if name in values
   }
-  activation = values.get('feed_forward_proj', 'relu')
-  settings['activation'] = (
-      'gelu_new'
-      if activation == 'gated-gelu'
-      else activation.removeprefix('gated-')
-  )
+  if activation := values.get('feed_forward_proj'):
+    # transformers too takes this name alone for the tanh approximation.
+    settings['activation'] = (
+        'gelu_new'
+        if activation == 'gated-gelu'
+        else activation.removeprefix('gated-')
+    )
   tensors = {}
   for file in _safetensors_files(path):
     tensors |= weights.open_safetensors(file)[0]
