@@ -34,6 +34,7 @@ setuptools.setup(
         # Event files; TensorFlow no longer brings it and clu never named it.
         'tensorboard>=2.21',
         'sentencepiece>=0.2.2',
+        'tensorstore>=0.1.84',  # T5X's checkpoints
         'av>=18.1',  # decodes and writes video
         'imageio>=2.37',  # writes GIF
         'pillow>=12',
@@ -46,6 +47,9 @@ setuptools.setup(
         # FVD, FID and IS; text towers; notebooks. Each names what the parts
         # of that name need beyond the core.
         'text': ['safetensors>=0.6'],
+        # Nothing here imports it; docs/text.md says why it wants a place of its
+        # own. On PyPI there is a dummy alone.
+        't5x': ['t5x @ git+https://github.com/google-research/t5x'],
         'eval': ['scipy>=1.17'],
         'demo': ['jupyterlab>=4'],
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.12'],

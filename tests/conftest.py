@@ -43,6 +43,19 @@ def random_params():
   return make
 
 
+@pytest.fixture(scope='session')
+def make_t5(random_params):
+  """T5Config -> parameters of its encoder, in numpy."""
+  from video_diffusion.models import t5
+
+  def make(config):
+    ids, mask = np.zeros((1, 2), np.int32), np.ones((1, 2), bool)
+    params = random_params(t5.T5Encoder(config), ids, mask)['params']
+    return jax.tree.map(np.asarray, params)
+
+  return make
+
+
 TINY = (
     'data.frames=2',
     'data.images=1',

@@ -29,6 +29,12 @@ TABLE = [
     ),
     ('checkpoint.py', {'orbax', 'etils'}, set()),
     ('weights.py', {'etils', 'flax', 'safetensors'}, set()),
+    ('t5x_checkpoint.py', {'etils', 'flax', 'tensorstore'}, set()),
+    (
+        't5_weights.py',
+        {'etils', 'flax'},
+        {'models', 't5x_checkpoint', 'weights'},
+    ),
     ('media.py', {'imageio', 'av', 'cv2'}, set()),
     ('writers.py', {'absl', 'etils', 'tensorboard'}, set()),
     ('default_config.py', {'ml_collections'}, set()),
@@ -44,7 +50,8 @@ TABLE = [
 ]
 # Too heavy, or not everywhere: only inside functions.
 LAZY = {'tensorflow', 'tensorflow_datasets', 'array_record', 'av', 'PIL', 'cv2',
-        'imageio', 'tensorboard', 'safetensors', 'sentencepiece'}
+        'imageio', 'tensorboard', 'tensorstore', 'safetensors',
+        'sentencepiece'}
 FILES = sorted(ROOT.rglob('*.py'))
 
 

@@ -1,6 +1,7 @@
 """Weights in safetensors files: export of the EMA, and reading it back."""
 import json
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 from etils import epath
 import flax.traverse_util
@@ -9,7 +10,7 @@ import numpy as np
 
 FOLDER = 'weights'
 NUM_FILES = 4
-_DTYPES = {'F32': jnp.float32, 'BF16': jnp.bfloat16}
+_DTYPES = {'F32': jnp.float32, 'F16': jnp.float16, 'BF16': jnp.bfloat16}
 
 
 def save(
@@ -42,25 +43,91 @@ def save(
     (directory / name).write_bytes(content)
 
 
+class Tensor(NamedTuple):
+  """An array in a safetensors file, not yet read.
+
+  Attributes:
+    file: that holds it.
+    name: in the file.
+    dtype: in safetensors' words.
+    shape: of the array.
+    start: of its bytes in the file.
+  """
+
+  file: epath.Path
+  name: str
+  dtype: str
+  shape: tuple[int, ...]
+  start: int
+
+  def read(self) -> np.ndarray:
+    """Its values.
+
+    Raises:
+      ValueError: they are of a kind that no weights have, or not all there.
+    """
+    if self.dtype not in _DTYPES:
+      raise ValueError(
+          f'{self.file} holds {self.name!r} as {self.dtype}; it must be one of '
+          f'{", ".join(_DTYPES)}.'
+      )
+    dtype = np.dtype(_DTYPES[self.dtype])
+    num_bytes = math.prod(self.shape) * dtype.itemsize
+    with self.file.open('rb') as file:
+      file.seek(self.start)
+      content = file.read(num_bytes)
+    if len(content) != num_bytes:
+      raise ValueError(
+          f'{self.file} ends within {self.name!r}; copy it again, whole.'
+      )
+    return np.frombuffer(content, dtype).reshape(self.shape)
+
+
+def open_safetensors(
+    path: epath.PathLike,
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+  """(arrays by name, metadata) of a file, local or gs://, without its values.
+
+  Not by the package: it reads neither bfloat16 into NumPy, nor a part of a file
+  that is not local.
+
+  Raises:
+    ValueError: it is no safetensors file.
+  """
+  path = epath.Path(path)
+  # The header is a JSON object after its length in 8 little-endian bytes.
+  with path.open('rb') as file:
+    size = int.from_bytes(file.read(8), 'little')
+    header = file.read(min(size, 100_000_000))
+  try:
+    header = json.loads(header)
+    metadata = header.pop('__metadata__', {})
+    return {
+        name: Tensor(
+            path,
+            name,
+            x['dtype'],
+            tuple(x['shape']),
+            8 + size + x['data_offsets'][0],
+        )
+        for name, x in header.items()
+    }, metadata
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise ValueError(f'{path} is no safetensors file.') from error
+
+
 def load(directory: epath.PathLike, target: Any) -> tuple[Any, int]:
   """(parameters shaped as `target`, step) from files that `save` wrote.
 
   Raises:
     ValueError: a file or a parameter is missing, or has another shape.
   """
-  import safetensors
-
   flat, step = {}, 0
   paths = sorted(epath.Path(directory).glob('ema-*-of-*.safetensors'))
   for path in paths:
-    content = path.read_bytes()
-    # Not safetensors.numpy: it writes bfloat16 but does not read it.
-    for name, item in safetensors.deserialize(content):
-      values = np.frombuffer(item['data'], _DTYPES[item['dtype']])
-      flat[name] = values.reshape(item['shape'])
-    # The header is a JSON object after its length in 8 little-endian bytes.
-    header = content[8 : 8 + int.from_bytes(content[:8], 'little')]
-    step = int(json.loads(header)['__metadata__']['step'])
+    tensors, metadata = open_safetensors(path)
+    flat |= {name: tensor.read() for name, tensor in tensors.items()}
+    step = int(metadata['step'])
   wanted = flax.traverse_util.flatten_dict(target, sep='.')
   for name, leaf in wanted.items():
     if name not in flat:

@@ -1,0 +1,142 @@
+"""Captions as token ids, by sentencepiece as T5 uses it."""
+from collections.abc import Iterable, Sequence
+import hashlib
+import io
+import os
+from typing import NamedTuple
+
+from etils import epath
+import numpy as np
+
+PAD = 0
+_SPACE = '▁'  # sentencepiece's mark of the start of a word
+
+
+class Tokens(NamedTuple):
+  """Captions as ids.
+
+  Attributes:
+    ids: int32 [n, length]; PAD after the end.
+    mask: bool [n, length], True up to and with the end mark.
+    truncated: bool [n], captions that were too long and lost their end.
+  """
+
+  ids: np.ndarray
+  mask: np.ndarray
+  truncated: np.ndarray
+
+
+class Tokenizer:
+  """T5's way with a sentencepiece model: the end mark, then padding.
+
+  Attributes:
+    length: ids of a caption, with the end mark.
+    num_pieces: of the model; ids are below.
+    fingerprint: digest of the model.
+  """
+
+  def __init__(self, model: bytes | os.PathLike | str, *, length: int):
+    """Opens a model.
+
+    Args:
+      model: the content of a sentencepiece model, or its path, local or gs://.
+      length: see above, at least 2.
+
+    Raises:
+      ValueError: there is no such model, it has no end mark, or the length is
+        too short.
+    """
+    import sentencepiece
+
+    name = 'the tokenizer' if isinstance(model, bytes) else os.fspath(model)
+    if length < 2:
+      raise ValueError(
+          f'a caption of length {length} has no room for a piece and the end '
+          'mark; it must be at least 2.'
+      )
+    try:
+      content = (
+          model if isinstance(model, bytes) else epath.Path(model).read_bytes()
+      )
+      self._processor = sentencepiece.SentencePieceProcessor(
+          model_proto=content
+      )
+    except (OSError, RuntimeError) as error:
+      raise ValueError(
+          f"{name} is no sentencepiece model; T5's is called spiece.model or "
+          'sentencepiece.model.'
+      ) from error
+    if self._processor.eos_id() < 0:
+      raise ValueError(f'{name} has no end mark </s>, which T5 needs.')
+    self.length = length
+    self.num_pieces = self._processor.get_piece_size()
+    self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
+
+  def __call__(self, captions: Sequence[str]) -> Tokens:
+    """Token ids of captions; '' is the end mark alone."""
+    ids = np.full((len(captions), self.length), PAD, np.int32)
+    mask = np.zeros(ids.shape, bool)
+    truncated = np.zeros(len(captions), bool)
+    for i, pieces in enumerate(self._processor.encode(list(captions))):
+      truncated[i] = len(pieces) >= self.length
+      pieces = pieces[: self.length - 1] + [self._processor.eos_id()]
+      ids[i, : len(pieces)] = pieces
+      mask[i, : len(pieces)] = True
+    return Tokens(ids, mask, truncated)
+
+  def unknown(self, caption: str) -> list[str]:
+    """The parts of a caption that the model does not know, each once."""
+    ids = self._processor.encode(caption)
+    names = self._processor.encode(caption, out_type=str)
+    # Neighbours that are unknown come as one piece.
+    parts = [
+        part
+        for name, i in zip(names, ids, strict=True)
+        if i == self._processor.unk_id()
+        for part in name.split(_SPACE)
+        if part
+    ]
+    return list(dict.fromkeys(parts))
+
+
+def train_tokenizer(
+    captions: Iterable[str], *, max_pieces: int = 8192
+) -> bytes:
+  """A small sentencepiece model whose pieces are the words of captions.
+
+  For captions of few words, as those of moving_shapes: a word that they do not
+  have is unknown, and can be named, which letters could not. The case of
+  letters is ignored. Equal captions in any order give equal bytes.
+
+  Args:
+    captions: to learn from.
+    max_pieces: the rarest words beyond are left out.
+
+  Returns:
+    The model, with T5's special ids: pad 0, end 1, unknown 2.
+
+  Raises:
+    ValueError: there are no words.
+  """
+  import sentencepiece
+
+  captions = sorted({caption for caption in captions if caption.strip()})
+  if not captions:
+    raise ValueError('a tokenizer cannot be trained without captions.')
+  model = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter(captions),
+      model_writer=model,
+      model_type='word',
+      normalization_rule_name='nmt_nfkc_cf',
+      vocab_size=max_pieces,
+      hard_vocab_limit=False,
+      character_coverage=1.0,
+      pad_id=PAD,
+      eos_id=1,
+      unk_id=2,
+      bos_id=-1,
+      num_threads=1,
+      minloglevel=2,
+  )
+  return model.getvalue()

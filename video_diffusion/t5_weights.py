@@ -1,0 +1,288 @@
+"""Released T5 encoders: T5X checkpoints and Hugging Face's safetensors.
+
+Of either kind only the encoder's arrays are read, half of a checkpoint.
+"""
+from collections.abc import Callable, Iterable
+import dataclasses
+import hashlib
+import json
+import re
+from typing import Any, NamedTuple
+
+from etils import epath
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from video_diffusion import t5x_checkpoint
+from video_diffusion import weights
+from video_diffusion.models import t5
+
+_EMBEDDING = 'token_embedder/embedding'
+_BIAS = 'encoder/relpos_bias/rel_embedding'
+_LAYER = re.compile(r'encoder/layers_(\d+)/(.+)')
+# T5X's name -> Hugging Face's, whose kernels are [out, in].
+_HF_NAMES = {
+    _EMBEDDING: 'shared',
+    _BIAS: 'encoder.block.0.layer.0.SelfAttention.relative_attention_bias',
+    'encoder/encoder_norm/scale': 'encoder.final_layer_norm',
+}
+_HF_LAYER_NAMES = {
+    'pre_attention_layer_norm/scale': 'layer.0.layer_norm',
+    'attention/query/kernel': 'layer.0.SelfAttention.q',
+    'attention/key/kernel': 'layer.0.SelfAttention.k',
+    'attention/value/kernel': 'layer.0.SelfAttention.v',
+    'attention/out/kernel': 'layer.0.SelfAttention.o',
+    'pre_mlp_layer_norm/scale': 'layer.1.layer_norm',
+    'mlp/wi/kernel': 'layer.1.DenseReluDense.wi',
+    'mlp/wi_0/kernel': 'layer.1.DenseReluDense.wi_0',
+    'mlp/wi_1/kernel': 'layer.1.DenseReluDense.wi_1',
+    'mlp/wo/kernel': 'layer.1.DenseReluDense.wo',
+}
+_HF_SETTINGS = {
+    'vocab_size': 'vocab_size',
+    'd_model': 'dim',
+    'num_layers': 'num_layers',
+    'num_heads': 'num_heads',
+    'd_kv': 'head_dim',
+    'd_ff': 'mlp_dim',
+    'relative_attention_num_buckets': 'num_buckets',
+    'relative_attention_max_distance': 'max_distance',
+    'layer_norm_epsilon': 'epsilon',
+}
+
+
+class _Checkpoint(NamedTuple):
+  """An opened checkpoint; arrays go by T5X's names, 'encoder/layers_0/...'.
+
+  Attributes:
+    path: of the checkpoint.
+    shapes: of the arrays, in T5X's order of axes.
+    read: names -> arrays.
+    stored_name: name -> what the checkpoint calls it.
+    settings: fields of T5Config that its configuration file gives.
+    settings_file: that file, None where there is none.
+  """
+
+  path: epath.Path
+  shapes: dict[str, tuple[int, ...]]
+  read: Callable[[Iterable[str]], dict[str, np.ndarray]]
+  stored_name: Callable[[str], str]
+  settings: dict[str, Any]
+  settings_file: epath.Path | None
+
+  def shape(self, name: str, ndim: int) -> tuple[int, ...]:
+    if name not in self.shapes:
+      raise ValueError(
+          f'{self.path} has no array {self.stored_name(name)}, which the '
+          'encoder of a T5 has; give a whole checkpoint of T5 or T5 1.1.'
+      )
+    shape = self.shapes[name]
+    if len(shape) != ndim:
+      raise self.wrong_shape(name, shape, f'{ndim} axes')
+    return shape
+
+  def wrong_shape(self, name, shape, wanted) -> ValueError:
+    return ValueError(
+        f'{self.path}: the array {self.stored_name(name)} has the shape '
+        f'{shape}, kernels taken as [in, out]; beside the others it must have '
+        f'{wanted}.'
+    )
+
+
+def load_t5(
+    path: epath.PathLike, *, num_pieces: int = 0
+) -> tuple[t5.T5Config, Any]:
+  """Reads the encoder of a T5.
+
+  Sizes are those of the arrays; a configuration file must agree with them. What
+  no array shows, the activation and the farthest distance, is read from
+  config.json (Hugging Face) or config.gin (T5X; in the checkpoint's folder or
+  the one above). Without a config.gin a gated MLP gets the gelu of T5 1.1 and a
+  plain one the relu of T5, and the distance is 128, as in all released T5s.
+
+  Args:
+    path: local or gs://; of T5X the one msgpack file, or the folder
+      'checkpoint_<step>' of TensorStore arrays; of Hugging Face the folder with
+      config.json and model*.safetensors.
+    num_pieces: of the tokenizer that goes with it; 0 checks nothing.
+
+  Returns:
+    (config, params), params float32 NumPy arrays for `t5.T5Encoder(config)`.
+
+  Raises:
+    ValueError: there is no such checkpoint; an array of it is missing, cannot
+      be read or has a shape that does not fit; its configuration says
+      otherwise; the tokenizer has more pieces than the embedding has rows.
+  """
+  checkpoint = _open(epath.Path(path))
+  config = _config(checkpoint)
+  if num_pieces > config.vocab_size:
+    raise ValueError(
+        f'{path}: the array {checkpoint.stored_name(_EMBEDDING)} has '
+        f'{config.vocab_size} rows, fewer than the {num_pieces} pieces of the '
+        'tokenizer; give the tokenizer that this T5 was trained with.'
+    )
+  ids = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+  mask = jax.ShapeDtypeStruct((1, 1), bool)
+  encoder = t5.T5Encoder(config)
+  abstract = jax.eval_shape(encoder.init, jax.random.key(0), ids, mask)
+  wanted = flax.traverse_util.flatten_dict(abstract['params'], sep='/')
+  for name, leaf in wanted.items():
+    shape = checkpoint.shape(name, leaf.ndim)
+    if shape != leaf.shape:
+      raise checkpoint.wrong_shape(name, shape, leaf.shape)
+  arrays = checkpoint.read(wanted)
+  for name, leaf in wanted.items():
+    # An array's own file has the last word, not an index.
+    if arrays[name].shape != leaf.shape:
+      raise checkpoint.wrong_shape(name, arrays[name].shape, leaf.shape)
+    arrays[name] = np.ascontiguousarray(arrays[name], np.float32)
+  return config, flax.traverse_util.unflatten_dict(arrays, sep='/')
+
+
+def fingerprint(config: t5.T5Config, params: Any) -> str:
+  """A digest of an encoder, the same whatever format it was read from."""
+  digest = hashlib.sha256(repr(config).encode())
+  flat = flax.traverse_util.flatten_dict(params, sep='/')
+  for name in sorted(flat):
+    digest.update(name.encode())
+    digest.update(np.ascontiguousarray(flat[name], np.float32))
+  return digest.hexdigest()[:16]
+
+
+def _open(path: epath.Path) -> _Checkpoint:
+  if path.is_file() or (path / 'checkpoint').exists():
+    opened = t5x_checkpoint.open_t5x(path)
+    return _Checkpoint(
+        path,
+        opened.shapes,
+        opened.read,
+        t5x_checkpoint.stored_name,
+        opened.settings,
+        opened.settings_file,
+    )
+  if (path / 'config.json').exists():
+    return _open_hugging_face(path)
+  steps = sorted(item.name for item in path.glob('checkpoint_*'))
+  if steps:
+    raise ValueError(f'{path} holds {", ".join(steps)}; name one of them.')
+  raise ValueError(
+      f'{path} is no T5: it must be a checkpoint of T5X, which is a file or a '
+      "folder with a file 'checkpoint', or a folder with config.json and "
+      'model.safetensors.'
+  )
+
+
+def _config(checkpoint: _Checkpoint) -> t5.T5Config:
+  """Sizes by the arrays, the rest by the settings."""
+  layers = [int(m[1]) for m in map(_LAYER.match, checkpoint.shapes) if m]
+  mlp = 'encoder/layers_0/mlp'
+  query = 'encoder/layers_0/attention/query/kernel'
+  gated = f'{mlp}/wi_0/kernel' in checkpoint.shapes
+  vocab_size, dim = checkpoint.shape(_EMBEDDING, 2)
+  num_heads, num_buckets = checkpoint.shape(_BIAS, 2)
+  _, width = checkpoint.shape(query, 2)
+  _, mlp_dim = checkpoint.shape(f'{mlp}/wi{"_0" * gated}/kernel', 2)
+  if width % num_heads:
+    raise checkpoint.wrong_shape(
+        query, checkpoint.shapes[query], f'a multiple of {num_heads} columns'
+    )
+  config = t5.T5Config(
+      vocab_size=vocab_size,
+      dim=dim,
+      num_layers=1 + max(layers),
+      num_heads=num_heads,
+      head_dim=width // num_heads,
+      mlp_dim=mlp_dim,
+      gated=gated,
+      activation='gelu_new' if gated else 'relu',
+      num_buckets=num_buckets,
+  )
+  for field, value in checkpoint.settings.items():
+    if field in ('activation', 'max_distance', 'epsilon'):
+      config = dataclasses.replace(config, **{field: value})
+    elif getattr(config, field) != value:
+      raise ValueError(
+          f'{checkpoint.settings_file} gives {field} as {value}, but the '
+          f'arrays have {getattr(config, field)}; they must be of one model.'
+      )
+  if config.activation not in t5.ACTIVATIONS:
+    raise ValueError(
+        f'{checkpoint.settings_file} names the activation '
+        f'{config.activation!r}; it must be one of {", ".join(t5.ACTIVATIONS)}.'
+    )
+  return config
+
+
+def _open_hugging_face(path: epath.Path) -> _Checkpoint:
+  settings_file = path / 'config.json'
+  values = json.loads(settings_file.read_text())
+  if values.get('model_type') not in ('t5', 'mt5'):
+    raise ValueError(
+        f'{settings_file} gives model_type {values.get("model_type")!r}; it '
+        "must be 't5' or 'mt5'."
+    )
+  settings = {
+      field: values[name]
+      for name, field in _HF_SETTINGS.items()
+      if name in values
+  }
+  if activation := values.get('feed_forward_proj'):
+    # transformers too takes this name alone for the tanh approximation.
+    settings['activation'] = (
+        'gelu_new'
+        if activation == 'gated-gelu'
+        else activation.removeprefix('gated-')
+    )
+  tensors = {}
+  for file in _safetensors_files(path):
+    tensors |= weights.open_safetensors(file)[0]
+
+  def stored_name(name):
+    if match := _LAYER.match(name):
+      return f'encoder.block.{match[1]}.{_HF_LAYER_NAMES[match[2]]}.weight'
+    # The encoder's own table is the shared one, and either may be stored.
+    if name == _EMBEDDING and 'shared.weight' not in tensors:
+      if 'encoder.embed_tokens.weight' in tensors:
+        return 'encoder.embed_tokens.weight'
+    return f'{_HF_NAMES[name]}.weight'
+
+  blocks = [re.match(r'encoder\.block\.(\d+)\.', name) for name in tensors]
+  num_layers = max((int(m[1]) + 1 for m in blocks if m), default=0)
+  names = [*_HF_NAMES] + [
+      f'encoder/layers_{i}/{name}'
+      for i in range(num_layers)
+      for name in _HF_LAYER_NAMES
+  ]
+  shapes = {
+      name: tensors[stored_name(name)].shape
+      for name in names
+      if stored_name(name) in tensors
+  }
+  # Kernels and the bias are stored the other way round; the rest has one axis.
+  shapes |= {k: v[::-1] for k, v in shapes.items() if k != _EMBEDDING}
+
+  def read(names):
+    arrays = {name: tensors[stored_name(name)].read() for name in names}
+    return arrays | {k: v.T for k, v in arrays.items() if k != _EMBEDDING}
+
+  return _Checkpoint(path, shapes, read, stored_name, settings, settings_file)
+
+
+def _safetensors_files(path: epath.Path) -> list[epath.Path]:
+  """model.safetensors, or the shards that its index names."""
+  index = path / 'model.safetensors.index.json'
+  if index.exists():
+    names = sorted(set(json.loads(index.read_text())['weight_map'].values()))
+  else:
+    names = ['model.safetensors']
+  for name in names:
+    if not (path / name).exists():
+      raise ValueError(
+          f'{path} has no {name}; weights in other formats are to be saved '
+          'again by transformers: T5EncoderModel.from_pretrained(...)'
+          '.save_pretrained(...).'
+      )
+  return [path / name for name in names]

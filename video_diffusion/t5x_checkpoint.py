@@ -1,0 +1,164 @@
+"""Checkpoints of T5X, read by flax and tensorstore, without t5x.
+
+T5X cannot be installed beside TFDS, and writes nothing of its own: an index in
+msgpack, which holds the small arrays or all, and zarr arrays beside it.
+"""
+import ast
+from collections.abc import Callable, Iterable
+import re
+from typing import Any, NamedTuple
+
+from etils import epath
+import flax.serialization
+import flax.traverse_util
+import numpy as np
+
+# Field of T5X's T5Config -> ours.
+_SETTINGS = {
+    'vocab_size': 'vocab_size',
+    'emb_dim': 'dim',
+    'num_encoder_layers': 'num_layers',
+    'num_heads': 'num_heads',
+    'head_dim': 'head_dim',
+    'mlp_dim': 'mlp_dim',
+}
+# T5X takes jax.nn's functions, whose gelu is the tanh approximation.
+_ACTIVATIONS = {'gelu': 'gelu_new', 'swish': 'silu'}
+
+
+class T5XCheckpoint(NamedTuple):
+  """The encoder's part of a checkpoint.
+
+  Attributes:
+    shapes: of the arrays, by names as 'encoder/layers_0/mlp/wo/kernel'.
+    read: names -> arrays, all at once; only these are read.
+    settings: fields of T5Config that its config.gin gives.
+    settings_file: that file, None where there is none.
+  """
+
+  shapes: dict[str, tuple[int, ...]]
+  read: Callable[[Iterable[str]], dict[str, np.ndarray]]
+  settings: dict[str, Any]
+  settings_file: epath.Path | None
+
+
+def stored_name(name: str) -> str:
+  """What T5X calls the array."""
+  return f'target/{name}'
+
+
+def open_t5x(path: epath.Path) -> T5XCheckpoint:
+  """Opens a checkpoint.
+
+  Args:
+    path: the msgpack file, or the folder that has one called 'checkpoint' and
+      the arrays beside it. config.gin is looked for in that folder and above.
+
+  Raises:
+    ValueError: it is not a T5X checkpoint. `read` raises it for an array that
+      is not there or not whole.
+  """
+  index = path if path.is_file() else path / 'checkpoint'
+  try:
+    tree = flax.serialization.msgpack_restore(index.read_bytes())
+    target = tree.get('optimizer', tree)['target']
+  except Exception as error:  # msgpack raises many kinds
+    raise ValueError(
+        f"{index} is no checkpoint of T5X: it must be msgpack that holds "
+        "'optimizer/target'."
+    ) from error
+  arrays = flax.traverse_util.flatten_dict(
+      {key: target.get(key, {}) for key in ('encoder', 'token_embedder')},
+      sep='/',
+      is_leaf=lambda _, x: 'kvstore' in x,
+  )
+
+  def read(names):
+    arrays_or_specs = {name: arrays[name] for name in names}
+    specs = {k: x for k, x in arrays_or_specs.items() if isinstance(x, dict)}
+    return arrays_or_specs | _read_tensorstore(index.parent, specs)
+
+  files = [folder / 'config.gin' for folder in (path, path.parent)]
+  file = next((file for file in files if file.exists()), None)
+  shapes = {
+      name: tuple(x['metadata']['shape'] if isinstance(x, dict) else x.shape)
+      for name, x in arrays.items()
+  }
+  settings = gin_settings(file.read_text()) if file else {}
+  return T5XCheckpoint(shapes, read, settings, file)
+
+
+def tensorstore_spec(folder: epath.PathLike, spec: dict[str, Any]) -> dict:
+  """Where the array of a spec in the index of `folder` lies, for tensorstore.
+
+  The index holds paths relative to the folder, and the driver 'gfile', which
+  tensorstore has not.
+  """
+  name = spec['kvstore'].get('path') or spec['path']
+  place = f'{folder}/{name.strip("/")}/'
+  if place.startswith('gs://'):
+    bucket, _, place = place.removeprefix('gs://').partition('/')
+    kvstore = {'driver': 'gcs', 'bucket': bucket, 'path': place}
+  else:
+    kvstore = {'driver': 'file', 'path': place}
+  return {
+      'driver': spec['driver'],
+      'kvstore': kvstore,
+      # A chunk that was not copied would otherwise be read as zeros.
+      'fill_missing_data_reads': False,
+  }
+
+
+def _read_tensorstore(folder, specs):
+  if not specs:
+    return {}
+  import tensorstore
+
+  name, arrays = '', {}
+  stores = {
+      name: tensorstore.open(tensorstore_spec(folder, spec), read=True)
+      for name, spec in specs.items()
+  }
+  try:
+    reads = {}
+    for name, store in stores.items():
+      reads[name] = store.result().read()
+    for name, future in reads.items():
+      arrays[name] = future.result()
+  except ValueError as error:
+    raise ValueError(
+        f'{folder}: the array {stored_name(name)} is missing or not whole '
+        f'({str(error).partition(" [")[0]}); copy the checkpoint again.'
+    ) from error
+  return arrays
+
+
+def gin_settings(text: str) -> dict[str, Any]:
+  """Fields of T5Config that config.gin gives as literals.
+
+  Reads 'network.T5Config.emb_dim = 8' as well as lines below
+  'network.T5Config:'.
+  """
+  values, inside = {}, False
+  for line in text.splitlines():
+    line = line.partition('#')[0].rstrip()
+    if re.fullmatch(r'(.*\W)?T5Config:', line):
+      inside = True
+      continue
+    inside = inside and (not line or line[0].isspace())
+    field = r'\s+(\w+)' if inside else r'(?:.*\W)?T5Config\.(\w+)'
+    if match := re.fullmatch(rf'{field}\s*=\s*(.+)', line):
+      try:
+        values[match[1]] = ast.literal_eval(match[2])
+      except (ValueError, SyntaxError):
+        pass  # a macro or a reference: the arrays tell the sizes
+  settings = {
+      field: values[name] for name, field in _SETTINGS.items() if name in values
+  }
+  if 'mlp_activations' in values:
+    # ('relu',), or ('gelu', 'linear') where it is gated.
+    activations = tuple(values['mlp_activations'])
+    plain = activations[1:] in ((), ('linear',))
+    name = activations[0] if plain else str(activations)
+    settings['activation'] = _ACTIVATIONS.get(name, name)
+  return settings
