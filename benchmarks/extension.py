@@ -211,7 +211,7 @@ def gradient_memory() -> dict[str, float]:
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   config = module.get_config()
-  config.model.remat = True
+  config.model.remat = (64, 32, 16, 8)
   model = experiment.make_model(config, ())
   abstract = jax.eval_shape(
       lambda: train_state.init_params(

@@ -18,8 +18,9 @@ def make_state(value):
 
 
 def abstract():
-  sharding = partitioning.replicated(partitioning.make_mesh())
-  return checkpoint.abstract(jax.eval_shape(lambda: make_state(0)), sharding)
+  return partitioning.abstract(
+      jax.eval_shape(lambda: make_state(0)), partitioning.make_mesh()
+  )
 
 
 def equal(a, b):

@@ -27,7 +27,9 @@ TABLE = [
         {'optax', 'flax'},
         {'diffusion', 'partitioning'},
     ),
-    ('checkpoint.py', {'orbax', 'etils'}, set()),
+    ('checkpoint.py', {'absl', 'orbax', 'etils'}, set()),
+    ('preemption.py', {'absl'}, set()),
+    ('distributed.py', {'absl'}, set()),
     ('weights.py', {'etils', 'flax', 'safetensors'}, set()),
     ('t5x_checkpoint.py', {'etils', 'flax', 'tensorstore'}, set()),
     (

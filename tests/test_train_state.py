@@ -71,7 +71,7 @@ def test_a_step_by_hand(random_params):
       net, train_state.to_float(jnp.asarray(data['video'])), jnp.zeros((2, 4)),
       labels=data['labels'], num_images=K,
   )['params']
-  loss_fn = train_state.make_loss_fn(
+  draw, loss_fn = train_state.make_loss(
       net,
       num_images=K,
       prediction='v',
@@ -81,6 +81,7 @@ def test_a_step_by_hand(random_params):
   )
   step = jax.jit(
       train_state.make_train_step(
+          draw,
           loss_fn,
           optax.sgd(0.1),
           rate=lambda _: 0.1,
@@ -92,8 +93,9 @@ def test_a_step_by_hand(random_params):
   state = state.replace(step=jnp.int32(5))
   after, metrics = step(state, data)
   key = train_state.stream_key(7, 'train', 5)
+  noise_key, dropout_key = jax.random.split(key)
   (loss, _), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
-      params, data, key
+      params, draw(noise_key, data), dropout_key
   )
   assert after.step == 6
   np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-5)

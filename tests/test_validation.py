@@ -75,7 +75,9 @@ def test_a_cosine_rate_must_last_as_long_as_the_run():
 
 
 def test_each_mode_needs_its_own_batch_size_alone(monkeypatch):
-  monkeypatch.setattr(validation.jax, 'device_count', lambda: 16)
+  monkeypatch.setattr(
+      validation.partitioning, 'batch_devices', lambda mesh: 16
+  )
   c = config()
   c.batch_size = 4
   for mode in ('sample', 'evaluate'):

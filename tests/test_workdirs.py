@@ -20,7 +20,7 @@ def test_a_workdir_belongs_to_one_run(tmp_path):
   free = config()
   free.sample.num_steps, free.log.every, free.checkpoint.every = 9, 9, 9
   free.train.steps, free.eval.num_clips, free.data.loader = 9, 9, 'threads'
-  free.model.remat = True
+  free.model.remat = (64,)
   workdirs.claim(free, workdir, '')
   saved = json.loads((workdir / 'config.json').read_text())
   assert saved['train']['steps'] == 9

@@ -4,40 +4,105 @@ A checkpoint at step N means that N updates are done. It holds three items:
 'state' (parameters, optimizer moments, step), 'ema' (the averaged parameters,
 which sampling reads alone) and 'config' (JSON, the whole config of the run).
 """
+import threading
 from typing import Any
 
+from absl import logging
 from etils import epath
 import jax
+from jax.experimental import multihost_utils
 import orbax.checkpoint as ocp
 
 
 class Checkpoints:
-  """The checkpoints of one run, under `directory`."""
+  """The checkpoints of one run, under `directory`.
 
-  def __init__(self, directory: str, *, keep: int | None = None):
+  A save that fails, by a full disk for instance, is reported and does no harm:
+  the last good checkpoint serves, and the next save tries again. `close` raises
+  where the newest save has failed.
+  """
+
+  def __init__(
+      self, directory: str, *, keep: int | None = None, keep_every: int = 0
+  ):
     """Opens, and makes, the directory.
 
     Args:
       directory: local path or gs:// bucket path.
       keep: how many of the newest to keep; None keeps all.
+      keep_every: and, for good, those at multiples of so many steps; 0 is none.
     """
+    self._directory = epath.Path(directory).resolve()
+    self._options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep, keep_period=keep_every or None
+    )
+    self._lock = threading.Lock()  # a SIGTERM's thread waits for saves, too
+    self._failed, self._saving = '', None
+    self._open()
+
+  def _open(self):
     self._manager = ocp.CheckpointManager(
-        epath.Path(directory).resolve(),
-        options=ocp.CheckpointManagerOptions(max_to_keep=keep),
+        self._directory, options=self._options
     )
 
   def save(self, step: int, state: Any, config: dict[str, Any]) -> None:
-    """Starts an asynchronous save of a `TrainState` and its config."""
-    rest = state.replace(ema_params=None)
-    self._manager.save(
-        step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(rest),
-            ema=ocp.args.StandardSave(state.ema_params),
-            config=ocp.args.JsonSave(config),
-        ),
-        force=True,
+    """Starts an asynchronous save of a `TrainState` and its config.
+
+    One that is there already is not written again.
+    """
+    with self._lock:
+      self._finish()
+      if step in self._manager.all_steps():
+        return
+      rest = state.replace(ema_params=None)
+      self._saving = step
+      try:
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(rest),
+                ema=ocp.args.StandardSave(state.ema_params),
+                config=ocp.args.JsonSave(config),
+            ),
+            force=True,
+        )
+      except Exception as error:  # pylint: disable=broad-except
+        self._fail(error)
+
+  def _finish(self):
+    """Waits for the save in flight, and reports it where it failed."""
+    try:
+      self._manager.wait_until_finished()
+      self._failed = self._failed if self._retry() else ''
+    except Exception as error:  # pylint: disable=broad-except
+      self._fail(error)
+
+  def _retry(self):
+    return bool(self._failed) and self._saving not in self._manager.all_steps()
+
+  def _fail(self, error):
+    reason = next(
+        (line for line in str(error).splitlines() if line), type(error).__name__
     )
+    self._manager.close()
+    self._open()  # a manager that failed once would fail again
+    self._failed = (
+        f'the checkpoint of step {self._saving} could not be written to '
+        f'{self._directory} ({reason[:300]}); that of step '
+        f'{self.latest_step()} serves: make room, or the folder writable.'
+    )
+    logging.error('%s', self._failed)
+
+  def wait(self) -> None:
+    """Waits for a save in flight; from any thread.
+
+    Raises:
+      ValueError: the newest save failed.
+    """
+    with self._lock:
+      self._finish()
+      if self._failed:
+        raise ValueError(self._failed)
 
   def restore(self, step: int, abstract_state: Any) -> Any:
     """The `TrainState` saved at `step`, laid out as `abstract_state` says.
@@ -56,18 +121,59 @@ class Checkpoints:
     state = restored['state'] if 'state' in items else abstract_state
     return state.replace(ema_params=restored['ema'])
 
+  def restore_latest(self, abstract_state: Any) -> tuple[Any, int] | None:
+    """(state, step) of the newest checkpoint that can be read; None if none is.
+
+    Those that cannot be read are set aside as '<step>.damaged', once an older
+    one has been read.
+
+    Raises:
+      ValueError: there are checkpoints, and none can be read.
+    """
+    bad = []
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        state = self.restore(step, abstract_state)
+      except Exception as error:  # pylint: disable=broad-except
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        logging.error(
+            'The checkpoint of step %d in %s cannot be read (%s).',
+            step, self._directory, reason[:300],
+        )
+        bad.append(step)
+        continue
+      if bad:
+        self._set_aside(bad)
+      return state, step
+    if bad:
+      raise ValueError(
+          f'{self._directory} holds checkpoints of steps '
+          f'{", ".join(map(str, bad))}, and none can be read; restore one, or '
+          'pass another --workdir.'
+      )
+    return None
+
+  def _set_aside(self, steps):
+    self._manager.close()
+    if jax.process_index() == 0:
+      for step in steps:
+        path = self._directory / str(step)
+        path.rename(self._directory / f'{step}.damaged')
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices('damaged checkpoints')
+    self._open()
+
   def latest_step(self) -> int | None:
     """The step of the newest complete checkpoint, None without one."""
     return self._manager.latest_step()
 
   def close(self) -> None:
-    """Waits for a save in flight."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    """Waits for a save in flight.
 
-
-def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
-  """Shapes, dtypes and one sharding in place of a tree's arrays."""
-  return jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
-  )
+    Raises:
+      ValueError: the newest save failed.
+    """
+    try:
+      self.wait()
+    finally:
+      self._manager.close()

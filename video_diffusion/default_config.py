@@ -14,6 +14,16 @@ def get_config() -> ml_collections.ConfigDict:
   # Examples per step over all devices and hosts.
   config.batch_size = 128
 
+  config.mesh = mesh = ml_collections.ConfigDict()
+  # Devices that share one copy of parameters, moments and EMA; 0 takes up to
+  # 16 of a slice, 1 is plain data parallelism.
+  mesh.fsdp = 0
+  mesh.model = 1  # devices that share each example (tensor parallelism)
+  # Arrays of fewer scalars are whole on every device.
+  mesh.min_sharded = 2**16
+  # So many processes must find each other; 0 takes what there is.
+  mesh.processes = 0
+
   config.data = data = ml_collections.ConfigDict()
   data.name = 'moving_shapes'  # a data set of data/datasets.py
   data.frames = 16  # T, video frames per example
@@ -48,7 +58,9 @@ def get_config() -> ml_collections.ConfigDict:
   model.injection = 'add'
   # Of convolutions and matrix products; parameters are always float32.
   model.dtype = 'bfloat16'
-  model.remat = False  # recompute blocks in the backward pass
+  # Feature-map sides whose blocks are recomputed in the backward pass, as
+  # (64, 32): the larger the map, the more memory that saves.
+  model.remat = ()
 
   config.diffusion = diffusion = ml_collections.ConfigDict()
   diffusion.prediction = 'eps'  # or 'v'
@@ -75,15 +87,25 @@ def get_config() -> ml_collections.ConfigDict:
   train.steps = 60_000
   # Ends early, with a checkpoint and samples; 0 is no limit.
   train.max_minutes = 0.0
+  # Parts in which a batch is taken in turn, where it does not fit at once.
+  train.accumulate = 1
+  # Updates that are not finite are skipped; so many in a row end the run.
+  train.max_skips = 10
 
   config.log = log = ml_collections.ConfigDict()
   log.every = 100  # steps between progress lines and points of the curves
   log.eval_every = 5_000  # held-out loss; 0 is only at the end
   log.sample_every = 5_000  # a grid of samples; 0 is only at the end
+  # Reported with its step and clips: a loss so many times the recent median.
+  log.spike = 3.0
+  # So many steps, from the tenth of a call on, are traced to WORKDIR/profile.
+  log.profile_steps = 0
 
   config.checkpoint = checkpoint = ml_collections.ConfigDict()
   checkpoint.every = 5_000  # steps; a run also saves at its end
   checkpoint.keep = 2  # of the newest
+  # And, for good, those at multiples of so many steps.
+  checkpoint.keep_every = 0
   # '' or the dtype ('float32', 'bfloat16') in which a finished run also writes
   # its EMA weights to weights/*.safetensors, which sampling reads as well.
   checkpoint.export = ''

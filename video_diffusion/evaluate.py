@@ -22,7 +22,7 @@ SEED = 0  # of times and noise, whatever the run's seed
 
 def make_eval_step(config: ml_collections.ConfigDict, model, mesh):
   """(params, batch, batch number) -> {'loss', quarter sums and counts}."""
-  loss_fn = train_state.make_loss_fn(
+  draw, loss_fn = train_state.make_loss(
       model,
       num_images=0,
       prediction=config.diffusion.prediction,
@@ -31,7 +31,7 @@ def make_eval_step(config: ml_collections.ConfigDict, model, mesh):
 
   def eval_step(params, batch, i):
     key = train_state.stream_key(SEED, 'evaluate', i)
-    loss, metrics = loss_fn(params, batch, key)
+    loss, metrics = loss_fn(params, draw(key, batch), key)
     return metrics | {'loss': loss}
 
   return jax.jit(eval_step, out_shardings=partitioning.replicated(mesh))
@@ -93,12 +93,12 @@ def evaluate(overrides: dict[str, Any], workdir: str) -> dict[str, Any]:
     ValueError: no run or no checkpoint in workdir; bad eval fields.
   """
   workdir = epath.Path(workdir).expanduser()
-  config = workdirs.saved_config(overrides, workdir, ('eval',))
+  config = workdirs.saved_config(overrides, workdir, ('eval', 'mesh'))
   validation.check(config, 'evaluate')
   source = experiment.make_source(config, 'test')
   sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, sizes)
-  mesh = partitioning.make_mesh()
+  mesh = experiment.make_mesh(config)
   params, step = experiment.restore_ema(config, workdir, model, sizes)
   eval_step = make_eval_step(config, model, mesh)
   losses = mean_losses(config, eval_step, params, source, mesh)

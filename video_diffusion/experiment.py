@@ -134,6 +134,23 @@ def make_batches(
   )
 
 
+def batch_clips(
+    config: ml_collections.ConfigDict, source, step: int
+) -> list[tuple[int, int]]:
+  """(source, clip) of every row of the global batch that makes step `step`."""
+  mixture = pipeline.as_mixture(source)
+  first = (step - 1) * config.batch_size
+  return [
+      pipeline.clip_at(mixture, first + row, seed=config.seed)
+      for row in range(config.batch_size)
+  ]
+
+
+def make_mesh(config: ml_collections.ConfigDict) -> jax.sharding.Mesh:
+  """All devices, on the axes that the config wants."""
+  return partitioning.make_mesh(fsdp=config.mesh.fsdp, model=config.mesh.model)
+
+
 def make_model(
     config: ml_collections.ConfigDict, label_sizes: tuple[int, ...]
 ) -> conditional.ConditionalUNet:
@@ -235,13 +252,13 @@ def restore_ema(
   Raises:
     ValueError: workdir holds neither.
   """
-  mesh = partitioning.make_mesh()
+  mesh = make_mesh(config)
   params = jax.eval_shape(
       lambda: train_state.init_params(
           model, batch_shapes(config, sizes), seed=config.seed
       )
   )
-  target = checkpoint.abstract(params, partitioning.replicated(mesh))
+  target = partitioning.abstract(params, mesh, config.mesh.min_sharded)
   folder = workdir / 'checkpoints'
   if folder.exists():
     checkpoints = checkpoint.Checkpoints(folder)
@@ -260,7 +277,8 @@ def restore_ema(
       'checkpoint.every, or to the end.',
   )
   ema, step = weights.load(exported, target)
-  return jax.device_put(ema, partitioning.replicated(mesh)), step
+  layout = partitioning.shardings(ema, mesh, config.mesh.min_sharded)
+  return jax.device_put(ema, layout), step
 
 
 def tree_size(tree: Any) -> int:

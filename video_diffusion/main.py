@@ -1,4 +1,5 @@
 """python -m video_diffusion.main --config=configs/NAME.py[:variant]."""
+import os
 import pathlib
 import re
 import sys
@@ -21,6 +22,17 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string(
     'workdir', None, 'Of the run; by default runs/NAME[-variant].'
+)
+_COORDINATOR = flags.DEFINE_string(
+    'coordinator', '', 'HOST:PORT of process 0, where no cluster says it.'
+)
+_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'In all.')
+_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Of this one, from 0.')
+_CACHE = flags.DEFINE_string(
+    'compilation_cache',
+    '~/.cache/video_diffusion/jax',
+    'Folder of compiled programs, which a restart takes from there; \'\' keeps '
+    'none. JAX_COMPILATION_CACHE_DIR comes first.',
 )
 _MODE = flags.DEFINE_string('mode', 'train', f'One of {", ".join(MODES)}.')
 
@@ -76,8 +88,12 @@ def main(argv: list[str]) -> None:
       or 'orbax' not in record.pathname
   )
   # Imported here: a wrong flag is answered at once.
+  import jax
+
+  from video_diffusion import distributed
   from video_diffusion import evaluate
   from video_diffusion import inspect
+  from video_diffusion import preemption
   from video_diffusion import prepare
   from video_diffusion import sample
   from video_diffusion import train
@@ -89,13 +105,25 @@ def main(argv: list[str]) -> None:
       'prepare': prepare.prepare,
       'inspect': inspect.inspect,
   }[_MODE.value]
+  if _CACHE.value and 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    folder = os.path.expanduser(_CACHE.value)
+    jax.config.update('jax_compilation_cache_dir', folder)
   # Sampling and evaluation take the run's own config but for these fields.
   overrides = config_flags.get_override_values(flags.FLAGS['config'])
+  args = [
+      overrides if _MODE.value in ('sample', 'evaluate') else _CONFIG.value,
+      workdir,
+  ]
+  watch = preemption.Preemption()
   try:
-    run(
-        overrides if _MODE.value in ('sample', 'evaluate') else _CONFIG.value,
-        workdir,
+    distributed.initialize(
+        _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     )
+    watch.start()  # after jax.distributed, which takes SIGTERM as well
+    distributed.check(_CONFIG.value.mesh.processes)
+    if _MODE.value == 'train':
+      args.append(watch)
+    run(*args)
   except ValueError as error:
     *_, last = traceback.extract_tb(error.__traceback__)
     if pathlib.Path(__file__).parent not in pathlib.Path(last.filename).parents:

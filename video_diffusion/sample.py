@@ -217,7 +217,7 @@ def restore(overrides: dict[str, Any], workdir: epath.Path) -> Run:
   Raises:
     ValueError: no run or no checkpoint in workdir; bad sample fields.
   """
-  config = workdirs.saved_config(overrides, workdir, ('sample',))
+  config = workdirs.saved_config(overrides, workdir, ('sample', 'mesh'))
   validation.check(config, 'sample')
   # Clips on disk are needed for their labels alone.
   wanted = experiment.drawn(config) or config.model.cond_dim
@@ -284,7 +284,7 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   refiner = restore_refiner(overrides, base)
   init = plans.read_init(config)
   plan = plans.make_plan(config, init, refiner and refiner.config)
-  mesh = partitioning.make_mesh()
+  mesh = experiment.make_mesh(config)
   stages, upscale = [], config.sample.upscale
   for i, run in enumerate([base, refiner] if refiner else [base]):
     frames = next(len(b.frames) for b in plan.blocks if b.model == i)

@@ -13,6 +13,7 @@ from video_diffusion import evaluate
 from video_diffusion import experiment
 from video_diffusion import optimizer as optimizer_lib
 from video_diffusion import partitioning
+from video_diffusion import preemption
 from video_diffusion import progress
 from video_diffusion import sample
 from video_diffusion import train_state
@@ -21,19 +22,33 @@ from video_diffusion import weights
 from video_diffusion import workdirs
 from video_diffusion import writers
 
+# What a process wants of the loop; all do what the largest says.
+GO_ON, STOP, LEAVE = 0, 1, 2
 
-def train(config: ml_collections.ConfigDict, workdir: str) -> None:
+
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    watch: preemption.Preemption | None = None,
+) -> None:
   """Trains, or continues, the run in workdir up to config.train.steps.
 
   Leaves checkpoints/, TensorBoard logs, metrics.jsonl, sample grids and
   config.json there. Interrupted at any point, the same call continues with the
   losses that the uninterrupted run would have had.
 
+  Args:
+    config: of the run.
+    workdir: local or gs://; the same for every process.
+    watch: started, where SIGTERM shall save and end with its exit code.
+
   Raises:
-    ValueError: a bad config, or a workdir of another run; before any compile.
+    ValueError: a bad config, or a workdir of another run, before any compile;
+      or updates that are not finite, after a save.
   """
   began = time.time()
   workdir = epath.Path(workdir).expanduser()
+  watch = watch or preemption.Preemption()
 
   # ---- Checks, data, model ---------------------------------------------------
   validation.check(config)
@@ -42,7 +57,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
   label_sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, label_sizes)
   rate, optimizer = make_optimizer(config)
-  mesh = partitioning.make_mesh()
+  mesh = experiment.make_mesh(config)
   sample.sample_labels(config, heldout)
   plan, sampler = sample.make_grid_sampler(config, model, mesh)
   workdirs.claim(config, workdir, getattr(source, 'fingerprint', ''))
@@ -51,37 +66,50 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
 
   # ---- State: abstract first, then drawn or restored, sharded ----------------
   shapes = experiment.batch_shapes(config, label_sizes)
-  sharding = partitioning.replicated(mesh)
-
-  def init():
-    params = train_state.init_params(model, shapes, seed=config.seed)
-    return train_state.init_state(params, optimizer)
-
-  abstract = checkpoint.abstract(jax.eval_shape(init), sharding)
+  init, abstract = abstract_state(config, model, optimizer, shapes, mesh)
   checkpoints = checkpoint.Checkpoints(
-      workdir / 'checkpoints', keep=config.checkpoint.keep
+      workdir / 'checkpoints',
+      keep=config.checkpoint.keep,
+      keep_every=config.checkpoint.keep_every,
   )
-  step = checkpoints.latest_step()
-  if step is None:
+  watch.before_exit(checkpoints.wait)
+  restored = checkpoints.restore_latest(abstract)
+  if restored is None:
     step = 0
-    state = jax.jit(init, out_shardings=sharding)()
+    layout = jax.tree.map(lambda x: x.sharding, abstract)
+    state = jax.jit(init, out_shardings=layout)()
   else:
+    state, step = restored
     logging.info('Continuing %s from step %d.', workdir, step)
-    state = checkpoints.restore(step, abstract)
   overview = parameter_overview.get_parameter_overview(
       abstract.params, include_stats=False
   )
   writers.log_lines(overview)
 
-  # ---- What runs beside the steps --------------------------------------------
+  # ---- What is reported beside the steps -------------------------------------
   eval_step = evaluate.make_eval_step(config, model, mesh)
-  write_grid = functools.partial(
-      sample.write_grid, config, plan, sampler, source=heldout,
-      workdir=workdir, writer=writer, mesh=mesh,
-  )
   last_step = config.train.steps
+
+  def report(step, state):
+    """Held-out loss and samples, where due and not there from before."""
+    if due(step, config.log.eval_every, last_step) and not (
+        writers.has(workdir, step, 'heldout_loss/ema')
+    ):
+      losses = evaluate.heldout_losses(config, eval_step, state, heldout, mesh)
+      writer.scalars(step, evaluate.as_scalars(losses))
+      writers.log_lines(evaluate.as_table(losses))
+    if due(step, config.log.sample_every, last_step) and not (
+        sample.grid_path(workdir, step).exists()
+    ):
+      sample.write_grid(
+          config, plan, sampler, state.ema_params, step, source=heldout,
+          workdir=workdir, writer=writer, mesh=mesh,
+      )
+
   try:
     # ---- The train step, compiled; nothing where the run is finished ---------
+    if step:
+      report(step, state)  # what an interruption left undone
     if step < last_step:
       train_step, flops = compile_step(
           config, model, optimizer, rate, abstract, shapes, mesh
@@ -90,52 +118,68 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
           config, source, start=step, stop=last_step
       )
       window = progress.Window(
-          batch_size=config.batch_size, flops=flops, step=step
+          batch_size=config.batch_size, flops=flops, step=step,
+          workdir=workdir, enabled=lead, spike=config.log.spike,
+          max_skips=config.train.max_skips,
+          clips=functools.partial(experiment.batch_clips, config, source),
       )
-    pending = None  # the previous step's metrics: read after the next dispatch
+    trace = progress.Trace(workdir, step, config.log.profile_steps)
+    pending = []  # of the previous step: read after the next dispatch
 
     # ---- Steps ---------------------------------------------------------------
     while step < last_step:
+      watch.hold()
       batch = partitioning.global_batch(next(batches), mesh)
       state, metrics = train_step(state, batch)
       step += 1
-      if pending is not None:
-        window.add(pending)
-      pending = metrics
+      trace.after(step, metrics)
       minutes = config.train.max_minutes
-      if minutes and time.time() - began > 60 * minutes:
-        logging.info('train.max_minutes is reached at step %d.', step)
-        last_step = step
-      if step % config.log.every == 0 or step == last_step:
-        window.add(pending)
-        pending = None
-        window.write(writer, step, last_step)
+      late = minutes and time.time() - began > 60 * minutes
+      order = LEAVE if watch.requested else STOP if late else GO_ON
+      pending.append((metrics, partitioning.largest(order, mesh)))
+      order = GO_ON
+      try:
+        # The newest step is waited for only where a line is due, or the end.
+        logs = due(step, config.log.every, last_step)
+        while len(pending) > (0 if logs or order else 1):
+          metrics, vote = pending.pop(0)
+          window.add(metrics)
+          order = max(order, int(vote))
+        if order == STOP:
+          logging.info('train.max_minutes is reached at step %d.', step)
+          last_step = step
+        if logs or order:
+          window.write(writer, step, last_step)
+      except progress.TooManySkipsError:
+        checkpoints.save(step, state, workdirs.to_json(config))
+        raise
 
-      # ---- Held-out loss, checkpoint, samples --------------------------------
+      # ---- Checkpoint, then what an interruption may cut off -----------------
       pause = time.time()
-      if due(step, config.log.eval_every, last_step):
-        losses = evaluate.heldout_losses(
-            config, eval_step, state, heldout, mesh
-        )
-        writer.scalars(step, evaluate.as_scalars(losses))
-        writers.log_lines(evaluate.as_table(losses))
-      if due(step, config.checkpoint.every, last_step):
+      reports = due(step, config.log.eval_every, last_step) or due(
+          step, config.log.sample_every, last_step
+      )
+      saves = due(step, config.checkpoint.every, last_step)
+      if saves or reports or order == LEAVE:
         # Curves first: a resumed run does not draw these points again.
         writer.flush()
         checkpoints.save(step, state, workdirs.to_json(config))
-      if due(step, config.log.sample_every, last_step):
-        write_grid(state.ema_params, step)
-      window.paused(time.time() - pause)
+        if order == LEAVE:
+          watch.leave()
+        watch.release()
+      if reports:
+        report(step, state)
+      if step < last_step:
+        window.paused(time.time() - pause)
 
     # ---- The end -------------------------------------------------------------
-    # A run may have been killed between its last checkpoint and its samples.
-    if not sample.grid_path(workdir, step).exists():
-      write_grid(state.ema_params, step)
-    if config.checkpoint.export and lead:
-      dtype = experiment.DTYPES[config.checkpoint.export]
-      weights.save(
-          state.ema_params, workdir / weights.FOLDER, step=step, dtype=dtype
-      )
+    if config.checkpoint.export:
+      whole = jax.jit(
+          lambda x: x, out_shardings=partitioning.replicated(mesh)
+      )(state.ema_params)
+      if lead:
+        dtype = experiment.DTYPES[config.checkpoint.export]
+        weights.save(whole, workdir / weights.FOLDER, step=step, dtype=dtype)
   finally:
     # Whatever ended the run, a save in flight is completed.
     checkpoints.close()
@@ -147,6 +191,18 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> None:
       writers.duration(time.time() - began),
       f', peak memory {peak / 2**30:.1f} GiB a device' if peak else '',
       workdir,
+  )
+
+
+def abstract_state(config, model, optimizer, shapes, mesh):
+  """(what draws the first state, its shapes and shardings)."""
+
+  def init():
+    params = train_state.init_params(model, shapes, seed=config.seed)
+    return train_state.init_state(params, optimizer)
+
+  return init, partitioning.abstract(
+      jax.eval_shape(init), mesh, config.mesh.min_sharded
   )
 
 
@@ -177,7 +233,7 @@ def make_optimizer(config: ml_collections.ConfigDict):
 
 def make_step(config: ml_collections.ConfigDict, model, optimizer, rate):
   """The pure train step of a config."""
-  loss_fn = train_state.make_loss_fn(
+  draw, loss_fn = train_state.make_loss(
       model,
       num_images=config.data.images,
       prediction=config.diffusion.prediction,
@@ -190,36 +246,49 @@ def make_step(config: ml_collections.ConfigDict, model, optimizer, rate):
       decay=config.optim.ema_decay, rule=config.optim.ema_rule
   )
   return train_state.make_train_step(
-      loss_fn, optimizer, rate=rate, ema_decay=ema_decay, seed=config.seed
+      draw,
+      loss_fn,
+      optimizer,
+      rate=rate,
+      ema_decay=ema_decay,
+      seed=config.seed,
+      accumulate=config.train.accumulate,
   )
 
 
-def compile_step(config, model, optimizer, rate, abstract, shapes, mesh):
-  """(the compiled train step, FLOPs of one global step)."""
-  replicated = partitioning.replicated(mesh)
+def lower_step(config, model, optimizer, rate, abstract, shapes, mesh):
+  """The train step of a config, lowered for the devices of a mesh."""
   batch_sharding = partitioning.batch_sharding(mesh)
   batch = {
       name: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=batch_sharding)
       for name, s in shapes.items()
   }
-  step = make_step(config, model, optimizer, rate)
-  began = time.time()
+  layout = jax.tree.map(lambda x: x.sharding, abstract)
+  step = jax.jit(
+      make_step(config, model, optimizer, rate),
+      donate_argnums=0,
+      out_shardings=(layout, partitioning.replicated(mesh)),
+  )
   with jax.set_mesh(mesh):
-    compiled = (
-        jax.jit(
-            step, donate_argnums=0, out_shardings=(replicated, replicated)
-        )
-        .lower(abstract, batch)
-        .compile()
-    )
+    return step.lower(abstract, batch)
+
+
+def compile_step(config, model, optimizer, rate, abstract, shapes, mesh):
+  """(the compiled train step, FLOPs of one global step)."""
+  began = time.time()
+  compiled = lower_step(
+      config, model, optimizer, rate, abstract, shapes, mesh
+  ).compile()
   flops = step_flops(config, model, optimizer, rate, abstract, shapes)
   logging.info(
-      'Compiled the train step in %.0f s: %.3g FLOP, %s parameters, %d %s.',
+      'Compiled the train step in %.0f s: %.3g FLOP, %s parameters, %d %s, '
+      'mesh %s.',
       time.time() - began,
       flops,
       f'{experiment.tree_size(abstract.params):,}',
       jax.device_count(),
       jax.devices()[0].device_kind,
+      ' x '.join(f'{n} {name}' for name, n in mesh.shape.items()),
   )
   return compiled, flops
 
@@ -231,7 +300,10 @@ def step_flops(config, model, optimizer, rate, abstract, shapes) -> float:
   would count what it recomputes as work. Lowered for the CPU, since plugins of
   accelerators do not analyse; the operations are the same. NaN without a CPU.
   """
-  plain = model.clone(unet=model.unet.clone(remat=False))
+  plain = model.clone(unet=model.unet.clone(remat=()))
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config.train.accumulate = 1  # a scanned body would count once
   step = jax.jit(make_step(config, plain, optimizer, rate))
   state = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), abstract

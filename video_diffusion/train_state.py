@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from video_diffusion import partitioning
 from video_diffusion.diffusion import loss as loss_lib
 
 # Randomness is a function of (seed, stream, step), never carried state.
@@ -17,7 +18,7 @@ NUM_QUARTERS = 4  # the loss is also reported by quarter of the log-SNR range
 
 @flax.struct.dataclass
 class TrainState:
-  """Everything that a checkpoint holds; step = number of updates done."""
+  """Everything that a checkpoint holds; step = number of batches taken."""
 
   step: jax.Array
   params: Any
@@ -78,7 +79,7 @@ def quarter_of(
   return jax.nn.one_hot(index, NUM_QUARTERS)
 
 
-def make_loss_fn(
+def make_loss(
     model: nn.Module,
     *,
     num_images: int,
@@ -87,18 +88,22 @@ def make_loss_fn(
     share_noise: bool = False,
     cond_drop: float = 0.0,
     train: bool = False,
-) -> Callable:
-  """(params, batch, key) -> (mean loss, metrics); the paper's objective.
+) -> tuple[Callable, Callable]:
+  """(draw, loss_fn), the paper's objective in two parts.
 
-  The metrics hold 'quarter_sum' and 'quarter_count' [4], the sum and number of
-  the frame losses in each quarter of the log-SNR range.
+  draw(key, batch) -> batch with its noise: 'logsnr' [b, f], 'eps' of the
+  video's shape and 'keep' [b], False where the condition is dropped. Every row
+  stands by itself after it, so that a batch may be taken in parts.
+
+  loss_fn(params, noised batch, key) -> (mean loss, metrics); the key is of
+  dropout. The metrics hold 'quarter_sum' and 'quarter_count' [4], the sum and
+  number of the frame losses in each quarter of the log-SNR range.
   """
   logsnr_max, logsnr_min = (float(logsnr_fn(jnp.float32(t))) for t in (0, 1))
 
-  def loss_fn(params, batch, key):
-    t_key, eps_key, drop_key, dropout_key = jax.random.split(key, 4)
-    x = to_float(batch['video'])
-    b, f = x.shape[:2]
+  def draw(key, batch):
+    t_key, eps_key, drop_key = jax.random.split(key, 3)
+    b, f = batch['video'].shape[:2]
     logsnr = loss_lib.draw_logsnr(
         t_key,
         batch=b,
@@ -107,74 +112,131 @@ def make_loss_fn(
         share=share_noise,
         logsnr_fn=logsnr_fn,
     )
-    keep = None
+    eps = jax.random.normal(eps_key, batch['video'].shape, jnp.float32)
+    noise = {'logsnr': logsnr, 'eps': eps}
     if cond_drop:
-      keep = jax.random.bernoulli(drop_key, 1.0 - cond_drop, (b,))
+      noise['keep'] = jax.random.bernoulli(drop_key, 1.0 - cond_drop, (b,))
+    return batch | jax.tree.map(partitioning.constrain_batch, noise)
 
+  def loss_fn(params, batch, key):
     def network(z, logsnr):
       return model.apply(
           {'params': params},
           z,
           logsnr,
           labels=batch.get('labels'),
-          keep=keep,
+          keep=batch.get('keep'),
           num_images=num_images,
           train=train,
-          rngs={'dropout': dropout_key},
+          rngs={'dropout': key},
       )
 
     losses = loss_lib.frame_losses(
         network,
-        x=x,
-        eps=jax.random.normal(eps_key, x.shape, jnp.float32),
-        logsnr=logsnr,
+        x=to_float(batch['video']),
+        eps=batch['eps'],
+        logsnr=batch['logsnr'],
         prediction=prediction,
     )
-    quarter = quarter_of(logsnr, logsnr_min, logsnr_max)
+    quarter = quarter_of(batch['logsnr'], logsnr_min, logsnr_max)
     metrics = {
         'quarter_sum': jnp.einsum('bf,bfq->q', losses, quarter),
         'quarter_count': quarter.sum((0, 1)),
     }
     return losses.mean(), metrics
 
-  return loss_fn
+  return draw, loss_fn
+
+
+def split_batch(batch: dict[str, jax.Array], parts: int) -> dict[str, Any]:
+  """[b, ...] -> [parts, b / parts, ...], each part over all devices.
+
+  Part i takes rows i, i + parts, ...: a device keeps the rows that it has.
+  """
+
+  def split(x):
+    x = x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+    return partitioning.constrain_batch(x, axis=1)
+
+  return jax.tree.map(split, batch)
+
+
+def mean_gradients(
+    loss_fn: Callable, params: Any, batch: Any, key: jax.Array, parts: int
+) -> tuple[tuple[jax.Array, dict[str, jax.Array]], Any]:
+  """((loss, metrics), gradients) of a batch taken in equal parts, in turn."""
+  grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+  if parts == 1:
+    return grad_fn(params, batch, key)
+
+  def add_part(total, i_part):
+    i, part = i_part
+    found = grad_fn(params, part, jax.random.fold_in(key, i))
+    return jax.tree.map(jnp.add, total, found), None
+
+  batches = split_batch(batch, parts)
+  first = jax.tree.map(lambda x: x[0], batches)
+  zeros = jax.tree.map(
+      lambda x: jnp.zeros(x.shape, x.dtype),
+      jax.eval_shape(grad_fn, params, first, key),
+  )
+  ((loss, metrics), grads), _ = jax.lax.scan(
+      add_part, zeros, (jnp.arange(parts), batches)
+  )
+  # The quarters are sums; loss and gradients are means.
+  return (loss / parts, metrics), jax.tree.map(lambda g: g / parts, grads)
 
 
 def make_train_step(
+    draw: Callable,
     loss_fn: Callable,
     optimizer: optax.GradientTransformation,
     *,
     rate: optax.Schedule,
     ema_decay: Callable,
     seed: int,
+    accumulate: int = 1,
 ) -> Callable:
   """A pure (state, batch) -> (state, metrics).
 
+  An update whose loss or gradient is not finite is skipped: parameters, EMA and
+  moments remain, the step counts on, 'skipped' is 1.
+
   Args:
-    loss_fn: from `make_loss_fn` with train=True.
+    draw: from `make_loss`, as loss_fn is,
+    loss_fn: with train=True.
     optimizer: the optax chain.
     rate: the learning rate, for the metrics.
     ema_decay: update number -> decay.
     seed: of the run; the step's randomness is its 'train' stream.
+    accumulate: parts in which a batch is taken, each held in memory alone; the
+      gradient is that of the whole batch, dropout apart.
   """
 
   def train_step(state, batch):
-    key = stream_key(seed, 'train', state.step)
-    (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        state.params, batch, key
+    noise_key, dropout_key = jax.random.split(
+        stream_key(seed, 'train', state.step)
     )
+    (loss, metrics), grads = mean_gradients(
+        loss_fn, state.params, draw(noise_key, batch), dropout_key, accumulate
+    )
+    grad_norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     decay = ema_decay(state.step)
     ema_params = jax.tree.map(
         lambda ema, p: ema + (1.0 - decay) * (p - ema), state.ema_params, params
     )
+    after = (params, ema_params, opt_state)
+    before = (state.params, state.ema_params, state.opt_state)
+    after = jax.tree.map(lambda a, b: jnp.where(finite, a, b), after, before)
     metrics |= {
         'loss': loss,
-        'grad_norm': optax.tree.norm(grads),
+        'grad_norm': grad_norm,
         'learning_rate': rate(state.step),
+        'skipped': 1 - finite.astype(jnp.int32),
     }
-    state = TrainState(state.step + 1, params, ema_params, opt_state)
-    return state, metrics
+    return TrainState(state.step + 1, *after), metrics
 
   return train_step

@@ -5,9 +5,9 @@ Each failure is a ValueError of one sentence that names the field.
 import functools
 import math
 
-import jax
 import ml_collections
 
+from video_diffusion import partitioning
 from video_diffusion.data import pipeline
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import loss as loss_lib
@@ -28,6 +28,10 @@ def require(condition: bool, sentence: str) -> None:
 RANGES = {
     'seed': (0, 2**31 - 1),
     'batch_size': (1, None),
+    'mesh.fsdp': (0, None),
+    'mesh.model': (1, None),
+    'mesh.min_sharded': (1, None),
+    'mesh.processes': (0, None),
     'data.frames': (1, None),
     'data.images': (0, None),
     'model.base_channels': (4, None),
@@ -48,11 +52,16 @@ RANGES = {
     'optim.ema_decay': (0, 1),
     'train.steps': (1, None),
     'train.max_minutes': (0, None),
+    'train.accumulate': (1, None),
+    'train.max_skips': (1, None),
     'log.every': (1, None),
     'log.eval_every': (0, None),
     'log.sample_every': (0, None),
+    'log.spike': (1, None),
+    'log.profile_steps': (0, None),
     'checkpoint.every': (1, None),
     'checkpoint.keep': (1, None),
+    'checkpoint.keep_every': (0, None),
     'eval.num_clips': (1, None),
     'eval.batch_size': (1, None),
     'sample.num_clips': (1, None),
@@ -151,7 +160,8 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
   data, model, optim = config.data, config.model, config.optim
   _check_ranges(config)
   _check_mixture(config)
-  devices = jax.device_count()
+  mesh = partitioning.make_mesh(fsdp=config.mesh.fsdp, model=config.mesh.model)
+  devices = partitioning.batch_devices(mesh)
   for name in {
       'train': ('batch_size', 'eval.batch_size', 'sample.batch_size'),
       'sample': ('sample.batch_size',),
@@ -162,7 +172,8 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
     size = field(config, name)
     require(
         size % devices == 0,
-        f'{name} is {size}; it must divide by the {devices} devices.',
+        f'{name} is {size}; it must divide by the {devices} devices that '
+        'share a batch.',
     )
   require(
       config.eval.num_clips % config.eval.batch_size == 0,
@@ -182,10 +193,11 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
         f'from optim.decay_steps, {optim.decay_steps}, on; set both, in a '
         'workdir of its own.',
     )
+    parts = config.train.accumulate
     require(
-        not (config.train.max_minutes and jax.process_count() > 1),
-        'train.max_minutes is set, but the clocks of several processes differ; '
-        'set train.steps instead.',
+        config.batch_size % (parts * devices) == 0,
+        f'train.accumulate is {parts}; batch_size, {config.batch_size}, must '
+        f'divide by {parts} parts times the {devices} devices.',
     )
   levels = len(model.channel_mults)
   factor = 2 ** (levels - 1)
@@ -201,6 +213,12 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
         resolution in sizes,
         f'model.attention_resolutions holds {resolution}, which never occurs; '
         f'the levels have {tuple(sizes)}.',
+    )
+  for resolution in model.remat:
+    require(
+        resolution in sizes,
+        f'model.remat holds {resolution}, which never occurs; the levels have '
+        f'{tuple(sizes)}.',
     )
   require(
       model.base_channels % 2 == 0,

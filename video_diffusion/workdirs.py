@@ -111,6 +111,7 @@ def saved_config(
       '--workdir.',
   )
   saved.pop('data_fingerprint', None)
+  saved.pop('mesh', None)  # of the machines that trained it
   # Fields that came after that run have their defaults.
   config = default_config.get_config()
   with config.unlocked(), config.ignore_type():

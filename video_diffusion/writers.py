@@ -74,6 +74,21 @@ class Writer:
     )
 
 
+def has(directory: epath.PathLike, step: int, name: str) -> bool:
+  """Whether the curve `name` in `directory` has a point at a step."""
+  path = epath.Path(directory) / 'metrics.jsonl'
+  if not path.exists():
+    return False
+  for line in path.read_text().splitlines():
+    try:
+      point = json.loads(line)
+    except ValueError:  # cut off by a full disk or a kill
+      continue
+    if point['step'] == step and name in point:
+      return True
+  return False
+
+
 def duration(seconds: float) -> str:
   """4000 -> '1h06m', 130 -> '2m10s', 9 -> '9s'."""
   minutes, seconds = divmod(int(round(seconds)), 60)

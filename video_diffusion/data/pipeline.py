@@ -184,6 +184,21 @@ def _draw_other(source: Source, index: int, rng: np.random.Generator) -> int:
       return other
 
 
+def clip_at(
+    mixture: Mixture, position: int, *, seed: int, shuffle: bool = True
+) -> tuple[int, int]:
+  """(which source, clip in it) of the example at a global position."""
+  i, n = mixture.place(position)
+  size = mixture.sources[i].num_examples
+  epoch, index = divmod(n, size)
+  if shuffle:
+    # Seeds are below 2**31: no two sources share a key.
+    index = order.permute(
+        index, size=size, key=order.mix(epoch, seed + (i << 32))
+    )
+  return i, index
+
+
 def joint_example(
     mixture: Mixture,
     position: int,
@@ -213,14 +228,9 @@ def joint_example(
     {'video': uint8 [T + K, height, width, 3]} and, by `fields`, 'labels': int32
     [1 + K, slots] and 'captions': UTF-8 bytes, object [1 + K].
   """
-  i, n = mixture.place(position)
+  i, index = clip_at(mixture, position, seed=seed, shuffle=shuffle)
   source = mixture.sources[i]
-  epoch, index = divmod(n, source.num_examples)
   rng = np.random.default_rng((seed, position))
-  if shuffle:
-    # Seeds are below 2**31: no two sources share a key.
-    key = order.mix(epoch, seed + (i << 32))
-    index = order.permute(index, size=source.num_examples, key=key)
   parts = [source.example(index, rng, num_frames, frameskips)]
   for _ in range(num_images):
     parts.append(_draw_image(mixture, source, index, rng))

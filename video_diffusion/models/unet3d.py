@@ -65,7 +65,8 @@ class UNet3D(nn.Module):
     injection: how the embedding enters a block, 'add' or 'scale_shift'.
     dtype: of convolutions and matrix products; parameters, norm statistics,
       softmax and the last layer stay float32.
-    remat: recompute each block in the backward pass instead of keeping it.
+    remat: feature-map sides whose blocks are recomputed in the backward pass
+      instead of kept.
   """
 
   base_channels: int
@@ -78,7 +79,7 @@ class UNet3D(nn.Module):
   dropout: float = 0.0
   injection: str = 'add'
   dtype: jnp.dtype = jnp.float32
-  remat: bool = False
+  remat: tuple[int, ...] = ()
 
   @nn.compact
   def __call__(
@@ -114,11 +115,12 @@ class UNet3D(nn.Module):
         name='embedding',
     )(logsnr, cond)
     # static_argnums: num_images and train steer Python, counted with self as 0.
-    block_cls = nn.remat(Block, static_argnums=(3, 4)) if self.remat else Block
+    remat_block = nn.remat(Block, static_argnums=(3, 4))
 
     def block(name, x, level, resample='none', attend=None):
       if attend is None:
         attend = sizes[level] in self.attention_resolutions
+      block_cls = remat_block if sizes[level] in self.remat else Block
       return block_cls(
           self.base_channels * self.channel_mults[level],
           resample,

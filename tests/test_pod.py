@@ -1,0 +1,201 @@
+"""Two processes of four devices each, and SIGTERM in every phase."""
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+
+from tests.test_train import losses
+from tests.test_train import metrics
+
+FLOAT32 = {'JAX_DEFAULT_MATMUL_PRECISION': 'highest'}
+FLAGS = (
+    '--config.model.dtype=float32',
+    '--config.mesh.fsdp=2',
+    '--config.mesh.min_sharded=16',
+    '--config.data.loader=threads',
+)
+
+
+def start_pod(start_main, *flags, processes=2, devices=4):
+  """Popens of processes that know each other."""
+  with socket.socket() as s:
+    s.bind(('127.0.0.1', 0))
+    port = s.getsockname()[1]
+  return [
+      start_main(
+          *FLAGS, *flags,
+          f'--coordinator=127.0.0.1:{port}',
+          f'--num_processes={processes}',
+          f'--process_id={i}',
+          f'--config.mesh.processes={processes}',
+          devices=devices,
+          JAX_CPU_COLLECTIVES_IMPLEMENTATION='gloo',
+          **FLOAT32,
+      )
+      for i in range(processes)
+  ]
+
+
+def finish(processes, timeout=240):
+  """[(code, output)] of all."""
+  try:
+    outputs = [p.communicate(timeout=timeout)[0] for p in processes]
+  finally:
+    for p in processes:
+      p.kill()
+  return [(p.returncode, out) for p, out in zip(processes, outputs)]
+
+
+def wait_for(path, process, seconds=180):
+  deadline = time.time() + seconds
+  while not path.exists():
+    assert process.poll() is None, process.stdout.read()
+    assert time.time() < deadline, path
+    time.sleep(0.01)
+
+
+@pytest.fixture(scope='module')
+def pod_run(start_main, tmp_path_factory):
+  """The workdir of an uninterrupted run of 20 steps on two processes."""
+  workdir = tmp_path_factory.mktemp('pod')
+  for code, output in finish(
+      start_pod(start_main, f'--workdir={workdir}', '--config.train.steps=20')
+  ):
+    assert code == 0, output
+  return workdir
+
+
+def test_a_pod_is_killed_and_resumes_bit_for_bit(
+    pod_run, start_main, tmp_path
+):
+  flags = (f'--workdir={tmp_path}', '--config.train.steps=20')
+  pod = start_pod(start_main, *flags)
+  wait_for(tmp_path / 'checkpoints' / '4', pod[0])
+  pod[1].send_signal(signal.SIGKILL)
+  time.sleep(0.5)
+  pod[0].send_signal(signal.SIGKILL)
+  finish(pod)
+  (code, output), (other, _) = finish(start_pod(start_main, *flags))
+  assert code == other == 0, output
+  assert 'Continuing' in output
+  assert losses(tmp_path) == losses(pod_run)
+
+
+def test_a_checkpoint_of_a_pod_resumes_on_two_devices(
+    pod_run, start_main, run_main, tmp_path
+):
+  pod = start_pod(
+      start_main, f'--workdir={tmp_path}', '--config.train.steps=6'
+  )
+  assert [code for code, _ in finish(pod)] == [0, 0]
+  code, output = run_main(
+      *FLAGS, f'--workdir={tmp_path}', '--config.train.steps=11', devices=2,
+      **FLOAT32,
+  )
+  assert code == 0 and 'from step 6' in output, output
+  ours, whole = metrics(tmp_path), metrics(pod_run)
+  for step in range(7, 12):
+    np.testing.assert_allclose(
+        ours[step]['loss'], whole[step]['loss'], rtol=1e-5
+    )
+
+
+def test_sigterm_to_one_process_saves_and_ends_both(
+    pod_run, start_main, tmp_path
+):
+  flags = (
+      f'--workdir={tmp_path}', '--config.train.steps=20',
+      '--config.checkpoint.every=1000',
+  )
+  pod = start_pod(start_main, *flags)
+  wait_for(tmp_path / 'metrics.jsonl', pod[0])
+  pod[1].send_signal(signal.SIGTERM)
+  for code, output in finish(pod, timeout=60):
+    assert code == 75, output
+  saved = max(int(p.name) for p in (tmp_path / 'checkpoints').iterdir())
+  assert saved == max(metrics(tmp_path))
+  for code, output in finish(start_pod(start_main, *flags)):
+    assert code == 0, output
+  assert losses(tmp_path) == losses(pod_run)
+
+
+def test_a_worker_alone_is_one_sentence(run_main, tmp_path):
+  code, output = run_main(
+      f'--workdir={tmp_path}', '--config.mesh.processes=4'
+  )
+  assert code == 1 and 'mesh.processes is 4' in output
+  assert 'Traceback' not in output and 'Compiled' not in output
+  code, output = run_main(
+      f'--workdir={tmp_path}', '--coordinator=localhost:1'
+  )
+  assert code == 1 and 'belong together' in output
+
+
+# Phase -> (flags, the line of the log after which the signal is sent, the
+# oldest step that may be left).
+PHASES = {
+    'compile': ((), 'conv_in', None),
+    'step': (('--config.train.steps=500',), 'step 30/', 30),
+    'checkpoint': (
+        ('--config.train.steps=500', '--config.checkpoint.every=1'),
+        'step 30/', 30,
+    ),
+    'sampling': (
+        ('--config.log.sample_every=3', '--config.sample.num_steps=100000'),
+        'step 3/', 3,
+    ),
+    'evaluate': (
+        ('--config.log.eval_every=3', '--config.eval.num_clips=800000'),
+        'step 3/', 3,
+    ),
+}
+
+
+@pytest.mark.parametrize('phase', PHASES)
+def test_sigterm_in_every_phase(start_main, tmp_path, phase):
+  flags, line, oldest = PHASES[phase]
+  extra = {'JAX_ENABLE_COMPILATION_CACHE': 'false'}
+  process = start_main(
+      f'--workdir={tmp_path}', '--config.data.loader=threads',
+      '--config.checkpoint.every=1000', '--config.log.every=1', *flags,
+      **(extra if phase == 'compile' else {}),
+  )
+  seen = ''
+  while line not in seen:
+    seen = process.stdout.readline()
+    assert seen, process.wait()
+  if phase in ('sampling', 'evaluate'):
+    wait_for(tmp_path / 'checkpoints' / '3', process)
+    time.sleep(1.0)
+  began = time.time()
+  process.send_signal(signal.SIGTERM)
+  rest, _ = process.communicate(timeout=60)
+  seconds = time.time() - began
+  assert process.returncode == 75, rest
+  print(f'{phase}: {seconds:.2f} s')
+  if oldest is None:
+    assert seconds < 5 and not list((tmp_path / 'checkpoints').glob('[0-9]*'))
+    return
+  saved = max(
+      int(p.name) for p in (tmp_path / 'checkpoints').iterdir()
+      if p.name.isdigit()
+  )
+  assert saved >= oldest and saved == max(metrics(tmp_path))
+
+
+def test_updates_that_are_not_finite_are_skipped_then_end_the_run(
+    run_main, tmp_path
+):
+  code, output = run_main(
+      f'--workdir={tmp_path}', '--config.optim.lr=1e38',
+      '--config.optim.warmup_steps=0', '--config.train.max_skips=3',
+      '--config.train.steps=50',
+  )
+  assert code == 1 and '3 updates in a row were not finite' in output, output
+  assert 'Traceback' not in output
+  lines = (tmp_path / 'unusual_steps.jsonl').read_text().splitlines()
+  assert sum('not finite' in line for line in lines) >= 3
+  saved = [int(p.name) for p in (tmp_path / 'checkpoints').iterdir()]
+  assert saved
