@@ -45,7 +45,8 @@ def finish(processes, timeout=240):
   finally:
     for p in processes:
       p.kill()
-  return [(p.returncode, out) for p, out in zip(processes, outputs)]
+  codes = [p.returncode for p in processes]
+  return list(zip(codes, outputs, strict=True))
 
 
 def wait_for(path, process, seconds=180):
