@@ -14,9 +14,7 @@ With --kinetics also the peak memory of reconstruction guidance through the
 Kinetics-size network at 16x64x64.
 """
 import datetime
-import importlib.util
 import json
-import pathlib
 import sys
 import time
 
@@ -25,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import cases
 from video_diffusion import experiment
 from video_diffusion import media
 from video_diffusion import partitioning
@@ -206,11 +205,7 @@ def main(workdir: str, out: str, kinetics: bool) -> None:
 
 def gradient_memory() -> dict[str, float]:
   """Reconstruction guidance, one clip of 16x64x64, configs/kinetics.py."""
-  path = pathlib.Path(__file__).parents[1] / 'configs' / 'kinetics.py'
-  spec = importlib.util.spec_from_file_location('kinetics', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config()
+  config = cases.load_config('kinetics')
   config.model.remat = (64, 32, 16, 8)
   model = experiment.make_model(config, ())
   abstract = jax.eval_shape(

@@ -116,11 +116,12 @@ def main(argv: list[str]) -> None:
   ]
   watch = preemption.Preemption()
   try:
-    distributed.initialize(
-        _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
-    )
+    if _MODE.value not in ('prepare', 'inspect'):  # which use no device
+      distributed.initialize(
+          _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+      )
+      distributed.check(_CONFIG.value.mesh.processes)
     watch.start()  # after jax.distributed, which takes SIGTERM as well
-    distributed.check(_CONFIG.value.mesh.processes)
     if _MODE.value == 'train':
       args.append(watch)
     run(*args)

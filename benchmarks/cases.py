@@ -1,0 +1,101 @@
+"""What is measured: configs by name, devices, random weights, FLOPs."""
+import importlib.util
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from video_diffusion import partitioning
+
+# Name -> (config, its variant, fields, batch size).
+CASES = {
+    'base64': (
+        'kinetics',
+        'paper',
+        {'model.base_channels': 64, 'model.dropout': 0.0, 'data.images': 0},
+        16,
+    ),
+    'kinetics': (
+        'kinetics', 'paper', {'data.images': 0, 'model.dropout': 0.0}, 8
+    ),
+    'kinetics_joint': ('kinetics', 'paper', {}, 8),
+    # Shows in seconds, on a CPU, that a benchmark runs.
+    'smoke': (
+        'kinetics',
+        'smoke',
+        {
+            'data.images': 0,
+            'model.base_channels': 8,
+            'model.channel_mults': (1,),
+            'model.attention_resolutions': (16,),
+            'model.head_dim': 8,
+        },
+        4,
+    ),
+}
+
+
+def load_config(name: str, variant: str | None = None):
+  """configs/NAME.py, imported by path as the command line does it."""
+  path = pathlib.Path(__file__).parents[1] / 'configs' / f'{name}.py'
+  spec = importlib.util.spec_from_file_location(name, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(variant) if variant else module.get_config()
+
+
+def case_config(case: str, batch: int | None = None):
+  """The config of a case, at its own batch size or another."""
+  name, variant, fields, default_batch = CASES[case]
+  config = load_config(name, variant)
+  config.batch_size = batch or default_batch
+  config.update_from_flattened_dict(fields)
+  return config
+
+
+def make_mesh(count: int | None = None, fsdp: int = 1) -> jax.sharding.Mesh:
+  """A mesh of the first `count` devices; None takes all.
+
+  Raises:
+    ValueError: there are fewer.
+  """
+  devices = jax.devices()
+  if count and count > len(devices):
+    raise ValueError(f'--devices is {count}; there are {len(devices)}.')
+  return partitioning.make_mesh(fsdp=fsdp, devices=devices[:count])
+
+
+def random_tree(abstract):
+  """Small random numbers in every leaf: a GPU is faster on zeros."""
+  largest = max(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(abstract))
+  noise = 0.02 * jax.random.normal(jax.random.key(0), (largest,))
+
+  def fill(leaf):
+    values = noise[: int(np.prod(leaf.shape))].reshape(leaf.shape)
+    # Second moments are not negative, and counters are whole.
+    return jax.device_put(jnp.abs(values).astype(leaf.dtype), leaf.sharding)
+
+  return jax.tree.map(fill, abstract)
+
+
+def lowered_flops(fn, *args) -> float:
+  """FLOPs of one call as written; NaN without a CPU (`train.step_flops`)."""
+  shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
+  try:
+    cpu = jax.local_devices(backend='cpu')[0]
+  except RuntimeError:
+    return float('nan')
+  with jax.default_device(cpu):
+    return float(jax.jit(fn).lower(*shapes).cost_analysis()['flops'])
+
+
+def program_bytes(compiled) -> int:
+  """Memory of one device that a program needs: arguments, results, scratch."""
+  memory = compiled.memory_analysis()
+  return (
+      memory.argument_size_in_bytes
+      + memory.output_size_in_bytes
+      + memory.temp_size_in_bytes
+      - memory.alias_size_in_bytes
+  )

@@ -1,0 +1,210 @@
+"""The speed of every sampler, with and without guidance.
+
+  python -m benchmarks.sampler [--case base64] [--batches 16,1] [--rows 24]
+      [--minutes 8] [--steps 16]
+
+Each row is the jitted draw of `--mode=sample` (`sample.make_sampler`), bfloat16
+compute, random weights: one draw to warm up, then three, each ended by a wait.
+The figures are the median draw divided by its network calls and by its steps;
+they thus hold the sampler's own arithmetic and the first noise as well. Every
+step denoises once; the Langevin corrector once more in every step but the last;
+classifier-free guidance calls the network twice, with labels and without;
+reconstruction guidance, of half of the frames, calls it forward and backward,
+which counts as one call here. TFLOP/s are of the network alone. The peak is the
+program's arguments (the weights), results and scratch, as compiled.
+
+Rows come in order of importance, each as JSON as soon as it is measured; none
+is begun that may end after --minutes, by the longest row so far. On one GPU
+about 8 minutes, nearly all of them compilation. `--case smoke` runs on a CPU.
+"""
+import argparse
+import functools
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import cases
+from benchmarks import timing
+from video_diffusion import experiment
+from video_diffusion import partitioning
+from video_diffusion import sample
+from video_diffusion import train_state
+from video_diffusion.diffusion import guidance
+
+# Name -> fields of config.sample.
+SAMPLERS = {
+    'ancestral': {'sampler': 'ancestral', 'corrector_delta': 0.0},
+    'ancestral + corrector': {'sampler': 'ancestral', 'corrector_delta': 0.1},
+    'ddim': {'sampler': 'ddim', 'corrector_delta': 0.0},
+    'dpmpp_2m': {'sampler': 'dpmpp_2m', 'corrector_delta': 0.0},
+}
+GUIDANCE = {
+    'none': {'guidance_weight': 0.0, 'reconstruction_weight': 0.0},
+    'classifier-free': {'guidance_weight': 2.0, 'reconstruction_weight': 0.0},
+    'reconstruction': {'guidance_weight': 0.0, 'reconstruction_weight': 9.0},
+}
+# The labels' width as in configs/moving_shapes.py, Kinetics-600's classes.
+COND_DIM, CLASSES = 64, 600
+COLUMNS = {
+    'sampler': 'sampler',
+    'guidance': 'guidance',
+    'batch': 'batch',
+    'calls': 'calls',
+    'ms a call': 'ms',
+    'ms a step': 'ms_per_step',
+    'clips/s': 'clips_per_second',
+    'TFLOP/s': 'tflops_per_second',
+    'share of 790': 'share_of_790',
+    'peak GiB': 'peak_gib',
+    'compile s': 'compile_seconds',
+}
+
+
+def ordered(batches) -> list[tuple[str, str, int]]:
+  """(sampler, guidance, batch) of every row, the most important first."""
+  first = [(sampler, 'none') for sampler in SAMPLERS]
+  first += [('ancestral', guided) for guided in GUIDANCE if guided != 'none']
+  rest = [(s, g) for g in GUIDANCE for s in SAMPLERS if (s, g) not in first]
+  return [(*row, b) for rows in (first, rest) for b in batches for row in rows]
+
+
+def network_calls(options) -> int:
+  """Calls of the network in one draw, by the fields of config.sample."""
+  denoised = options.num_steps
+  if options.corrector_delta:
+    denoised += options.num_steps - 1
+  return denoised * (2 if options.guidance_weight else 1)
+
+
+def call_flops(config, model, params, guided: str) -> float:
+  """FLOPs of one call for one clip; under reconstruction with its backward."""
+  data = config.data
+  z = jnp.zeros((1, data.frames, data.height, data.width, 3))
+  mask = np.arange(data.frames)[None] < data.frames // 2
+
+  def call(params, z, logsnr):
+    denoise_fn = experiment.make_denoise_fn(config, model, params, None)
+    if guided == 'reconstruction':
+      denoise_fn = guidance.reconstruction(
+          denoise_fn, known=z, known_mask=mask, weight=1.0
+      )
+    return denoise_fn(z, logsnr)
+
+  return cases.lowered_flops(call, params, z, jnp.zeros(1))
+
+
+def make_weights(config, model, mesh):
+  """Random weights of the case's model."""
+  shapes = experiment.batch_shapes(config, (CLASSES,))
+  init = lambda: train_state.init_params(model, shapes, seed=0)
+  return cases.random_tree(partitioning.abstract(jax.eval_shape(init), mesh))
+
+
+def make_inputs(config, guided: str) -> dict:
+  """What a draw takes after the weights, by name."""
+  data, batch = config.data, config.sample.batch_size
+  inputs = {'key': jax.random.key(0), 'labels': None}
+  if guided == 'classifier-free':
+    inputs['labels'] = jnp.arange(batch, dtype=jnp.int32)[:, None, None]
+  if guided == 'reconstruction':
+    shape = (batch, data.frames, data.height, data.width, 3)
+    inputs['known'] = jax.random.uniform(
+        jax.random.key(1), shape, minval=-1.0
+    )
+    inputs['known_mask'] = jnp.arange(data.frames)[None] < data.frames // 2
+  return inputs
+
+
+def measure(config, model, params, mesh, guided: str, flops: float) -> dict:
+  """One row of the table; flops are of a network call for one clip.
+
+  Raises:
+    FloatingPointError: a draw is not finite, and its speed means nothing.
+  """
+  options = config.sample
+  inputs = make_inputs(config, guided)
+  draw = sample.make_sampler(config, model, mesh, frames=config.data.frames)
+  began = time.perf_counter()
+  with jax.set_mesh(mesh):
+    compiled = draw.lower(params, **inputs).compile()
+  compile_seconds = time.perf_counter() - began
+  x = None
+
+  def run(n):
+    nonlocal x
+    for _ in range(n):
+      x = compiled(params, **inputs)
+    jax.block_until_ready(x)
+
+  seconds = timing.windows(run, warmup=1, each=1)
+  if not np.isfinite(x).all():
+    raise FloatingPointError('the draw holds numbers that are not finite')
+  batch, calls = options.batch_size, network_calls(options)
+  a_call = timing.rates(
+      [s / calls for s in seconds], batch=batch, flops=batch * flops
+  )
+  draw_seconds = float(np.median(seconds))
+  return {
+      'parameters': experiment.tree_size(params),
+      'batch': batch,
+      'frames': config.data.frames,
+      'steps': options.num_steps,
+      'calls': calls,
+      **a_call,
+      'ms_per_step': round(1e3 * draw_seconds / options.num_steps, 2),
+      # Finished clips, at this number of steps.
+      'clips_per_second': round(batch / draw_seconds, 2),
+      'peak_gib': timing.gib(cases.program_bytes(compiled)),
+      'compile_seconds': round(compile_seconds, 1),
+      'devices': f'1 x {mesh.devices.flat[0].device_kind}',
+      'software': f'jax {jax.__version__}',
+      'date': timing.today(),
+  }
+
+
+def main(argv: list[str] | None = None) -> list[dict]:
+  """Prints the rows and at last their table."""
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+  )
+  parser.add_argument('--case', choices=cases.CASES, default='base64')
+  parser.add_argument(
+      '--batches', type=lambda text: [int(b) for b in text.split(',')],
+      default=[16, 1],
+  )
+  parser.add_argument('--rows', type=int, help='the first so many; or all')
+  parser.add_argument('--minutes', type=float, default=8.0)
+  parser.add_argument('--steps', type=int, default=16, help='of a draw')
+  args = parser.parse_args(argv)
+  began = time.perf_counter()
+  config = cases.case_config(args.case)
+  config.model.cond_dim = COND_DIM
+  config.sample.num_steps = args.steps
+  model = experiment.make_model(config, (CLASSES,))
+  mesh = cases.make_mesh(1)
+  params = make_weights(config, model, mesh)
+  flops = functools.cache(lambda guided: call_flops(
+      config, model, params, guided
+  ))
+  rows, longest = [], 0.0
+  wanted = ordered(args.batches)[: args.rows]
+  for sampler, guided, batch in wanted:
+    start = time.perf_counter()
+    if start - began + longest > 60 * args.minutes:
+      print(f'{len(wanted) - len(rows)} rows are left out: --minutes.')
+      break
+    config.sample.update(
+        batch_size=batch, **SAMPLERS[sampler], **GUIDANCE[guided]
+    )
+    row = {'case': args.case, 'sampler': sampler, 'guidance': guided}
+    row |= measure(config, model, params, mesh, guided, flops(guided))
+    rows.append(timing.emit(row))
+    longest = max(longest, time.perf_counter() - start)
+  timing.print_table(rows, COLUMNS)
+  return rows
+
+
+if __name__ == '__main__':
+  main()
