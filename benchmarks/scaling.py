@@ -3,16 +3,16 @@
   python -m benchmarks.scaling --devices N [--case base64] [--batch 16]
   python -m benchmarks.scaling --devices N --check --out DIR
 
-The first is weak scaling, --batch clips a GPU: one GPU, N data-parallel (mesh
-fsdp=1) and N that share one state (fsdp=N), each a process of benchmarks/step.py
-so that peak memory is its own. Efficiency is clips/s over N times those of one
-GPU. About three minutes a row, nearly all of them compilation.
+The first is weak scaling, --batch clips a GPU: one GPU, N data-parallel
+(fsdp=1) and N that share one state (fsdp=N), each a process of
+benchmarks/step.py so that peak memory is its own. Efficiency is clips/s over N
+times those of one GPU. About three minutes a row, nearly all compilation.
 
 The second trains a small model on moving shapes from the same seed, --batch
 clips in all (default 16), 50 updates on each of the three meshes: in float32 at
-the highest precision of matrix products, where the losses must agree to rounding
-that grows with the updates, and in bfloat16. Writes scaling.json and, where
-matplotlib is, scaling.png to DIR. About five minutes, six compilations.
+the highest precision of matrix products, where the losses must agree up to
+rounding that grows with the updates, and in bfloat16. Writes scaling.json and,
+where matplotlib is, scaling.png to DIR. About five minutes, six compilations.
 
 `--case smoke` shows on CPUs that either runs, with JAX_NUM_CPU_DEVICES=N.
 """

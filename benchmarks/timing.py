@@ -4,8 +4,7 @@ Ten steps to warm up, then three windows of ten, each ended by a wait for the
 device; the figure is the median of the windows. TFLOP/s counts what the step
 does as written, without recomputation, on all its devices.
 """
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import datetime
 import json
 import statistics
