@@ -101,7 +101,7 @@ class Font:
     ],
 )
 def test_text_is_wrapped_and_cut_to_the_width(text, lines):
-  assert inspect.wrap(text, width=45, font=Font) == lines
+  assert media.wrap(text, width=45, font=Font) == lines
 
 
 def test_rows_say_where_a_data_set_stands_and_its_share():

@@ -118,13 +118,14 @@ class Stage(NamedTuple):
     config: of its run, with this call's sample fields.
     sampler: from `sample.make_sampler`.
     params: EMA parameters.
-    labels: int32 [sample.num_clips, 1, slots] or None.
+    condition: what the model's encoder takes, by name, each
+      [sample.num_clips, 1, ...]; None for the null condition.
   """
 
   config: ml_collections.ConfigDict
   sampler: Any
   params: Any
-  labels: np.ndarray | None
+  condition: dict[str, np.ndarray] | None
 
 
 def draw(
@@ -162,9 +163,10 @@ def draw(
     for batch, start in enumerate(starts):
       rows = np.arange(start, start + size) % n
       members = [
-          stage._replace(labels=stage.labels[rows])
-          if stage.labels is not None
-          else stage
+          stage._replace(
+              condition=stage.condition
+              and {name: x[rows] for name, x in stage.condition.items()}
+          )
           for stage in stages
       ]
       key = train_state.stream_key(options.seed, 'sample', batch)
@@ -190,7 +192,7 @@ def execute(
 
   Args:
     plan: from `make_plan`.
-    stages: one for each model of the plan, with the labels of this batch.
+    stages: one for each model of the plan, with the conditions of this batch.
     key: of the batch.
     mesh: of all devices.
     init: the plan's given frames or, where it has none, the low-resolution
@@ -230,7 +232,7 @@ def execute(
         inputs['low_res_mask'] = np.array(block.low_res)[None]
       with jax.set_mesh(mesh):
         x = stage.sampler(
-            stage.params, jax.random.fold_in(key, i), stage.labels, **inputs
+            stage.params, jax.random.fold_in(key, i), stage.condition, **inputs
         )
       canvas[:, frames] = jax.device_get(x)
       if path:

@@ -59,6 +59,10 @@ class VideoRecords:
       builder = tfds.builder_from_directory(os.fspath(directory))
       # ArrayRecord's reader takes concurrent reads, hence there is no lock.
       self._records = builder.as_data_source(split)
+      # The whole record is read, but no frame unpacked.
+      self._captions = builder.as_data_source(
+          split, decoders=tfds.decode.PartialDecoding({'caption': True})
+      )
     self.num_examples = len(self._records)
     self.num_groups = len(np.unique(self._video_ids))
     self.frame_size = tuple(builder.info.features['video'].shape[1:3])
@@ -122,6 +126,11 @@ class VideoRecords:
     if self._report['captions']:
       example['caption'] = record['caption'].decode()
     return example
+
+  def captions(self) -> Iterator[str]:
+    """The caption of each clip; nothing where the data set has none."""
+    for i in range(self.num_examples) if self._report['captions'] else ():
+      yield self._captions[i]['caption'].decode()
 
   def length(self, index: int) -> int:
     """The number of frames of clip `index`."""
