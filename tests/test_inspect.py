@@ -6,6 +6,7 @@ import pytest
 
 from video_diffusion import default_config
 from video_diffusion import inspect
+from video_diffusion import media
 from video_diffusion.data import pipeline
 from video_diffusion.data import shapes
 

@@ -183,7 +183,7 @@ def _tokenizer(config, workdir, source) -> captions_lib.Tokenizer:
   )
   own = workdir and epath.Path(workdir) / TOKENIZER
   folder = epath.Path(options.path).expanduser()
-  beside = [place / name for place in (folder, folder.parent) for name in _NAMES]
+  beside = [p / name for p in (folder, folder.parent) for name in _NAMES]
   if own and own.exists():
     model = own.read_bytes()
   elif options.tokenizer:

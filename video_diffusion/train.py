@@ -9,6 +9,7 @@ import jax
 import ml_collections
 
 from video_diffusion import checkpoint
+from video_diffusion import conditions
 from video_diffusion import evaluate
 from video_diffusion import experiment
 from video_diffusion import optimizer as optimizer_lib
@@ -62,7 +63,7 @@ def train(
   mesh = experiment.make_mesh(config)
   if text:
     text_input.check_prompts(config, text.tokenizer)
-  drawn = sample.sample_condition(config, heldout, text)
+  drawn = conditions.sample_condition(config, heldout, text)
   plan, sampler = sample.make_grid_sampler(config, model, mesh)
   workdirs.claim(
       config,

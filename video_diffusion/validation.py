@@ -157,8 +157,8 @@ def _check_text(config):
       not config.text.encoder
       or (config.model.cond_dim > 0 and config.model.cond_dim % heads == 0),
       f'model.cond_dim is {config.model.cond_dim}; with text.encoder '
-      f'{config.text.encoder!r} it must be a multiple of the {heads} heads that '
-      'pool a caption.',
+      f'{config.text.encoder!r} it must be a multiple of the {heads} heads '
+      'that pool a caption.',
   )
 
 

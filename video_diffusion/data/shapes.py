@@ -46,7 +46,7 @@ _UNIT_STEPS /= np.linalg.norm(_UNIT_STEPS, axis=1, keepdims=True)
 
 
 def caption(labels: np.ndarray) -> str:
-  """int32 [objects, 3] labels -> 'a red circle moves right, a blue square ...'."""
+  """int32 [objects, 3] -> 'a red circle moves right, a blue square ...'."""
   return ', '.join(
       f'a {COLOURS[colour]} {SHAPES[shape]} moves {DIRECTION_NAMES[direction]}'
       for shape, colour, direction in labels
@@ -115,7 +115,7 @@ class MovingShapes:
     if self.pairs not in PAIRS:
       raise ValueError(f'pairs is {self.pairs!r}; it must be one of {PAIRS}.')
     if self.pairs == 'heldout' and not heldout:
-      raise ValueError('data.heldout_pairs names no pair, so none can be drawn.')
+      raise ValueError('data.heldout_pairs names no pair to be drawn.')
     if self.num_examples < 1:
       raise ValueError('data.train_clips, data.test_clips: at least 1 each.')
     path = 0.0 if self.bounce else self.speed * (self.num_frames - 1)

@@ -46,7 +46,7 @@ class Vectors:
     self.fingerprint = cache.directory.name
 
   def __call__(self, captions: Sequence[str]) -> dict[str, np.ndarray]:
-    """{'tokens': [n, length, D] of the cache's dtype, 'mask': bool [n, length]}.
+    """{'tokens': [n, length, D] as they are kept, 'mask': bool [n, length]}.
 
     Raises:
       ValueError: a caption is not in the cache.

@@ -1,4 +1,4 @@
-"""Reads shape, colour and direction off clips of moving_shapes, and scores them.
+"""Reads shape, colour and direction off clips of moving_shapes; scores them.
 
 Classical image processing (this project's own): colours by the nearest of the
 palette, shapes by the best fitting template, directions by the template's path.
