@@ -1,11 +1,13 @@
 """The paper's small text-to-video model, 16 frames of 64x64.
 
   python -m video_diffusion.main --mode=prepare \
-    --config=configs/text_64_small.py --config.data.path=DIR --config.text.path=T5
+    --config=configs/text_64_small.py --config.data.path=DIR \
+    --config.text.path=T5
   python -m video_diffusion.main --config=configs/text_64_small.py \
     --config.data.path=DIR --config.text.path=T5
   python -m video_diffusion.main --mode=sample \
-    --config=configs/text_64_small.py --prompt='...' --config.sample.guidance_weight=1
+    --config=configs/text_64_small.py --prompt='...' \
+    --config.sample.guidance_weight=1
 
 64 TPU v4 chips in the paper, for the comparison of joint training (table 4):
 --config.data.images=0, 4 or the 8 here gave FVD 202, 68 and 58.
