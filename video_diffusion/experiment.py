@@ -279,7 +279,7 @@ def restore_ema(
   """(EMA parameters, step) of the newest checkpoint, else exported weights.
 
   Raises:
-    ValueError: workdir holds neither.
+    ValueError: workdir holds neither, or that of another model.
   """
   mesh = make_mesh(config)
   params = jax.eval_shape(
@@ -293,10 +293,18 @@ def restore_ema(
     checkpoints = checkpoint.Checkpoints(folder)
     step = checkpoints.latest_step()
     if step is not None:
-      ema = checkpoints.restore(
-          step, train_state.TrainState(None, None, target, None)
-      ).ema_params
-      checkpoints.close()
+      try:
+        ema = checkpoints.restore(
+            step, train_state.TrainState(None, None, target, None)
+        ).ema_params
+      except ValueError as error:  # Orbax's, of shapes or names
+        reason = str(error).splitlines()[0].split('. ')[0]
+        raise ValueError(
+            f'the checkpoint of step {step} in {folder} does not hold the model '
+            f'of {workdir / "config.json"} ({reason[:200]}).'
+        ) from error
+      finally:
+        checkpoints.close()
       return ema, step
     checkpoints.close()
   exported = workdir / weights.FOLDER
