@@ -1,12 +1,20 @@
-"""Runs with captions, through main: train, resume, sample, and what is wrong."""
+"""Runs with captions, through main: train, resume, sample, and bad prompts."""
 import json
 import shutil
 
 import numpy as np
 import pytest
 
+from video_diffusion import conditions
+from video_diffusion import default_config
+from video_diffusion import experiment
+from video_diffusion import sample
+from video_diffusion.data import captions
+
 CONFIG = '--config=configs/moving_shapes.py:text'
-PROMPTS = ('--prompt=a red circle moves right', '--prompt=a cyan square moves up')
+PROMPTS = (
+    '--prompt=a red circle moves right', '--prompt=a cyan square moves up'
+)
 
 
 @pytest.fixture(scope='module')
@@ -65,59 +73,66 @@ def test_prompts_are_drawn_written_and_kept(finished, run_main, tmp_path):
   folder = workdir / 'samples' / 'step_3_seed_0'
   with np.load(folder / 'samples.npz') as arrays:
     assert arrays['video'].shape == (3, 2, 8, 8, 3)
-    captions = arrays['captions'].tolist()
-  assert captions == [
+    kept = arrays['captions'].tolist()
+  assert kept == [
       'a red circle moves right', 'a cyan square moves up',
       'a blue circle moves down',
   ]
-  for i, caption in enumerate(captions):
+  for i, caption in enumerate(kept):
     with av.open(str(folder / f'clip_{i:04d}.mp4')) as container:
       assert container.metadata['comment'] == caption
   with av.open(str(folder / 'grid.mp4')) as container:
-    assert container.metadata['comment'].splitlines() == captions
+    assert container.metadata['comment'].splitlines() == kept
+
+
+@pytest.mark.parametrize(
+    'fields, sentence',
+    [
+        (dict(prompts=('',)), "a prompt is ''; it must describe"),
+        (dict(prompts=('a red circle ' * 6,)), 'has more than 15 tokens'),
+        (
+            dict(prompts=('a pink elephant moves up',)),
+            "holds 'pink', 'elephant', unknown to this run; it knows a and",
+        ),
+        (dict(labels=((0,),)), 'sample.labels is set, but the model takes'),
+        (dict(prompts=('a', 'a'), num_clips=1), 'there are 2 prompts'),
+    ],
+)
+def test_a_bad_prompt_is_one_sentence(finished, fields, sentence, monkeypatch):
+  monkeypatch.setattr(experiment, 'restore_ema', None)  # nothing comes so far
+  overrides = {f'sample.{name}': value for name, value in fields.items()}
+  with pytest.raises(ValueError, match=sentence) as error:
+    sample.sample(overrides, str(finished))
+  assert '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize(
     'flags, sentence',
     [
-        (['--prompt='], "a prompt is ''; it must describe"),
-        (['--prompt=' + 'a red circle ' * 6], 'has more than 15 tokens'),
-        (
-            ['--prompt=a pink elephant moves up'],
-            "holds 'pink', 'elephant', unknown to this run; it knows a and",
-        ),
-        ([PROMPTS[0], '--config.sample.labels=((0,),)'], 'sample.labels is'),
-        ([*PROMPTS, '--config.sample.num_clips=1'], 'there are 2 prompts'),
-        (['--prompt_file=/none'], "--prompt_file '/none' cannot be read"),
         ([PROMPTS[0], '--mode=train'], '--prompt_file go with --mode=sample'),
+        (['--mode=sample', '--prompt_file=/none'], "--prompt_file '/none' can"),
+        (['--mode=sample', '--prompt=a elk'], "the prompt 'a elk' holds 'elk'"),
     ],
 )
-def test_a_bad_prompt_is_one_sentence(finished, run_main, flags, sentence):
-  workdir = finished
+def test_a_bad_flag_is_one_sentence(finished, run_main, flags, sentence):
   code, output = run_main(
-      CONFIG, f'--workdir={workdir}', '--mode=sample', *flags, tiny=False
+      CONFIG, f'--workdir={finished}', *flags, tiny=False
   )
   last = output.strip().splitlines()[-1]
   assert code == 1 and sentence in last, output
-  assert last.startswith('video_diffusion: ')
-  assert 'Traceback' not in output
+  assert last.startswith('video_diffusion: ') and 'Traceback' not in output
 
 
-def test_another_size_and_a_lost_or_other_tokenizer(
-    finished, run_main, tmp_path
-):
-  workdir = finished
+def test_another_size_and_a_lost_or_other_tokenizer(finished, tmp_path):
 
   def answer(change):
     copy = tmp_path / 'copy'
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(workdir, copy)
+    shutil.copytree(finished, copy)
     change(copy)
-    code, output = run_main(
-        CONFIG, f'--workdir={copy}', '--mode=sample', PROMPTS[0], tiny=False
-    )
-    assert code == 1, output
-    return output
+    with pytest.raises(ValueError) as error:
+      sample.sample({'sample.prompts': ('a red circle',)}, str(copy))
+    return str(error.value)
 
   def shrink(copy):
     path = copy / 'config.json'
@@ -128,8 +143,6 @@ def test_another_size_and_a_lost_or_other_tokenizer(
   assert 'has no tokenizer.model; copy it' in answer(lost)
 
   def other(copy):
-    from video_diffusion.data import captions
-
     words = ['a red circle moves right', 'a cyan square moves up']
     model = captions.train_tokenizer(words)
     (copy / 'tokenizer.model').write_bytes(model)
@@ -137,10 +150,8 @@ def test_another_size_and_a_lost_or_other_tokenizer(
   assert 'was trained with another tokenizer' in answer(other)
 
 
-def test_a_run_without_text_refuses_prompts(run_main, tmp_path):
-  code, output = run_main(f'--workdir={tmp_path}', '--config.train.steps=1')
-  assert code == 0, output
-  code, output = run_main(
-      f'--workdir={tmp_path}', '--mode=sample', PROMPTS[0], tiny=False
-  )
-  assert code == 1 and 'the model knows no text' in output
+def test_a_run_without_text_refuses_prompts():
+  config = default_config.get_config()
+  config.sample.prompts = ('a red circle',)
+  with pytest.raises(ValueError, match='the model knows no text'):
+    conditions.sample_condition(config, None)

@@ -300,8 +300,8 @@ def restore_ema(
       except ValueError as error:  # Orbax's, of shapes or names
         reason = str(error).splitlines()[0].split('. ')[0]
         raise ValueError(
-            f'the checkpoint of step {step} in {folder} does not hold the model '
-            f'of {workdir / "config.json"} ({reason[:200]}).'
+            f'the checkpoint of step {step} in {folder} does not hold the '
+            f'model of {workdir / "config.json"} ({reason[:200]}).'
         ) from error
       finally:
         checkpoints.close()

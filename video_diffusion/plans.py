@@ -12,7 +12,6 @@ from etils import epath
 import jax
 import ml_collections
 import numpy as np
-import tqdm
 
 from video_diffusion import media
 from video_diffusion import train_state
@@ -152,6 +151,8 @@ def draw(
   Returns:
     uint8 [num_clips, plan.num_frames, height, width, 3] of the last stage.
   """
+  import tqdm  # a single block is drawn without it, by benchmarks
+
   options = stages[0].config.sample
   n, size = options.num_clips, options.batch_size
   blocks = folder and claim_blocks(plan, stages, init, folder, steps)
@@ -186,7 +187,7 @@ def execute(
     mesh: jax.sharding.Mesh,
     init: np.ndarray | None = None,
     prefix: epath.Path | None = None,
-    bar: tqdm.tqdm | None = None,
+    bar: Any = None,
 ) -> np.ndarray:
   """Draws one batch of videos by a plan.
 
@@ -198,7 +199,7 @@ def execute(
     init: the plan's given frames or, where it has none, the low-resolution
       video, float32 [f, h, w, 3], or one for each clip of the batch.
     prefix: of the files that hold finished blocks; None keeps none.
-    bar: counts blocks.
+    bar: of tqdm, counts blocks.
 
   Returns:
     float32 [batch, plan.num_frames, height, width, 3] of the last stage; given
