@@ -13,7 +13,8 @@ that were seen in training and once of those held out, and reads them by
 clips of the same captions stand above, the most that the reader allows.
 
 Writes to OUT alignment.json, with the protocol, and w_<w>.gif for each weight:
-16 clips with their prompts, the first eight of seen and of held-out pairs. Needs no TensorFlow.
+16 clips with their prompts, the first eight of seen and of held-out pairs.
+Needs no TensorFlow.
 """
 import argparse
 import dataclasses

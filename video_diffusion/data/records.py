@@ -59,16 +59,13 @@ class VideoRecords:
       builder = tfds.builder_from_directory(os.fspath(directory))
       # ArrayRecord's reader takes concurrent reads, hence there is no lock.
       self._records = builder.as_data_source(split)
-      # The whole record is read, but no frame unpacked.
-      self._captions = builder.as_data_source(
-          split, decoders=tfds.decode.PartialDecoding({'caption': True})
-      )
     self.num_examples = len(self._records)
     self.num_groups = len(np.unique(self._video_ids))
     self.frame_size = tuple(builder.info.features['video'].shape[1:3])
     content = (directory / 'report.json').read_bytes()
     self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
-    self._split, self._report = split, json.loads(content)
+    self._directory, self._split = directory, split
+    self._report = json.loads(content)
     self.shortest = self._report['shortest']
     self.class_names = tuple(self._report['class_names'])
     self.label_sizes = (len(self.class_names),) if self.class_names else ()
@@ -129,8 +126,16 @@ class VideoRecords:
 
   def captions(self) -> Iterator[str]:
     """The caption of each clip; nothing where the data set has none."""
-    for i in range(self.num_examples) if self._report['captions'] else ():
-      yield self._captions[i]['caption'].decode()
+    if not self._report['captions']:
+      return
+    with quiet_tfds() as tfds:
+      builder = tfds.builder_from_directory(os.fspath(self._directory))
+      # The whole record is read, but no frame unpacked.
+      found = builder.as_data_source(
+          self._split, decoders=tfds.decode.PartialDecoding({'caption': True})
+      )
+    for i in range(self.num_examples):
+      yield found[i]['caption'].decode()
 
   def length(self, index: int) -> int:
     """The number of frames of clip `index`."""
