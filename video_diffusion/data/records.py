@@ -132,7 +132,7 @@ class VideoRecords:
       builder = tfds.builder_from_directory(os.fspath(self._directory))
       # The whole record is read, but no frame unpacked.
       found = builder.as_data_source(
-          self._split, decoders=tfds.decode.PartialDecoding({'caption': True})
+          self._split, decoders={'video': tfds.decode.SkipDecoding()}
       )
     for i in range(self.num_examples):
       yield found[i]['caption'].decode()
