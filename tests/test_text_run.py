@@ -123,7 +123,7 @@ def test_a_bad_flag_is_one_sentence(finished, run_main, flags, sentence):
   assert last.startswith('video_diffusion: ') and 'Traceback' not in output
 
 
-def test_another_size_and_a_lost_or_other_tokenizer(finished, tmp_path):
+def test_a_lost_tokenizer_and_another_one(finished, tmp_path):
 
   def answer(change):
     copy = tmp_path / 'copy'
@@ -134,11 +134,6 @@ def test_another_size_and_a_lost_or_other_tokenizer(finished, tmp_path):
       sample.sample({'sample.prompts': ('a red circle',)}, str(copy))
     return str(error.value)
 
-  def shrink(copy):
-    path = copy / 'config.json'
-    path.write_text(path.read_text().replace('"dim": 64', '"dim": 32'))
-
-  assert 'does not hold the model of' in answer(shrink)
   lost = lambda copy: (copy / 'tokenizer.model').unlink()
   assert 'has no tokenizer.model; copy it' in answer(lost)
 
@@ -148,6 +143,18 @@ def test_another_size_and_a_lost_or_other_tokenizer(finished, tmp_path):
     (copy / 'tokenizer.model').write_bytes(model)
 
   assert 'was trained with another tokenizer' in answer(other)
+
+
+def test_a_checkpoint_of_another_size_is_said(finished, run_main, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(finished, copy)
+  config = (copy / 'config.json').read_text()
+  (copy / 'config.json').write_text(config.replace('"dim": 64', '"dim": 32'))
+  code, output = run_main(
+      CONFIG, f'--workdir={copy}', '--mode=sample', PROMPTS[0], tiny=False
+  )
+  assert code == 1 and 'Compiled' not in output
+  assert 'step 3' in output and 'does not hold the model of' in output
 
 
 def test_a_run_without_text_refuses_prompts():
