@@ -105,9 +105,10 @@ def make_weights(config, model, mesh):
 def make_inputs(config, guided: str) -> dict:
   """What a draw takes after the weights, by name."""
   data, batch = config.data, config.sample.batch_size
-  inputs = {'key': jax.random.key(0), 'labels': None}
+  inputs = {'key': jax.random.key(0), 'condition': None}
   if guided == 'classifier-free':
-    inputs['labels'] = jnp.arange(batch, dtype=jnp.int32)[:, None, None]
+    labels = jnp.arange(batch, dtype=jnp.int32)[:, None, None]
+    inputs['condition'] = {'labels': labels}
   if guided == 'reconstruction':
     shape = (batch, data.frames, data.height, data.width, 3)
     inputs['known'] = jax.random.uniform(

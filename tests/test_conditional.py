@@ -21,12 +21,15 @@ def make(random_params, encoder=True):
   z = jax.random.normal(jax.random.key(0), (2, 5, 4, 4, 3))
   labels = jnp.array([[[0, 1], [2, 3], [1, -1]], [[1, 1], [0, 0], [2, 2]]])
   logsnr = jnp.zeros((2, 5))
-  params = random_params(model, z, logsnr, labels=labels, num_images=2)
+  params = random_params(
+      model, z, logsnr, condition={'labels': labels}, num_images=2
+  )
 
   @jax.jit
   def apply(labels, keep=None):
+    condition = None if labels is None else {'labels': labels}
     return model.apply(
-        params, z, logsnr, labels=labels, keep=keep, num_images=2
+        params, z, logsnr, condition=condition, keep=keep, num_images=2
     )
 
   return apply, labels

@@ -10,12 +10,15 @@ from video_diffusion import validation
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 VARIANTS = {
-    'moving_shapes': ('laptop', 'accelerator'),
+    'moving_shapes': ('laptop', 'accelerator', 'text', 'text_accelerator'),
     'video_folder': ('laptop', 'accelerator'),
     'moving_mnist': ('accelerator', 'laptop', 'original'),
     'ucf101': ('paper', 'smoke'),
     'bair': ('paper', 'smoke'),
     'kinetics': ('paper', 'smoke'),
+    'text_64_small': ('paper', 'smoke'),
+    'text_64': ('frameskip_1', 'frameskip_4', 'smoke'),
+    'text_128': ('paper', 'smoke'),
 }
 
 
@@ -63,6 +66,12 @@ def test_every_variant_passes_the_checks_and_documents_itself(name, variant):
         ('bair', 'paper', 138, 159),
         ('moving_shapes', 'accelerator', 20, 28),
         ('moving_shapes', 'laptop', 0.1, 1),
+        ('moving_shapes', 'text_accelerator', 20, 28),
+        ('moving_shapes', 'text', 0.1, 1),
+        ('text_64_small', 'paper', 290, 330),
+        ('text_64', 'frameskip_1', 1140, 1240),
+        ('text_64', 'frameskip_4', 1140, 1240),
+        ('text_128', 'paper', 1140, 1240),
     ],
 )
 def test_parameter_counts(name, variant, low, high):
@@ -85,6 +94,21 @@ PAPER = {  # appendix A, row by row
         prediction='v', betas=(0.9, 0.99), lr=2e-4, decay=0.0, steps=220_000,
         ema=0.9999, gamma=0.0, flip=False,
     ),
+    'text_64_small': dict(
+        batch=128, base=128, mults=(1, 2, 4, 8), blocks=2, emb_layers=4,
+        prediction='eps', betas=(0.9, 0.99), lr=3e-4, decay=0.0,
+        steps=200_000, ema=0.9999, gamma=0.3, flip=False,
+    ),
+    'text_64': dict(
+        batch=128, base=256, mults=(1, 2, 4, 8), blocks=2, emb_layers=4,
+        prediction='eps', betas=(0.9, 0.99), lr=3e-4, decay=0.0,
+        steps=700_000, ema=0.9999, gamma=0.3, flip=False,
+    ),
+    'text_128': dict(
+        batch=128, base=128, mults=(1, 2, 4, 8, 16), blocks=2, emb_layers=4,
+        prediction='eps', betas=(0.9, 0.99), lr=2e-4, decay=0.0,
+        steps=800_000, ema=0.9999, gamma=0.3, flip=False,
+    ),
 }
 
 
@@ -100,15 +124,26 @@ def test_hyper_parameters_are_the_papers(name):
       gamma=c.sample.gamma, flip=c.data.flip,
   )
   assert got == PAPER[name]
-  assert (c.data.frames, c.data.images) == (16, 8)
-  assert (c.data.height, c.data.width) == (64, 64)
+  large, text = name == 'text_128', name.startswith('text')
+  assert (c.data.frames, c.data.images) == ((9, 7) if large else (16, 8))
+  assert (c.data.height, c.data.width) == ((128,) * 2 if large else (64,) * 2)
   assert m.attention_resolutions == (8, 16, 32)
-  assert (m.head_dim, m.emb_dim, m.dropout) == (64, 1024, 0.1)
+  assert (m.head_dim, m.emb_dim) == (128 if large else 64, 1024)
+  assert m.dropout == (0.0 if text else 0.1)
+  assert c.diffusion.cond_drop == 0.1 and c.sample.num_steps == (
+      128 if name == 'kinetics' else 256
+  )
+  assert (m.cond_dim, c.text.encoder) == ((1024, 't5') if text else (0, ''))
   assert m.injection == 'add' and o.ema_rule == 'constant'
   assert o.schedule == 'constant' and o.clip_norm == 1.0
 
 
-@pytest.mark.parametrize('name', ['kinetics', 'video_folder'])
+def test_the_large_text_models_differ_in_their_frame_rate():
+  assert load('text_64').data.frameskips == (1,)
+  assert load('text_64', 'frameskip_4').data.frameskips == (4,)
+
+
+@pytest.mark.parametrize('name', ['kinetics', 'video_folder', 'text_128'])
 def test_missing_data_is_one_sentence_that_says_what_to_get(name):
   with pytest.raises(ValueError, match='--config.data.path=DIR') as error:
     experiment.make_source(load(name), 'train')

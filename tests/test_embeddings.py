@@ -209,7 +209,7 @@ def test_bad_encoders_are_told_apart(tmp_path):
 
 def test_a_directory_that_cannot_be_written(tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(cache.CacheError, match='set data.dir to a folder'):
+  with pytest.raises(cache.CacheError, match='set text.dir to a folder'):
     open_cache(tmp_path / 'file').fill(TEXTS, encode)
 
 

@@ -37,7 +37,7 @@ TABLE = [
         {'etils', 'flax'},
         {'models', 't5x_checkpoint', 'weights'},
     ),
-    ('media.py', {'imageio', 'av', 'cv2'}, set()),
+    ('media.py', {'PIL', 'imageio', 'av', 'cv2'}, set()),
     ('writers.py', {'absl', 'etils', 'tensorboard'}, set()),
     ('default_config.py', {'ml_collections'}, set()),
     ('main.py', {'absl', 'ml_collections'}, {''}),

@@ -6,6 +6,7 @@ import pytest
 
 from video_diffusion import default_config
 from video_diffusion import inspect
+from video_diffusion import media
 from video_diffusion.data import pipeline
 from video_diffusion.data import shapes
 
@@ -101,7 +102,7 @@ class Font:
     ],
 )
 def test_text_is_wrapped_and_cut_to_the_width(text, lines):
-  assert inspect.wrap(text, width=45, font=Font) == lines
+  assert media.wrap(text, width=45, font=Font) == lines
 
 
 def test_rows_say_where_a_data_set_stands_and_its_share():

@@ -173,6 +173,36 @@ def test_captions_belong_to_their_frames():
         assert text.decode() == f'{frame[0, 0, 0]} é {frame[0, 0, 1]}\0'
 
 
+def codes(captions):
+  """Tokens that say which caption they are of; picklable."""
+  tokens = [[len(c), *c.encode()[:1], *c.encode()[-2:]] for c in captions]
+  return {'tokens': np.array(tokens, np.int32), 'mask': np.array(tokens) > 0}
+
+
+@pytest.mark.parametrize('loader', ['tf', 'threads', 'processes'])
+def test_tokens_are_of_their_captions_at_any_start_and_host_count(loader):
+  source = pipeline.Mixture([Fake(0, 9, sizes=(3,)), Fake(1, 9, sizes=(3,))],
+                            [2, 1])
+  whole = draw(source, encode=codes)
+  for batch in whole:
+    assert batch.keys() == {'video', 'captions', 'tokens', 'mask'}
+    texts = [[c.decode() for c in row] for row in batch['captions']]
+    want = [codes(row) for row in texts]
+    for name in ('tokens', 'mask'):
+      np.testing.assert_array_equal(batch[name], [w[name] for w in want])
+  if loader == 'tf':
+    pytest.importorskip('tensorflow')
+  equal(draw(source, encode=codes, start=3, loader=loader), whole[3:])
+  for host in range(2):
+    part = draw(
+        source, encode=codes, start=3, process_index=host, process_count=2
+    )
+    equal(part, [
+        {name: x[2 * host : 2 * host + 2] for name, x in batch.items()}
+        for batch in whole[3:]
+    ])
+
+
 @pytest.mark.parametrize(
     'second, images, fields',
     [

@@ -4,10 +4,10 @@ import json
 import numpy as np
 import pytest
 
+from video_diffusion import conditions
 from video_diffusion import default_config
 from video_diffusion import experiment
 from video_diffusion import partitioning
-from video_diffusion import sample
 from video_diffusion import validation
 from video_diffusion.data import shapes
 
@@ -54,7 +54,7 @@ def test_heldout_batches_and_labels_are_of_the_mixture():
   assert batch['video'].shape == (16, 3, 8, 8, 3)
   c.model.cond_dim, c.sample.num_clips = 4, 10
   np.testing.assert_array_equal(
-      sample.sample_labels(c, heldout), batch['labels'][:10]
+      conditions.sample_labels(c, heldout), batch['labels'][:10]
   )
   assert heldout.distinct(16) == 4 + 5
   device = partitioning.global_batch(batch, partitioning.make_mesh())

@@ -17,7 +17,7 @@ class Net:
 
   encoder = None
 
-  def apply(self, variables, z, logsnr, labels=None):
+  def apply(self, variables, z, logsnr, condition=None):
     wave = jnp.sin(z + z.mean(axis=1, keepdims=True))
     return 0.5 * wave * variables['params']
 
@@ -172,14 +172,14 @@ def test_batches_are_cut_to_the_clips_and_take_their_labels(tmp_path):
   config.sample.num_clips = n = size + 1
   mesh = partitioning.make_mesh()
   plan = plans.make_plan(config, None)
-  labels = np.arange(n, dtype=np.int32)[:, None, None]
+  condition = {'labels': np.arange(n, dtype=np.int32)[:, None, None]}
   seen = []
 
-  def sampler(params, key, labels):
-    seen.append(labels.ravel().tolist())
+  def sampler(params, key, condition):
+    seen.append(condition['labels'].ravel().tolist())
     return np.zeros((size, 4, 8, 8, 3), np.float32)
 
-  stage = plans.Stage(config, sampler, None, labels)
+  stage = plans.Stage(config, sampler, None, condition)
   assert plans.draw(plan, [stage], mesh=mesh).shape[0] == n
   assert sum(seen, []) == [i % n for i in range(2 * size)]
 

@@ -58,6 +58,7 @@ def test_what_a_source_says_of_itself(directory):
   assert [source.group(i) for i in range(4)] == [0, 0, 1, 1]
   assert [source.length(i) for i in range(4)] == [*LENGTHS]
   assert source.frame_size == (8, 6) and source.shortest == 4
+  assert list(source.captions()) == []
   assert source.label_sizes == () and source.class_names == ()
   assert source.summary == {
       'clips': 4, 'frames': 26, 'seconds': 12.5, 'size': '8 x 6', 'skipped': 2,
@@ -80,6 +81,7 @@ def test_labels_and_captions_of_sets_that_have_them(tmp_path):
   assert {e['labels'].dtype for e in examples} == {np.dtype(np.int32)}
   captions = [e['caption'] for e in examples]
   assert captions == ['', '', 'ein größerer Satz', '']
+  assert list(source.captions()) == captions
 
 
 def test_windows_are_uniform(directory):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from video_diffusion import conditions
 from video_diffusion import default_config
 from video_diffusion import sample
 from video_diffusion.data import shapes
@@ -19,20 +20,20 @@ def make():
 
 def test_labels_are_those_of_heldout_clips_or_the_given_ones():
   config, source = make()
-  labels = sample.sample_labels(config, source)
+  labels = conditions.sample_labels(config, source)
   assert labels.shape == (5, 1, 6) and labels.dtype == np.int32
   rng = np.random.default_rng(0)
   want = source.example(1, rng, 2)['labels'].ravel()
   np.testing.assert_array_equal(labels[1, 0], want)
   np.testing.assert_array_equal(labels[4, 0], want)
   config.sample.labels = ((1, 2, 3, -1, -1, -1), (0, 0, 0, 1, 1, 1))
-  labels = sample.sample_labels(config, source)
+  labels = conditions.sample_labels(config, source)
   np.testing.assert_array_equal(labels[2, 0], [1, 2, 3, -1, -1, -1])
   config.model.cond_dim = 0
   with pytest.raises(ValueError, match='unconditional'):
-    sample.sample_labels(config, source)
+    conditions.sample_labels(config, source)
   config.sample.labels = ()
-  assert sample.sample_labels(config, source) is None
+  assert conditions.sample_labels(config, source) is None
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_bad_labels(row):
   config, source = make()
   config.sample.labels = (row,)
   with pytest.raises(ValueError, match='sample.labels holds'):
-    sample.sample_labels(config, source)
+    conditions.sample_labels(config, source)
 
 
 def test_the_figures_stand_beside_those_of_real_noise_and_blank():

@@ -78,7 +78,7 @@ def test_two_shapes_hardly_overlap_and_stay_inside():
   source = make()
   for i in range(300):
     objects = source._draw_objects(i)
-    masks = [source._mask(shape, path) for shape, _, path, _ in objects]
+    masks = [source.mask(shape, path) for shape, _, path, _ in objects]
     for _, _, path, _ in objects:
       radius = source.radius * 32
       assert path.min() >= radius - 1e-9 and path.max() <= 32 - radius + 1e-9

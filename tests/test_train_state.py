@@ -69,7 +69,7 @@ def test_a_step_by_hand(random_params):
   net, data = model(), batch()
   params = random_params(
       net, train_state.to_float(jnp.asarray(data['video'])), jnp.zeros((2, 4)),
-      labels=data['labels'], num_images=K,
+      condition={'labels': data['labels']}, num_images=K,
   )['params']
   draw, loss_fn = train_state.make_loss(
       net,

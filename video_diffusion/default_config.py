@@ -44,6 +44,24 @@ def get_config() -> ml_collections.ConfigDict:
   # The same for the K frames alone; empty takes them from the videos.
   data.image_mixture = ml_collections.ConfigDict()
 
+  # Captions as the condition; model.cond_dim is then the width to which their
+  # tokens are pooled.
+  config.text = text = ml_collections.ConfigDict()
+  # '' (none); 'table', which the model learns; 't5', frozen, whose vectors
+  # --mode=prepare computes once for each caption.
+  text.encoder = ''
+  # Of 't5': its checkpoint (docs/text.md says which), local or gs://.
+  text.path = ''
+  # A sentencepiece model; '' takes that beside text.path, or, for 'table',
+  # makes one of the words of the captions.
+  text.tokenizer = ''
+  text.length = 64  # tokens of a caption, with the end mark
+  text.dim = 1024  # width of a token's vector
+  text.max_pieces = 1024  # of the tokenizer of 'table', which has as many rows
+  # Where the vectors are kept; '' takes text_embeddings in $TFDS_DATA_DIR, else
+  # in ~/tensorflow_datasets.
+  text.dir = ''
+
   config.model = model = ml_collections.ConfigDict()
   model.base_channels = 256
   model.channel_mults = (1, 2, 4, 8)
@@ -52,7 +70,7 @@ def get_config() -> ml_collections.ConfigDict:
   model.head_dim = 64
   model.emb_dim = 1024  # width of the embedding vector
   model.emb_layers = 2  # layers of its MLP
-  model.cond_dim = 0  # width of the label embedding; 0 is unconditional
+  model.cond_dim = 0  # width of the condition vector; 0 is unconditional
   model.dropout = 0.0
   # 'add' (the paper) or 'scale_shift' after the second norm of a block.
   model.injection = 'add'
@@ -149,6 +167,9 @@ def get_config() -> ml_collections.ConfigDict:
   # One tuple per clip, repeated as needed, -1 for absent; () takes the labels
   # of held-out clips.
   sample.labels = ()
+  # With config.text: one caption per clip, repeated as needed (--prompt or
+  # --prompt_file on the command line); () takes those of held-out clips.
+  sample.prompts = ()
   sample.fps = 8.0  # of the files written
   return config
 

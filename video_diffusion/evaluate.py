@@ -11,6 +11,7 @@ import numpy as np
 
 from video_diffusion import experiment
 from video_diffusion import partitioning
+from video_diffusion import text_input
 from video_diffusion import train_state
 from video_diffusion import validation
 from video_diffusion import workdirs
@@ -37,11 +38,15 @@ def make_eval_step(config: ml_collections.ConfigDict, model, mesh):
   return jax.jit(eval_step, out_shardings=partitioning.replicated(mesh))
 
 
-def mean_losses(config, eval_step, params, source, mesh) -> dict[str, float]:
+def mean_losses(
+    config, eval_step, params, source, mesh, encode=None
+) -> dict[str, float]:
   """Loss over eval.num_clips windows, and by quarter, noisiest first."""
   results = []
   with jax.set_mesh(mesh):
-    for i, batch in enumerate(experiment.heldout_batches(config, source)):
+    for i, batch in enumerate(
+        experiment.heldout_batches(config, source, encode)
+    ):
       batch = partitioning.global_batch(batch, mesh)
       results.append(eval_step(params, batch, i))
   results = jax.device_get(results)
@@ -54,10 +59,10 @@ def mean_losses(config, eval_step, params, source, mesh) -> dict[str, float]:
   return losses
 
 
-def heldout_losses(config, eval_step, state, source, mesh):
+def heldout_losses(config, eval_step, state, source, mesh, encode=None):
   """{'raw': losses, 'ema': losses} of a train state's weights."""
   return {
-      name: mean_losses(config, eval_step, params, source, mesh)
+      name: mean_losses(config, eval_step, params, source, mesh, encode)
       for name, params in (('raw', state.params), ('ema', state.ema_params))
   }
 
@@ -96,12 +101,13 @@ def evaluate(overrides: dict[str, Any], workdir: str) -> dict[str, Any]:
   config = workdirs.saved_config(overrides, workdir, ('eval', 'mesh'))
   validation.check(config, 'evaluate')
   source = experiment.make_source(config, 'test')
+  text = text_input.open_text(config, workdir, source)
   sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, sizes)
   mesh = experiment.make_mesh(config)
   params, step = experiment.restore_ema(config, workdir, model, sizes)
   eval_step = make_eval_step(config, model, mesh)
-  losses = mean_losses(config, eval_step, params, source, mesh)
+  losses = mean_losses(config, eval_step, params, source, mesh, text)
   result = {
       'losses': losses,
       'step': step,

@@ -26,6 +26,7 @@ from video_diffusion.data import pipeline
 from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.diffusion import schedules
 from video_diffusion.models import conditional
+from video_diffusion.models import text as text_lib
 from video_diffusion.models import unet3d
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -116,8 +117,17 @@ def make_batches(
     *,
     start: int,
     stop: int,
+    encode: pipeline.Encode | None = None,
 ):
-  """This host's training batches of steps start .. stop - 1."""
+  """This host's training batches of steps start .. stop - 1.
+
+  Args:
+    config: of the run.
+    source: of clips.
+    start: first step.
+    stop: one past the last.
+    encode: of the captions of a run with text, from `text_input.open_text`.
+  """
   return pipeline.batches(
       source,
       batch_size=config.batch_size,
@@ -131,6 +141,7 @@ def make_batches(
       process_index=jax.process_index(),
       process_count=jax.process_count(),
       loader=config.data.loader,
+      encode=encode,
   )
 
 
@@ -152,14 +163,19 @@ def make_mesh(config: ml_collections.ConfigDict) -> jax.sharding.Mesh:
 
 
 def make_model(
-    config: ml_collections.ConfigDict, label_sizes: tuple[int, ...]
+    config: ml_collections.ConfigDict, label_sizes: tuple[int, ...] = ()
 ) -> conditional.ConditionalUNet:
-  """The network; its label encoder only where cond_dim and labels are."""
+  """The network, with an encoder of text or of labels where cond_dim is set."""
   fields = config.model.to_dict()
   cond_dim = fields.pop('cond_dim')
   fields['dtype'] = DTYPES[fields['dtype']]
-  encoder = None
-  if cond_dim:
+  encoder, text = None, config.text
+  if text.encoder:
+    table = None
+    if text.encoder == 'table':
+      table = text_lib.TokenTable(text.max_pieces, text.length, text.dim)
+    encoder = text_lib.TextEncoder(cond_dim, table, fields['dtype'])
+  elif cond_dim:
     validation.require(
         bool(label_sizes),
         f'model.cond_dim is {cond_dim}, but data.name {config.data.name!r} has '
@@ -184,7 +200,7 @@ def make_logsnr_fn(config: ml_collections.ConfigDict) -> Callable:
 
 
 def batch_shapes(
-    config: ml_collections.ConfigDict, sizes: tuple[int, ...]
+    config: ml_collections.ConfigDict, sizes: tuple[int, ...] = ()
 ) -> dict[str, jax.ShapeDtypeStruct]:
   """Shapes of one global training batch."""
   data, b = config.data, config.batch_size
@@ -193,7 +209,15 @@ def batch_shapes(
           (b, data.frames + data.images, data.height, data.width, 3), jnp.uint8
       )
   }
-  if sizes:
+  if config.text.encoder:
+    shape = (b, 1 + data.images, config.text.length)
+    shapes['mask'] = jax.ShapeDtypeStruct(shape, jnp.bool_)
+    shapes['tokens'] = (
+        jax.ShapeDtypeStruct(shape, jnp.int32)
+        if config.text.encoder == 'table'
+        else jax.ShapeDtypeStruct((*shape, config.text.dim), jnp.bfloat16)
+    )
+  elif sizes:
     shapes['labels'] = jax.ShapeDtypeStruct(
         (b, 1 + data.images, len(sizes)), jnp.int32
     )
@@ -204,12 +228,12 @@ def make_denoise_fn(
     config: ml_collections.ConfigDict,
     model: conditional.ConditionalUNet,
     params: Any,
-    labels: jax.Array | None,
+    condition: dict[str, jax.Array] | None,
 ) -> Callable:
-  """(z, logsnr) -> x_hat of a network, for one batch of labels."""
+  """(z, logsnr) -> x_hat of a network, for one batch of conditions."""
 
   def denoise_fn(z, logsnr):
-    output = model.apply({'params': params}, z, logsnr, labels=labels)
+    output = model.apply({'params': params}, z, logsnr, condition=condition)
     return loss_lib.x_hat(
         z=z,
         output=output,
@@ -220,7 +244,11 @@ def make_denoise_fn(
   return denoise_fn
 
 
-def heldout_batches(config: ml_collections.ConfigDict, source):
+def heldout_batches(
+    config: ml_collections.ConfigDict,
+    source,
+    encode: pipeline.Encode | None = None,
+):
   """Global batches of eval.num_clips windows, the same at every call.
 
   A window of each held-out clip in turn; further windows of them where there
@@ -238,6 +266,7 @@ def heldout_batches(config: ml_collections.ConfigDict, source):
       process_index=jax.process_index(),
       process_count=jax.process_count(),
       loader=config.data.loader,
+      encode=encode,
   )
 
 
@@ -250,7 +279,7 @@ def restore_ema(
   """(EMA parameters, step) of the newest checkpoint, else exported weights.
 
   Raises:
-    ValueError: workdir holds neither.
+    ValueError: workdir holds neither, or that of another model.
   """
   mesh = make_mesh(config)
   params = jax.eval_shape(
@@ -264,10 +293,18 @@ def restore_ema(
     checkpoints = checkpoint.Checkpoints(folder)
     step = checkpoints.latest_step()
     if step is not None:
-      ema = checkpoints.restore(
-          step, train_state.TrainState(None, None, target, None)
-      ).ema_params
-      checkpoints.close()
+      try:
+        ema = checkpoints.restore(
+            step, train_state.TrainState(None, None, target, None)
+        ).ema_params
+      except ValueError as error:  # Orbax's, of shapes or names
+        reason = str(error).splitlines()[0].split('. ')[0]
+        raise ValueError(
+            f'the checkpoint of step {step} in {folder} does not hold the '
+            f'model of {workdir / "config.json"} ({reason[:200]}).'
+        ) from error
+      finally:
+        checkpoints.close()
       return ema, step
     checkpoints.close()
   exported = workdir / weights.FOLDER

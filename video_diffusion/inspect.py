@@ -21,7 +21,6 @@ from video_diffusion import writers
 from video_diffusion.data import pipeline
 
 MAX_ROWS = 8  # examples in the picture, from the start of the batch
-TEXT_LINES = 3
 SECONDS = 3.0  # of the measurement
 WARM_UP = 3  # batches before it
 COLUMNS = ('clips', 'frames', 'seconds', 'size', 'skipped', 'missing')
@@ -68,44 +67,6 @@ def texts(batch: dict[str, np.ndarray], row: int) -> list[str]:
   return [''] * len(batch['video'][row])
 
 
-def wrap(text: str, *, width: int, font) -> list[str]:
-  """At most TEXT_LINES lines within `width` pixels; what is cut ends in '..'.
-
-  Broken between words, and within those that are wider than a line.
-  """
-  lines, left = [], text.split()
-  while left:
-    line = left.pop(0)
-    while left and font.getlength(f'{line} {left[0]}') <= width:
-      line += ' ' + left.pop(0)
-    kept = line
-    while font.getlength(kept) > width and len(kept) > 1:
-      kept = kept[:-1]
-    if kept != line:
-      left.insert(0, line[len(kept) :])
-    lines.append(kept)
-  if len(lines) > TEXT_LINES:
-    lines = lines[:TEXT_LINES]
-    while len(lines[-1]) > 1 and font.getlength(lines[-1] + '..') > width:
-      lines[-1] = lines[-1][:-1]
-    lines[-1] += '..'
-  return lines
-
-
-def _label(text, *, width):
-  """uint8 [height, width, 3]: a strip with the text, white on black."""
-  from PIL import Image
-  from PIL import ImageDraw
-  from PIL import ImageFont
-
-  font = ImageFont.load_default(size=11)
-  strip = Image.new('RGB', (width, 13 * TEXT_LINES + 3))
-  lines = wrap(text, width=width - 4, font=font)
-  drawing = ImageDraw.Draw(strip)
-  drawing.multiline_text((2, 0), '\n'.join(lines), font=font, spacing=1)
-  return np.asarray(strip)
-
-
 def picture(batch: dict[str, np.ndarray], num_images: int) -> np.ndarray:
   """The first MAX_ROWS examples, one a row, uint8 [T, height, width, 3].
 
@@ -123,7 +84,7 @@ def picture(batch: dict[str, np.ndarray], num_images: int) -> np.ndarray:
     for part, text in zip(parts, row, strict=False):
       cell = np.broadcast_to(part, (t, h, w, 3))
       if written:
-        label = _label(text, width=w)
+        label = media.text_strip(text, width=w)
         label = np.broadcast_to(label, (t, *label.shape))
         cell = np.concatenate([cell, label], axis=1)
       cells.append(cell)

@@ -35,6 +35,29 @@ _CACHE = flags.DEFINE_string(
     'none. JAX_COMPILATION_CACHE_DIR comes first.',
 )
 _MODE = flags.DEFINE_string('mode', 'train', f'One of {", ".join(MODES)}.')
+_PROMPT = flags.DEFINE_multi_string(
+    'prompt', [], 'Caption of a clip to sample; may be given several times.'
+)
+_PROMPT_FILE = flags.DEFINE_string(
+    'prompt_file', None, 'Of such captions, one a line.'
+)
+
+
+def read_prompts() -> tuple[str, ...]:
+  """Those of --prompt, then of --prompt_file; wrong ones end the process."""
+  prompts = list(_PROMPT.value)
+  if _PROMPT_FILE.value is not None:
+    try:
+      text = pathlib.Path(_PROMPT_FILE.value).read_text(encoding='utf-8')
+    except (OSError, ValueError) as error:
+      fail(f'--prompt_file {_PROMPT_FILE.value!r} cannot be read ({error}).')
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+      fail(f'--prompt_file {_PROMPT_FILE.value!r} holds no prompt.')
+    prompts += lines
+  if prompts and _MODE.value != 'sample':
+    fail('--prompt and --prompt_file go with --mode=sample.')
+  return tuple(prompts)
 
 
 def default_workdir(config_flag: str) -> str:
@@ -110,6 +133,9 @@ def main(argv: list[str]) -> None:
     jax.config.update('jax_compilation_cache_dir', folder)
   # Sampling and evaluation take the run's own config but for these fields.
   overrides = config_flags.get_override_values(flags.FLAGS['config'])
+  if prompts := read_prompts():
+    overrides = {'sample.num_clips': len(prompts)} | overrides
+    overrides['sample.prompts'] = prompts
   args = [
       overrides if _MODE.value in ('sample', 'evaluate') else _CONFIG.value,
       workdir,

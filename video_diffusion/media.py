@@ -1,4 +1,5 @@
 """MP4, GIF and grids of videos, uint8 [time, height, width, 3]."""
+from collections.abc import Sequence
 import fractions
 import importlib.util
 import io
@@ -9,6 +10,7 @@ import pathlib
 import numpy as np
 
 MIN_SIDE = 128  # pixels; smaller videos are enlarged to look at
+TEXT_LINES = 3
 
 
 def to_uint8(x: np.ndarray) -> np.ndarray:
@@ -44,6 +46,61 @@ def grid(videos: np.ndarray, *, columns: int | None = None) -> np.ndarray:
   return canvas
 
 
+def wrap(text: str, *, width: int, font) -> list[str]:
+  """At most TEXT_LINES lines within `width` pixels; what is cut ends in '..'.
+
+  Broken between words, and within those that are wider than a line.
+  """
+  lines, left = [], text.split()
+  while left:
+    line = left.pop(0)
+    while left and font.getlength(f'{line} {left[0]}') <= width:
+      line += ' ' + left.pop(0)
+    kept = line
+    while font.getlength(kept) > width and len(kept) > 1:
+      kept = kept[:-1]
+    if kept != line:
+      left.insert(0, line[len(kept) :])
+    lines.append(kept)
+  if len(lines) > TEXT_LINES:
+    lines = lines[:TEXT_LINES]
+    while len(lines[-1]) > 1 and font.getlength(lines[-1] + '..') > width:
+      lines[-1] = lines[-1][:-1]
+    lines[-1] += '..'
+  return lines
+
+
+def text_strip(text: str, *, width: int) -> np.ndarray:
+  """uint8 [height, width, 3]: a strip with the text, white on black.
+
+  Its height is that of TEXT_LINES lines, whatever the text.
+  """
+  from PIL import Image
+  from PIL import ImageDraw
+  from PIL import ImageFont
+
+  font = ImageFont.load_default(size=11)
+  strip = Image.new('RGB', (width, 13 * TEXT_LINES + 3))
+  lines = wrap(text, width=width - 4, font=font)
+  drawing = ImageDraw.Draw(strip)
+  drawing.multiline_text((2, 0), '\n'.join(lines), font=font, spacing=1)
+  return np.asarray(strip)
+
+
+def with_texts(videos: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+  """uint8 [n, t, h, w, 3] with a text beneath each; as they are without texts.
+
+  Enlarged first, so that there is room to write.
+  """
+  if not texts:
+    return videos
+  videos = enlarge(videos, min_side=96)
+  n, t, h, w, c = videos.shape
+  strips = np.stack([text_strip(text, width=w) for text in texts])
+  strips = np.broadcast_to(strips[:, None], (n, t, *strips.shape[1:]))
+  return np.concatenate([videos, strips], axis=2)
+
+
 def encode_gif(video: np.ndarray, *, fps: float) -> bytes:
   """An endless animated GIF."""
   import imageio.v3 as iio
@@ -61,10 +118,18 @@ def write_gif(path: str | os.PathLike, video: np.ndarray, *, fps: float):
   pathlib.Path(path).write_bytes(encode_gif(video, fps=fps))
 
 
-def write_mp4(path: str | os.PathLike, video: np.ndarray, *, fps: float):
+def write_mp4(
+    path: str | os.PathLike, video: np.ndarray, *, fps: float, comment: str = ''
+):
   """Writes an H.264 MP4 (MPEG-4 part 2 by OpenCV where PyAV is absent).
 
   Odd sides lose their last row or column: both codecs need even ones.
+
+  Args:
+    path: of the file.
+    video: uint8 [time, height, width, 3].
+    fps: frames a second.
+    comment: kept in the file's metadata, which OpenCV cannot write.
   """
   t, h, w, _ = video.shape
   video = np.ascontiguousarray(video[:, : h - h % 2, : w - w % 2])
@@ -81,6 +146,8 @@ def write_mp4(path: str | os.PathLike, video: np.ndarray, *, fps: float):
   import av
 
   with av.open(str(path), 'w') as container:
+    if comment:
+      container.metadata['comment'] = comment
     rate = fractions.Fraction(fps).limit_denominator(1001)
     stream = container.add_stream('libx264', rate=rate)
     stream.height, stream.width = video.shape[1:3]

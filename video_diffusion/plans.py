@@ -12,7 +12,6 @@ from etils import epath
 import jax
 import ml_collections
 import numpy as np
-import tqdm
 
 from video_diffusion import media
 from video_diffusion import train_state
@@ -118,13 +117,14 @@ class Stage(NamedTuple):
     config: of its run, with this call's sample fields.
     sampler: from `sample.make_sampler`.
     params: EMA parameters.
-    labels: int32 [sample.num_clips, 1, slots] or None.
+    condition: what the model's encoder takes, by name, each
+      [sample.num_clips, 1, ...]; None for the null condition.
   """
 
   config: ml_collections.ConfigDict
   sampler: Any
   params: Any
-  labels: np.ndarray | None
+  condition: dict[str, np.ndarray] | None
 
 
 def draw(
@@ -151,6 +151,8 @@ def draw(
   Returns:
     uint8 [num_clips, plan.num_frames, height, width, 3] of the last stage.
   """
+  import tqdm  # a single block is drawn without it, by benchmarks
+
   options = stages[0].config.sample
   n, size = options.num_clips, options.batch_size
   blocks = folder and claim_blocks(plan, stages, init, folder, steps)
@@ -162,9 +164,10 @@ def draw(
     for batch, start in enumerate(starts):
       rows = np.arange(start, start + size) % n
       members = [
-          stage._replace(labels=stage.labels[rows])
-          if stage.labels is not None
-          else stage
+          stage._replace(
+              condition=stage.condition
+              and {name: x[rows] for name, x in stage.condition.items()}
+          )
           for stage in stages
       ]
       key = train_state.stream_key(options.seed, 'sample', batch)
@@ -184,19 +187,19 @@ def execute(
     mesh: jax.sharding.Mesh,
     init: np.ndarray | None = None,
     prefix: epath.Path | None = None,
-    bar: tqdm.tqdm | None = None,
+    bar: Any = None,
 ) -> np.ndarray:
   """Draws one batch of videos by a plan.
 
   Args:
     plan: from `make_plan`.
-    stages: one for each model of the plan, with the labels of this batch.
+    stages: one for each model of the plan, with the conditions of this batch.
     key: of the batch.
     mesh: of all devices.
     init: the plan's given frames or, where it has none, the low-resolution
       video, float32 [f, h, w, 3], or one for each clip of the batch.
     prefix: of the files that hold finished blocks; None keeps none.
-    bar: counts blocks.
+    bar: of tqdm, counts blocks.
 
   Returns:
     float32 [batch, plan.num_frames, height, width, 3] of the last stage; given
@@ -230,7 +233,7 @@ def execute(
         inputs['low_res_mask'] = np.array(block.low_res)[None]
       with jax.set_mesh(mesh):
         x = stage.sampler(
-            stage.params, jax.random.fold_in(key, i), stage.labels, **inputs
+            stage.params, jax.random.fold_in(key, i), stage.condition, **inputs
         )
       canvas[:, frames] = jax.device_get(x)
       if path:

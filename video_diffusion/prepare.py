@@ -1,9 +1,10 @@
-"""Decodes and packs data sets ahead of training, and says what they hold."""
+"""Decodes and packs data sets, and embeds their captions, before training."""
 from absl import logging
 import ml_collections
 
 from video_diffusion import experiment
 from video_diffusion import inspect
+from video_diffusion import text_input
 from video_diffusion import validation
 from video_diffusion import writers
 
@@ -11,7 +12,8 @@ from video_diffusion import writers
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
   """Prepares both splits of the config's data sets and prints a table of them.
 
-  Training does the same when it starts; this needs no accelerator.
+  Training does the same when it starts; this needs no accelerator. The captions
+  of a run with T5 are embedded here alone; for that one is of use.
 
   Args:
     config: the whole config, of which the data fields count.
@@ -22,12 +24,16 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
   """
   del workdir  # all modes have it
   validation.check(config, 'prepare')
-  if experiment.drawn(config):
+  drawn, computed = experiment.drawn(config), config.text.encoder == 't5'
+  if drawn and not computed:
     logging.info('moving_shapes is drawn as it is needed: nothing to prepare.')
     return
-  rows = []
+  rows, sources = [], []
   for split in ('train', 'test'):
     source = experiment.make_source(config, split)
+    sources.append(source)
     for row in inspect.data_rows(config, source):
       rows.append(row | {'data set': f'{row["data set"]}, {split}'})
   writers.log_lines(inspect.as_table(rows))
+  if computed:
+    text_input.prepare(config, sources)

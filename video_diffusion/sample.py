@@ -8,10 +8,12 @@ import jax
 import ml_collections
 import numpy as np
 
+from video_diffusion import conditions
 from video_diffusion import experiment
 from video_diffusion import media
 from video_diffusion import partitioning
 from video_diffusion import plans
+from video_diffusion import text_input
 from video_diffusion import validation
 from video_diffusion import workdirs
 from video_diffusion import writers
@@ -44,12 +46,13 @@ def make_sampler(
     upscale: how much larger frames are than their low-resolution partners.
 
   Returns:
-    (params, key, labels, known, known_mask, low_res, low_res_mask) -> x,
-    float32 [batch, frames, height, width, 3] in [-1, 1]. labels are int32
-    [batch, 1, slots] or None; known [batch, frames, height, width, 3] and
-    low_res [batch, frames, height / upscale, width / upscale, 3], each with a
-    mask bool [1, frames], may be left out. Masks are data: blocks that know
-    other frames share one program.
+    (params, key, condition, known, known_mask, low_res, low_res_mask, weight)
+    -> x, float32 [batch, frames, height, width, 3] in [-1, 1]. condition is
+    what the model's encoder takes, each [batch, 1, ...], or None; known [batch,
+    frames, height, width, 3] and low_res [batch, frames, height / upscale,
+    width / upscale, 3], each with a mask bool [1, frames], may be left out.
+    Masks are data: blocks that know other frames share one program. weight is
+    of classifier-free guidance, in place of sample.guidance_weight.
   """
   options, data = config.sample, config.data
   shape = (options.batch_size, frames, data.height, data.width, 3)
@@ -57,17 +60,18 @@ def make_sampler(
   def sampler(
       params,
       key,
-      labels,
+      condition,
       known=None,
       known_mask=None,
       low_res=None,
       low_res_mask=None,
+      weight=options.guidance_weight,
   ):
     make = functools.partial(experiment.make_denoise_fn, config, model, params)
-    denoise_fn = make(labels)
-    if labels is not None:
+    denoise_fn = make(condition)
+    if condition is not None:
       denoise_fn = guidance.classifier_free(
-          denoise_fn, make(None), weight=options.guidance_weight
+          denoise_fn, make(None), weight=weight
       )
     terms = []
     if known is not None and options.reconstruction_weight:
@@ -96,49 +100,6 @@ def make_sampler(
     )
 
   return jax.jit(sampler, out_shardings=partitioning.replicated(mesh))
-
-
-def sample_labels(
-    config: ml_collections.ConfigDict, source
-) -> np.ndarray | None:
-  """int32 [num_clips, 1, slots]: sample.labels, else those of held-out clips.
-
-  Raises:
-    ValueError: sample.labels of another length or out of range.
-  """
-  sizes = experiment.label_sizes(source)
-  n, given = config.sample.num_clips, config.sample.labels
-  if not config.model.cond_dim:
-    validation.require(
-        not given, 'sample.labels is set, but the model is unconditional.'
-    )
-    return None
-  if not given:
-    rng = np.random.default_rng(0)
-    rows = [
-        source.example(
-            i % source.num_examples, rng, config.data.frames,
-            config.data.frameskips,
-        )['labels'].ravel()
-        for i in range(n)
-    ]
-    return np.asarray(rows, np.int32)[:, None]
-  for row in given:
-    good = (
-        isinstance(row, (tuple, list))
-        and len(row) == len(sizes)
-        and all(
-            isinstance(value, int) and -1 <= value < size
-            for value, size in zip(row, sizes, strict=True)
-        )
-    )
-    validation.require(
-        good,
-        f'sample.labels holds {row}; it is a tuple of tuples, each of '
-        f'{len(sizes)} whole numbers from -1 to below {sizes}.',
-    )
-  rows = [given[i % len(given)] for i in range(n)]
-  return np.asarray(rows, np.int32)[:, None]
 
 
 def figures_table(config: ml_collections.ConfigDict, videos, source) -> str:
@@ -180,17 +141,17 @@ def make_grid_sampler(config: ml_collections.ConfigDict, model, mesh):
 
 
 def write_grid(
-    config, plan, sampler, params, step, *, source, workdir, writer, mesh
+    config, plan, sampler, params, step, *, drawn, source, workdir, writer, mesh
 ) -> None:
   """A grid of samples as samples/<step>.gif and .mp4, and to TensorBoard."""
-  labels = sample_labels(config, source)
   videos = plans.draw(
-      plan, [plans.Stage(config, sampler, params, labels)], mesh=mesh
+      plan, [plans.Stage(config, sampler, params, drawn.condition)], mesh=mesh
   )
   if jax.process_index() == 0:
     path = grid_path(workdir, step)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = media.enlarge(media.grid(videos), min_side=256)
+    shown = media.with_texts(videos, drawn.captions)
+    picture = media.enlarge(media.grid(shown), min_side=256)
     gif = media.encode_gif(picture, fps=config.sample.fps)
     media.write_mp4(
         path.with_suffix('.mp4'), picture, fps=config.sample.fps
@@ -209,23 +170,44 @@ class Run(NamedTuple):
   model: Any
   params: Any
   step: int
+  drawn: conditions.Drawn
 
 
-def restore(overrides: dict[str, Any], workdir: epath.Path) -> Run:
+def restore(
+    overrides: dict[str, Any], workdir: epath.Path, base: Run | None = None
+) -> Run:
   """The run in workdir, with the sample fields of this call.
+
+  Args:
+    overrides: those fields.
+    workdir: of the run.
+    base: the run that this one refines, whose labels or captions it takes.
 
   Raises:
     ValueError: no run or no checkpoint in workdir; bad sample fields.
   """
   config = workdirs.saved_config(overrides, workdir, ('sample', 'mesh'))
   validation.check(config, 'sample')
-  # Clips on disk are needed for their labels alone.
-  wanted = experiment.drawn(config) or config.model.cond_dim
+  # Clips on disk are needed for their labels or captions alone.
+  wanted = config.model.cond_dim and not config.sample.prompts
+  wanted = wanted or experiment.drawn(config)
   source = experiment.make_source(config, 'test') if wanted else None
+  encode = functools.partial(text_input.encode, config, workdir)
+  if base is None:
+    drawn = conditions.sample_condition(config, source, encode)
+  elif config.text.encoder:
+    validation.require(
+        len(base.drawn.captions) > 0,
+        f'sample.refine_workdir {workdir} holds a model that takes text, and '
+        'the run that it refines has none.',
+    )
+    drawn = conditions.of_captions(base.drawn.captions, encode)
+  else:
+    drawn = base.drawn if config.model.cond_dim else conditions.Drawn(None)
   sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, sizes)
   params, step = experiment.restore_ema(config, workdir, model, sizes)
-  return Run(config, source, model, params, step)
+  return Run(config, source, model, params, step, drawn)
 
 
 def restore_refiner(overrides: dict[str, Any], base: Run) -> Run | None:
@@ -243,7 +225,7 @@ def restore_refiner(overrides: dict[str, Any], base: Run) -> Run | None:
       'begins from noise.',
   )
   path = epath.Path(options.refine_workdir).expanduser()
-  refiner = restore(overrides, path)
+  refiner = restore(overrides, path, base)
   large = refiner.config.data
   factor = large.height // small.height
   validation.require(
@@ -253,8 +235,9 @@ def restore_refiner(overrides: dict[str, Any], base: Run) -> Run | None:
       f'{large.width}, no whole multiple of {small.height}x{small.width}.',
   )
   sizes = [experiment.label_sizes(run.source) for run in (base, refiner)]
+  by_labels = refiner.config.model.cond_dim and not refiner.config.text.encoder
   validation.require(
-      not refiner.config.model.cond_dim or sizes[0] == sizes[1],
+      not by_labels or (sizes[0] == sizes[1] and base.drawn.condition),
       f'sample.refine_workdir {path} holds a model with other labels.',
   )
   return refiner
@@ -267,8 +250,9 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   all else is as the run was trained.
 
   Writes to workdir/samples/step_<step>_seed_<seed>: an MP4 and a GIF of each
-  clip, of a grid of all, and samples.npz ('video' uint8 [n, t, h, w, 3] and
-  'labels').
+  clip, of a grid of all, and samples.npz ('video' uint8 [n, t, h, w, 3], and
+  'labels' or 'captions'). Captions stand in the grid, and in each MP4's
+  metadata as its comment.
 
   Videos longer than the training clips, those that continue a given one, and
   the cascade of two runs are drawn by a plan of blocks (`plans.make_plan`); an
@@ -280,7 +264,7 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   workdir = epath.Path(workdir).expanduser()
   base = restore(overrides, workdir)
   config, source, step = base.config, base.source, base.step
-  labels = sample_labels(config, source)
+  captions = base.drawn.captions
   refiner = restore_refiner(overrides, base)
   init = plans.read_init(config)
   plan = plans.make_plan(config, init, refiner and refiner.config)
@@ -293,8 +277,9 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
     sampler = make_sampler(
         run.config, run.model, mesh, frames=frames, upscale=upscale
     )
-    rows = labels if run.config.model.cond_dim else None
-    stages.append(plans.Stage(run.config, sampler, run.params, rows))
+    stages.append(
+        plans.Stage(run.config, sampler, run.params, run.drawn.condition)
+    )
   folder = workdir / 'samples' / f'step_{step}_seed_{config.sample.seed}'
   steps = [run.step for run in (base, refiner) if run]
   videos = plans.draw(
@@ -304,15 +289,23 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
     return
   for old in folder.glob('clip_*'):  # of an earlier call, perhaps with more
     old.unlink()
-  arrays = {'video': videos} | ({} if labels is None else {'labels': labels})
+  arrays = {'video': videos}
+  if captions:
+    arrays['captions'] = np.array(captions)
+  elif base.drawn.condition:
+    arrays |= base.drawn.condition
   with (folder / 'samples.npz').open('wb') as f:
     np.savez_compressed(f, **arrays)
   fps = config.sample.fps
-  named = [(f'clip_{i:04d}', video) for i, video in enumerate(videos)]
-  for name, video in [*named, ('grid', media.grid(videos))]:
+  files = [
+      (f'clip_{i:04d}', video, captions[i] if captions else '')
+      for i, video in enumerate(videos)
+  ]
+  grid = media.grid(media.with_texts(videos, captions))
+  for name, video, text in [*files, ('grid', grid, '\n'.join(captions))]:
     video = media.enlarge(video)
     media.write_gif(folder / f'{name}.gif', video, fps=fps)
-    media.write_mp4(folder / f'{name}.mp4', video, fps=fps)
+    media.write_mp4(folder / f'{name}.mp4', video, fps=fps, comment=text)
   (folder / 'blocks').rmtree()  # all that they held is in samples.npz
   if experiment.drawn(config):
     writers.log_lines(figures_table(config, videos, source))

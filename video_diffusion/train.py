@@ -9,6 +9,7 @@ import jax
 import ml_collections
 
 from video_diffusion import checkpoint
+from video_diffusion import conditions
 from video_diffusion import evaluate
 from video_diffusion import experiment
 from video_diffusion import optimizer as optimizer_lib
@@ -16,6 +17,7 @@ from video_diffusion import partitioning
 from video_diffusion import preemption
 from video_diffusion import progress
 from video_diffusion import sample
+from video_diffusion import text_input
 from video_diffusion import train_state
 from video_diffusion import validation
 from video_diffusion import weights
@@ -54,14 +56,24 @@ def train(
   validation.check(config)
   source = experiment.make_source(config, 'train')
   heldout = experiment.make_source(config, 'test')
+  text = text_input.open_text(config, workdir, source)
   label_sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, label_sizes)
   rate, optimizer = make_optimizer(config)
   mesh = experiment.make_mesh(config)
-  sample.sample_labels(config, heldout)
+  if text:
+    text_input.check_prompts(config, text.tokenizer)
+  drawn = conditions.sample_condition(config, heldout, text)
   plan, sampler = sample.make_grid_sampler(config, model, mesh)
-  workdirs.claim(config, workdir, getattr(source, 'fingerprint', ''))
+  workdirs.claim(
+      config,
+      workdir,
+      getattr(source, 'fingerprint', ''),
+      text.fingerprint if text else '',
+  )
   lead = jax.process_index() == 0
+  if text and lead:
+    text_input.keep_tokenizer(text, workdir)
   writer = writers.Writer(workdir, enabled=lead)
 
   # ---- State: abstract first, then drawn or restored, sharded ----------------
@@ -95,15 +107,17 @@ def train(
     if due(step, config.log.eval_every, last_step) and not (
         writers.has(workdir, step, 'heldout_loss/ema')
     ):
-      losses = evaluate.heldout_losses(config, eval_step, state, heldout, mesh)
+      losses = evaluate.heldout_losses(
+          config, eval_step, state, heldout, mesh, text
+      )
       writer.scalars(step, evaluate.as_scalars(losses))
       writers.log_lines(evaluate.as_table(losses))
     if due(step, config.log.sample_every, last_step) and not (
         sample.grid_path(workdir, step).exists()
     ):
       sample.write_grid(
-          config, plan, sampler, state.ema_params, step, source=heldout,
-          workdir=workdir, writer=writer, mesh=mesh,
+          config, plan, sampler, state.ema_params, step, drawn=drawn,
+          source=heldout, workdir=workdir, writer=writer, mesh=mesh,
       )
 
   try:
@@ -115,7 +129,7 @@ def train(
           config, model, optimizer, rate, abstract, shapes, mesh
       )
       batches = experiment.make_batches(
-          config, source, start=step, stop=last_step
+          config, source, start=step, stop=last_step, encode=text
       )
       window = progress.Window(
           batch_size=config.batch_size, flops=flops, step=step,

@@ -13,6 +13,8 @@ from video_diffusion.diffusion import loss as loss_lib
 
 # Randomness is a function of (seed, stream, step), never carried state.
 STREAMS = ('init', 'train', 'evaluate', 'sample')
+# What conditions a clip, as batches and encoders call it.
+CONDITIONS = ('labels', 'tokens', 'mask')
 NUM_QUARTERS = 4  # the loss is also reported by quarter of the log-SNR range
 
 
@@ -32,6 +34,11 @@ def stream_key(seed: int, stream: str, step: jax.Array | int = 0) -> jax.Array:
   return jax.random.fold_in(key, step)
 
 
+def condition_of(batch: dict[str, Any]) -> dict[str, Any] | None:
+  """Those arrays of a batch that condition it, None where there are none."""
+  return {name: batch[name] for name in CONDITIONS if name in batch} or None
+
+
 def init_params(
     model: nn.Module, batch: dict[str, jax.ShapeDtypeStruct], *, seed: int
 ) -> Any:
@@ -39,16 +46,18 @@ def init_params(
 
   Args:
     model: a `ConditionalUNet`.
-    batch: shapes of one batch, 'video' and perhaps 'labels'.
+    batch: shapes of one batch, 'video' and perhaps a condition.
     seed: of the run.
   """
   b, f = batch['video'].shape[:2]
+  condition = condition_of(batch)
+  captioned = next(iter(condition.values())).shape[1] if condition else 1
   return model.lazy_init(
       stream_key(seed, 'init'),
       jax.ShapeDtypeStruct(batch['video'].shape, jnp.float32),
       jax.ShapeDtypeStruct((b, f), jnp.float32),
-      labels=batch.get('labels'),
-      num_images=batch['labels'].shape[1] - 1 if 'labels' in batch else 0,
+      condition=condition,
+      num_images=captioned - 1,
   )['params']
 
 
@@ -124,7 +133,7 @@ def make_loss(
           {'params': params},
           z,
           logsnr,
-          labels=batch.get('labels'),
+          condition=condition_of(batch),
           keep=batch.get('keep'),
           num_images=num_images,
           train=train,

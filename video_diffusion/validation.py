@@ -13,9 +13,11 @@ from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.diffusion import sampling
 from video_diffusion.models import blocks
+from video_diffusion.models import text
 from video_diffusion.models import unet3d
 
 DTYPES = ('float32', 'bfloat16')
+TEXT_ENCODERS = ('', 'table', 't5')
 TASKS = ('extend', 'extend_backwards', 'interpolate')
 
 def require(condition: bool, sentence: str) -> None:
@@ -34,6 +36,9 @@ RANGES = {
     'mesh.processes': (0, None),
     'data.frames': (1, None),
     'data.images': (0, None),
+    'text.length': (2, None),
+    'text.dim': (1, None),
+    'text.max_pieces': (4, None),
     'model.base_channels': (4, None),
     'model.num_blocks': (1, None),
     'model.head_dim': (1, None),
@@ -146,6 +151,17 @@ def _check_ranges(config):
   )
 
 
+def _check_text(config):
+  heads = text.NUM_HEADS
+  require(
+      not config.text.encoder
+      or (config.model.cond_dim > 0 and config.model.cond_dim % heads == 0),
+      f'model.cond_dim is {config.model.cond_dim}; with text.encoder '
+      f'{config.text.encoder!r} it must be a multiple of the {heads} heads '
+      'that pool a caption.',
+  )
+
+
 def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
   """Checks a config for a mode on this machine.
 
@@ -160,6 +176,7 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
   data, model, optim = config.data, config.model, config.optim
   _check_ranges(config)
   _check_mixture(config)
+  _check_text(config)
   mesh = partitioning.make_mesh(fsdp=config.mesh.fsdp, model=config.mesh.model)
   devices = partitioning.batch_devices(mesh)
   for name in {
@@ -235,6 +252,7 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
         f'{mult * model.base_channels} channels of an attention level.',
     )
   for name, value, allowed in (
+      ('text.encoder', config.text.encoder, TEXT_ENCODERS),
       ('model.injection', model.injection, blocks.INJECTIONS),
       ('model.dtype', model.dtype, DTYPES),
       ('diffusion.prediction', config.diffusion.prediction,

@@ -15,14 +15,19 @@ FIXED = (
     'seed',
     'batch_size',
     'data',
+    'text',
     'model',
     'diffusion',
     'optim',
     'data_fingerprint',
+    'text_fingerprint',
 )
 # Where data lie, and how they are read, may change between machines: fields of
-# any data set, and one of the model.
-MOVABLE = ('dir', 'path', 'keep_cache', 'loader', 'model.remat')
+# any data set, and some others; a fingerprint says what lay there.
+MOVABLE = (
+    'dir', 'path', 'keep_cache', 'loader', 'model.remat', 'text.dir',
+    'text.path', 'text.tokenizer',
+)
 
 
 def movable(name: str) -> bool:
@@ -32,7 +37,10 @@ def movable(name: str) -> bool:
 
 
 def claim(
-    config: ml_collections.ConfigDict, workdir: epath.Path, fingerprint: str
+    config: ml_collections.ConfigDict,
+    workdir: epath.Path,
+    fingerprint: str,
+    text_fingerprint: str = '',
 ) -> None:
   """Writes workdir/config.json, or refuses a directory of another run.
 
@@ -41,12 +49,15 @@ def claim(
     workdir: made where missing.
     fingerprint: of the data, '' where the config alone says it; data.path may
       change between machines, what lies there may not.
+    text_fingerprint: likewise of tokenizer and text encoder, '' without text.
 
   Raises:
     ValueError: the directory cannot be used, or holds a run whose data, model,
       diffusion, optimizer, seed or batch fields differ; names the fields.
   """
   mine = to_json(config) | {'data_fingerprint': fingerprint}
+  if text_fingerprint:
+    mine['text_fingerprint'] = text_fingerprint
   saved = _read(workdir)
   if saved is not None:
     # Fields that came after that run have their defaults.
@@ -77,6 +88,11 @@ def claim(
         f'--workdir {workdir} cannot be written ({error.strerror}); pass a '
         'folder that can.'
     ) from error
+
+
+def text_fingerprint(workdir: epath.Path) -> str:
+  """Of the text of the run in workdir, '' without such a run."""
+  return (_read(workdir) or {}).get('text_fingerprint', '')
 
 
 def _read(workdir):
@@ -111,6 +127,7 @@ def saved_config(
       '--workdir.',
   )
   saved.pop('data_fingerprint', None)
+  saved.pop('text_fingerprint', None)
   saved.pop('mesh', None)  # of the machines that trained it
   # Fields that came after that run have their defaults.
   config = default_config.get_config()

@@ -33,6 +33,7 @@ class Tokenizer:
     length: ids of a caption, with the end mark.
     num_pieces: of the model; ids are below.
     fingerprint: digest of the model.
+    content: of the model's file.
   """
 
   def __init__(self, model: bytes | os.PathLike | str, *, length: int):
@@ -68,7 +69,7 @@ class Tokenizer:
       ) from error
     if self._processor.eos_id() < 0:
       raise ValueError(f'{name} has no end mark </s>, which T5 needs.')
-    self.length = length
+    self.length, self.content = length, content
     self.num_pieces = self._processor.get_piece_size()
     self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
 
@@ -83,6 +84,16 @@ class Tokenizer:
       ids[i, : len(pieces)] = pieces
       mask[i, : len(pieces)] = True
     return Tokens(ids, mask, truncated)
+
+  @property
+  def pieces(self) -> list[str]:
+    """All pieces but control symbols, without the mark of a word's start."""
+    model = self._processor
+    return [
+        model.id_to_piece(i).removeprefix(_SPACE)
+        for i in range(self.num_pieces)
+        if not (model.is_control(i) or model.is_unknown(i))
+    ]
 
   def unknown(self, caption: str) -> list[str]:
     """The parts of a caption that the model does not know, each once."""

@@ -261,7 +261,7 @@ class EmbeddingCache:
     except OSError as error:
       raise cache.CacheError(
           f'the embeddings of captions cannot be written ({self.directory}: '
-          f'{error.strerror}); set data.dir to a folder with space.'
+          f'{error.strerror}); set text.dir to a folder with space.'
       ) from error
 
   def _remove_old_parts(self):

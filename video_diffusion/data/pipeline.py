@@ -5,7 +5,7 @@ and which images an example holds follow from (seed, global index of the
 example) alone, so a run resumes at any step at once, and does not depend on the
 host count.
 """
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 import functools
 import importlib.util
 from typing import Protocol
@@ -16,6 +16,9 @@ from video_diffusion.data import loaders
 from video_diffusion.data import order
 
 LOADERS = ('auto', 'tf', 'threads', 'processes')
+
+# Captions -> arrays by name, a row for each caption; picklable.
+Encode = Callable[[Sequence[str]], dict[str, np.ndarray]]
 
 
 class Source(Protocol):
@@ -41,6 +44,9 @@ class Source(Protocol):
 
   def group(self, index: int) -> int:
     """The id of the video that clip `index` was cut from."""
+
+  def captions(self) -> Iterable[str]:
+    """All captions that its clips may have, perhaps repeated."""
 
 
 def window(
@@ -125,6 +131,11 @@ class Mixture:
         )
     )
 
+  def captions(self) -> Iterator[str]:
+    """All captions of its sources, those of images too."""
+    for source in dict.fromkeys((*self.sources, *self.images.sources)):
+      yield from source.captions()
+
   def draw(self, rng: np.random.Generator) -> Source:
     """A source, by weight; a single one draws nothing."""
     return self.sources[self._turns[rng.integers(len(self._turns))]]
@@ -141,7 +152,7 @@ def as_mixture(source: Source | Mixture) -> Mixture:
   return source if isinstance(source, Mixture) else Mixture([source], [1])
 
 
-def _shared_fields(mixture: Mixture) -> frozenset[str]:
+def shared_fields(mixture: Mixture) -> frozenset[str]:
   """Which of 'labels' and 'caption' go with every example, as clip 0 has."""
   rng = np.random.default_rng(0)
   shared = {'caption', 'labels'} if mixture.label_sizes else {'caption'}
@@ -210,6 +221,7 @@ def joint_example(
     shuffle: bool = True,
     flip: bool = False,
     frameskips: Sequence[int] = (1,),
+    encode: Encode | None = None,
 ) -> dict[str, np.ndarray]:
   """The example at a global position: T video frames, then K images.
 
@@ -223,10 +235,12 @@ def joint_example(
     shuffle: a new permutation each epoch; otherwise clips in order.
     flip: mirror the video, and each image, left to right half of the time.
     frameskips: of the video, see `window`.
+    encode: of the captions.
 
   Returns:
     {'video': uint8 [T + K, height, width, 3]} and, by `fields`, 'labels': int32
-    [1 + K, slots] and 'captions': UTF-8 bytes, object [1 + K].
+    [1 + K, slots] and 'captions': UTF-8 bytes, object [1 + K]; with `encode`
+    what it makes of the captions in place of labels.
   """
   i, index = clip_at(mixture, position, seed=seed, shuffle=shuffle)
   source = mixture.sources[i]
@@ -238,11 +252,13 @@ def joint_example(
   if flip:
     videos = [v[:, :, ::-1] if rng.random() < 0.5 else v for v in videos]
   example = {'video': np.concatenate(videos)}
-  if 'labels' in fields:
+  if 'labels' in fields and encode is None:
     example['labels'] = np.stack([part['labels'].ravel() for part in parts])
   if 'caption' in fields:
-    captions = [part['caption'].encode() for part in parts]
-    example['captions'] = np.array(captions, object)
+    captions = [part['caption'] for part in parts]
+    example['captions'] = np.array([c.encode() for c in captions], object)
+    if encode is not None:
+      example |= encode(captions)
   return example
 
 
@@ -261,6 +277,7 @@ def batches(
     process_index: int = 0,
     process_count: int = 1,
     loader: str = 'auto',
+    encode: Encode | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
   """This host's slice of the global batches of steps start .. stop - 1.
 
@@ -280,12 +297,15 @@ def batches(
     loader: 'tf' is tf.data; 'threads' needs no TensorFlow; 'processes' neither,
       and pays where Python draws the clips; 'auto' takes tf.data where it is
       installed, else threads. All yield the same batches bit for bit.
+    encode: makes tokens of captions, as those of `data.tokens` do; every source
+      must have captions.
 
   Yields:
     {'video': uint8 [local batch, T + K, height, width, 3]}; where every source
     has labels, of the same `label_sizes`, 'labels': int32 [local batch, 1 + K,
     slots]; where every source has captions, 'captions': UTF-8 bytes, object
-    [local batch, 1 + K], one for the clip and one for each image.
+    [local batch, 1 + K], one for the clip and one for each image. With `encode`
+    its 'tokens' and 'mask', [local batch, 1 + K, ...], in place of 'labels'.
   """
   if loader not in LOADERS:
     raise ValueError(f'data.loader is {loader!r}; it must be one of {LOADERS}.')
@@ -303,7 +323,7 @@ def batches(
   example = functools.partial(
       _local_example,
       mixture=mixture,
-      fields=_shared_fields(mixture),
+      fields=shared_fields(mixture),
       batch_size=batch_size,
       local=local,
       first_row=process_index * local,
@@ -313,6 +333,7 @@ def batches(
       shuffle=shuffle,
       flip=flip,
       frameskips=tuple(frameskips),
+      encode=encode,
   )
   first, last = start * local, stop * local
   if loader == 'tf':

@@ -64,7 +64,8 @@ class VideoRecords:
     self.frame_size = tuple(builder.info.features['video'].shape[1:3])
     content = (directory / 'report.json').read_bytes()
     self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
-    self._split, self._report = split, json.loads(content)
+    self._directory, self._split = directory, split
+    self._report = json.loads(content)
     self.shortest = self._report['shortest']
     self.class_names = tuple(self._report['class_names'])
     self.label_sizes = (len(self.class_names),) if self.class_names else ()
@@ -122,6 +123,19 @@ class VideoRecords:
     if self._report['captions']:
       example['caption'] = record['caption'].decode()
     return example
+
+  def captions(self) -> Iterator[str]:
+    """The caption of each clip; nothing where the data set has none."""
+    if not self._report['captions']:
+      return
+    with quiet_tfds() as tfds:
+      builder = tfds.builder_from_directory(os.fspath(self._directory))
+      # The whole record is read, but no frame unpacked.
+      found = builder.as_data_source(
+          self._split, decoders={'video': tfds.decode.SkipDecoding()}
+      )
+    for i in range(self.num_examples):
+      yield found[i]['caption'].decode()
 
   def length(self, index: int) -> int:
     """The number of frames of clip `index`."""

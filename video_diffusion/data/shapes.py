@@ -4,7 +4,7 @@ A clip is a pure function of (seed, split, index). Its caption and labels are
 exact, so what a model draws can be scored exactly. Edges are hard and colours
 saturated: every pixel of a real clip is the background or a palette colour.
 """
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
 
@@ -37,6 +37,7 @@ DIRECTIONS = {
 DIRECTION_NAMES = tuple(DIRECTIONS)
 LABEL_SIZES = (len(SHAPES), len(COLOURS), len(DIRECTIONS)) * 2
 SPLITS = ('train', 'test')
+PAIRS = ('split', 'seen', 'heldout')
 MAX_OVERLAP = 0.25  # of the smaller shape's area, in any frame
 
 _COLOUR_VALUES = np.array(list(PALETTE.values()), np.uint8)
@@ -45,7 +46,7 @@ _UNIT_STEPS /= np.linalg.norm(_UNIT_STEPS, axis=1, keepdims=True)
 
 
 def caption(labels: np.ndarray) -> str:
-  """int32 [2, 3] labels -> 'a red circle moves right, a blue square ...'."""
+  """int32 [objects, 3] -> 'a red circle moves right, a blue square ...'."""
   return ', '.join(
       f'a {COLOURS[colour]} {SHAPES[shape]} moves {DIRECTION_NAMES[direction]}'
       for shape, colour, direction in labels
@@ -89,6 +90,8 @@ class MovingShapes:
     bounce: reflect shapes at the walls; their paths may then be longer than
       the frame. Without it a path is drawn that stays inside.
     heldout_pairs: 'colour shape' pairs that never appear in the train split.
+    pairs: which pairs are drawn: 'split' leaves the held-out ones out of the
+      train split alone, 'seen' draws only the others, 'heldout' only them.
   """
 
   split: str
@@ -101,13 +104,18 @@ class MovingShapes:
   speed: float = 0.025
   bounce: bool = False
   heldout_pairs: tuple[str, ...] = ()
+  pairs: str = 'split'
 
   label_sizes = LABEL_SIZES
 
   def __post_init__(self):
     if self.split not in SPLITS:
       raise ValueError(f'split is {self.split!r}; it must be one of {SPLITS}.')
-    parse_pairs(self.heldout_pairs)
+    heldout = parse_pairs(self.heldout_pairs)
+    if self.pairs not in PAIRS:
+      raise ValueError(f'pairs is {self.pairs!r}; it must be one of {PAIRS}.')
+    if self.pairs == 'heldout' and not heldout:
+      raise ValueError('data.heldout_pairs names no pair to be drawn.')
     if self.num_examples < 1:
       raise ValueError('data.train_clips, data.test_clips: at least 1 each.')
     path = 0.0 if self.bounce else self.speed * (self.num_frames - 1)
@@ -163,7 +171,7 @@ class MovingShapes:
     video = np.zeros((num_frames, self.height, self.width, 3), np.uint8)
     labels = np.full((2, 3), -1, np.int32)
     for row, (shape, colour, positions, steps) in enumerate(objects):
-      mask = self._mask(shape, positions[frames])
+      mask = self.mask(shape, positions[frames])
       np.copyto(video, _COLOUR_VALUES[colour], where=mask[..., None])
       # Bouncing changes the direction: the label is the first frame's.
       direction = int(np.argmax(_UNIT_STEPS @ steps[frames[0]]))
@@ -173,13 +181,30 @@ class MovingShapes:
   @functools.cached_property
   def _pairs(self):
     """All (shape, colour) of the split."""
-    excluded = parse_pairs(self.heldout_pairs) if self.split == 'train' else ()
-    return [
+    heldout = parse_pairs(self.heldout_pairs)
+    every = [
         (shape, colour)
         for shape in range(len(SHAPES))
         for colour in range(len(COLOURS))
-        if (shape, colour) not in excluded
     ]
+    if self.pairs == 'heldout':
+      return [pair for pair in every if pair in heldout]
+    if self.pairs == 'seen' or self.split == 'train':
+      return [pair for pair in every if pair not in heldout]
+    return every
+
+  def captions(self) -> Iterator[str]:
+    """All captions that clips of the split can have."""
+    objects = [
+        (shape, colour, direction)
+        for shape, colour in self._pairs
+        for direction in range(len(DIRECTIONS))
+    ]
+    for first in objects:
+      yield caption([first])
+      for second in objects:
+        if second[1] != first[1]:
+          yield caption([first, second])
 
   def _draw_objects(self, index):
     """One or two (shape, colour, positions [T, 2], steps [T, 2])."""
@@ -219,8 +244,16 @@ class MovingShapes:
     positions = radius + np.where(forward, phase, 2 * room - phase)
     return positions, np.where(forward, step, -step)
 
-  def _mask(self, shape, positions):
-    """bool [n, height, width]: the pixels of a shape at each position."""
+  def mask(self, shape: int, positions: np.ndarray) -> np.ndarray:
+    """Which pixels a shape covers, its centre at each of some positions.
+
+    Args:
+      shape: index in SHAPES.
+      positions: float [n, 2], (row, column) in pixels.
+
+    Returns:
+      bool [n, height, width].
+    """
     radius = self.radius * min(self.height, self.width)
     # Offsets of the pixel centres from the shape's centre, in radii.
     y = (np.arange(self.height) + 0.5 - positions[:, :1]) / radius
@@ -243,6 +276,6 @@ class MovingShapes:
     if gap.min() < 1.0:
       return True
     near = gap < 1.7
-    a, b = (self._mask(item[0], item[2][near]) for item in (first, second))
+    a, b = (self.mask(item[0], item[2][near]) for item in (first, second))
     smaller = np.minimum(a.sum((1, 2)), b.sum((1, 2)))
     return bool(np.any((a & b).sum((1, 2)) > MAX_OVERLAP * smaller))

@@ -50,14 +50,15 @@ def clip(
 
 
 def classifier_free(
-    cond_fn: DenoiseFn, uncond_fn: DenoiseFn, *, weight: float
+    cond_fn: DenoiseFn, uncond_fn: DenoiseFn, *, weight: float | jax.Array
 ) -> DenoiseFn:
   """eps_tilde = (1 + w) eps(z, c) - w eps(z) (classifier-free guidance).
 
   In x_hat the same combination, since both share z. w = 0 is unguided: the
-  conditional function itself, without a call of the other.
+  conditional function itself, without a call of the other, unless w is a traced
+  array.
   """
-  if weight == 0:
+  if isinstance(weight, (int, float)) and weight == 0:
     return cond_fn
 
   def guided(z: jax.Array, logsnr: jax.Array) -> jax.Array:

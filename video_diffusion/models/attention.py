@@ -59,8 +59,9 @@ def attend(
   bias at 16 frames that kernel failed and took the process with it.)
 
   Args:
-    q: [..., sequence, heads, head_dim]; k and v likewise.
-    bias: added to the logits, [heads, sequence, sequence].
+    q: [..., sequence, heads, head_dim]; k and v likewise, with a bias perhaps
+      of another sequence.
+    bias: added to the logits, broadcastable to [..., heads, query, key].
 
   Returns:
     Of q's shape and dtype. The softmax is taken in float32.

@@ -38,7 +38,8 @@ class ConditionalUNet(nn.Module):
 
   Attributes:
     unet: the U-Net.
-    encoder: labels -> condition vectors, or None for an unconditional model.
+    encoder: a `LabelEncoder` or `text.TextEncoder`, None for an unconditional
+      model.
   """
 
   unet: unet3d.UNet3D
@@ -48,18 +49,19 @@ class ConditionalUNet(nn.Module):
       self,
       z: jax.Array,
       logsnr: jax.Array,
-      labels: jax.Array | None = None,
+      condition: dict[str, jax.Array] | None = None,
       keep: jax.Array | None = None,
       num_images: int = 0,
       train: bool = False,
   ) -> jax.Array:
-    """Predicts from z, the log-SNR and labels.
+    """Predicts from z, the log-SNR and a condition.
 
     Args:
       z: [batch, T + K, height, width, channels].
       logsnr: [batch] or [batch, T + K].
-      labels: int32 [batch, 1 + K, slots], the video's and each image's, or
-        None for the null condition.
+      condition: what the encoder takes, by name, each [batch, 1 + K, ...], the
+        video's and each image's: 'labels', or 'tokens' and 'mask'. None is the
+        null condition.
       keep: bool [batch]; where False the condition is dropped to zero, for the
         video and its images together.
       num_images: K.
@@ -69,8 +71,8 @@ class ConditionalUNet(nn.Module):
       float32 of z's shape.
     """
     cond = None
-    if self.encoder is not None and labels is not None:
-      cond = self.encoder(labels)
+    if self.encoder is not None and condition is not None:
+      cond = self.encoder(**condition)
       if keep is not None:
         cond = jnp.where(keep[:, None, None], cond, 0.0)
       frames = z.shape[1] - num_images

@@ -1,0 +1,182 @@
+"""How often clips show what their captions say: alignment by guidance weight.
+
+  python -m benchmarks.alignment WORKDIR OUT [--weights 0,1,2,4,5]
+      [--clips 256] [--sampler ancestral] [--steps 128]
+
+WORKDIR is a run of configs/moving_shapes.py:text or :text_accelerator, or a
+folder of what such a run exported: config.json, tokenizer.model and weights/;
+the path of weights/, or of a file in it, does as well. Each row draws --clips
+clips of the test split's captions, under one weight w of classifier-free
+guidance (1 + w is what other papers print), once of pairs of colour and shape
+that were seen in training and once of those held out, and reads them by
+`metrics.shapes_reader`; the same captions and the same noise for every w. Real
+clips of the same captions stand above, the most that the reader allows.
+
+Writes to OUT alignment.json, with the protocol, and w_<w>.gif for each weight:
+16 clips with their prompts, the first eight of seen and of held-out pairs.
+Needs no TensorFlow.
+"""
+import argparse
+import dataclasses
+import functools
+import itertools
+import json
+import time
+
+from etils import epath
+import jax
+import numpy as np
+
+from benchmarks import timing
+from video_diffusion import conditions
+from video_diffusion import experiment
+from video_diffusion import media
+from video_diffusion import sample
+from video_diffusion import text_input
+from video_diffusion import train_state
+from video_diffusion import weights as weights_lib
+from video_diffusion import writers
+from video_diffusion.data import shapes
+from video_diffusion.metrics import shapes_reader
+
+SHOWN = 16  # clips of a GIF
+COLUMNS = ('colour', 'shape', 'motion', 'all')
+
+
+def run_folder(path: str) -> epath.Path:
+  """The run that a path names: its folder, its weights/ or a file therein."""
+  path = epath.Path(path).expanduser()
+  if path.is_file():
+    path = path.parent
+  return path.parent if path.name == weights_lib.FOLDER else path
+
+
+def real_clips(source, n: int, frames: int) -> list[dict]:
+  """The first n clips of a source."""
+  rng = np.random.default_rng(0)
+  return [source.example(i, rng, frames) for i in range(n)]
+
+
+def make_reader(source: shapes.MovingShapes) -> shapes_reader.ShapesReader:
+  """A reader of the clips of a source, and of what models draw like them."""
+  return shapes_reader.ShapesReader(
+      source.mask,
+      num_shapes=len(shapes.SHAPES),
+      palette=np.array(list(shapes.PALETTE.values())),
+      background=shapes.BACKGROUND,
+      directions=np.array(list(shapes.DIRECTIONS.values())),
+  )
+
+
+def draw(sampler, params, drawn, config, mesh, weight) -> np.ndarray:
+  """uint8 [n, frames, height, width, 3] of conditions, under one weight."""
+  n, size = len(drawn.captions), config.sample.batch_size
+  videos = []
+  for batch, start in enumerate(range(0, n, size)):
+    rows = np.arange(start, start + size) % n
+    condition = {name: x[rows] for name, x in drawn.condition.items()}
+    key = train_state.stream_key(config.sample.seed, 'sample', batch)
+    with jax.set_mesh(mesh):
+      x = sampler(params, key, condition, weight=np.float32(weight))
+    videos.append(media.to_uint8(x))
+  return np.concatenate(videos)[:n]
+
+
+def main(argv: list[str] | None = None) -> list[dict]:
+  """Prints the table and writes OUT."""
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+  )
+  parser.add_argument('workdir')
+  parser.add_argument('out')
+  parser.add_argument(
+      '--weights', default=[0.0, 1.0, 2.0, 4.0, 5.0],
+      type=lambda text: [float(w) for w in text.split(',')],
+  )
+  parser.add_argument('--clips', type=int, default=256, help='of each row')
+  parser.add_argument('--batch', type=int, help='clips drawn at once')
+  parser.add_argument('--sampler', help='by default those of the run')
+  parser.add_argument('--steps', type=int)
+  parser.add_argument('--gamma', type=float)
+  parser.add_argument('--seed', type=int)
+  args = parser.parse_args(argv)
+  given = {'num_clips': args.clips, 'batch_size': args.batch,
+           'sampler': args.sampler, 'num_steps': args.steps,
+           'gamma': args.gamma, 'seed': args.seed}
+  overrides = {
+      f'sample.{name}': value
+      for name, value in given.items()
+      if value is not None
+  }
+  workdir, out = run_folder(args.workdir), epath.Path(args.out)
+  # The held-out clips' captions of the run are drawn anew below.
+  run = sample.restore(overrides, workdir)
+  config, options = run.config, run.config.sample
+  if config.data.name != 'moving_shapes' or not config.text.encoder:
+    parser.error(f'{workdir} holds no run of moving_shapes with captions')
+  mesh = experiment.make_mesh(config)
+  plan, sampler = sample.make_grid_sampler(config, run.model, mesh)
+  frames = plan.num_frames
+  reader = make_reader(run.source)
+  encode = functools.partial(text_input.encode, config, workdir)
+  rows, shown = [], {weight: [] for weight in args.weights}
+  kinds = ('seen', 'heldout') if config.data.heldout_pairs else ('seen',)
+  for pairs in kinds:
+    source = dataclasses.replace(run.source, pairs=pairs)
+    clips = real_clips(source, args.clips, frames)
+    wanted = np.stack([clip['labels'] for clip in clips])
+    real = shapes_reader.match_shares(
+        reader(np.stack([clip['video'] for clip in clips])), wanted
+    )
+    rows.append({'pairs': pairs, 'weight': None, **real})
+    drawn = conditions.of_captions([c['caption'] for c in clips], encode)
+    for weight in args.weights:
+      began = time.time()
+      videos = draw(sampler, run.params, drawn, config, mesh, weight)
+      seconds = round(time.time() - began, 1)
+      shares = shapes_reader.match_shares(reader(videos), wanted)
+      rows.append(
+          {'pairs': pairs, 'weight': weight, **shares, 'seconds': seconds}
+      )
+      print(json.dumps(rows[-1]), flush=True)
+      first = zip(videos, drawn.captions, strict=True)
+      shown[weight] += itertools.islice(first, SHOWN // len(kinds))
+  out.mkdir(parents=True, exist_ok=True)
+  for weight, pairs in shown.items():
+    videos, captions = zip(*pairs, strict=True)
+    grid = media.grid(media.with_texts(np.stack(videos), captions))
+    media.write_gif(out / f'w_{weight:g}.gif', grid, fps=options.fps)
+  protocol = {
+      'clips': args.clips,
+      'step': run.step,
+      'parameters': experiment.tree_size(run.params),
+      'sampler': options.sampler,
+      'steps': options.num_steps,
+      'gamma': options.gamma,
+      'seed': options.seed,
+      'heldout_pairs': list(config.data.heldout_pairs),
+      'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+      'software': f'jax {jax.__version__}',
+      'date': timing.today(),
+  }
+  content = {'rows': rows, 'protocol': protocol}
+  (out / 'alignment.json').write_text(json.dumps(content, indent=1))
+  print(as_table(rows))
+  return rows
+
+
+def as_table(rows: list[dict]) -> str:
+  """A row for each weight and kind of pairs, real clips first."""
+  cells = []
+  for row in rows:
+    pairs, w = row['pairs'], row['weight']
+    if w is None:
+      names = [f'{pairs}, real clips', '', '']
+    else:
+      names = [pairs, f'{w:g}', f'{1 + w:g}']
+    cells.append([*names, *(f'{row[column]:.3f}' for column in COLUMNS)])
+  return writers.table(['pairs', 'w', '1 + w', *COLUMNS], cells)
+
+
+if __name__ == '__main__':
+  main()

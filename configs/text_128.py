@@ -1,0 +1,58 @@
+"""The paper's text-to-video model of 9 frames of 128x128.
+
+  python -m video_diffusion.main --mode=prepare --config=configs/text_128.py \
+    --config.data.path=DIR --config.text.path=T5
+  python -m video_diffusion.main --config=configs/text_128.py \
+    --config.data.path=DIR --config.text.path=T5
+  python -m video_diffusion.main --mode=sample --config=configs/text_128.py \
+    --prompt='...' --config.sample.guidance_weight=1
+
+128 TPU v4 chips in the paper. It refines what text_64.py:frameskip_4 draws:
+--config.sample.refine_workdir there names the run of this one.
+
+DIR holds videos and their captions (captions.jsonl or captions.csv, see the
+README); T5 is the checkpoint of a T5 1.1 large (docs/text.md). The paper took
+BERT-large and 10 million captioned videos that are not public; all else is as
+in its appendix A. `:smoke` shrinks model and run, not the T5.
+"""
+from video_diffusion import default_config
+
+
+def get_config(variant: str = 'paper'):
+  """The config of a variant, 'paper' or 'smoke'."""
+  default_config.require_variant(variant, ('paper', 'smoke'))
+  config = default_config.get_config()
+  data, model, optim = config.data, config.model, config.optim
+  data.name = 'video_folder'
+  data.path = ''
+  data.dir = ''
+  data.clip_frames = 32
+  data.fps = 0.0  # frames per second, by time of presentation; 0 takes all
+  data.short_clips = 'drop'
+  data.classes = False
+  data.keep_cache = True  # of decoded frames, for other settings and more files
+  data.frames, data.images, data.height, data.width = 9, 7, 128, 128
+  config.text.encoder = 't5'
+  config.text.path = ''
+  config.text.length = 64
+  config.text.dim = 1024  # T5 1.1 large's, and BERT-large's
+  config.batch_size = 128
+  model.base_channels = 128
+  model.channel_mults = (1, 2, 4, 8, 16)
+  model.num_blocks = 2
+  model.attention_resolutions = (8, 16, 32)
+  model.head_dim = 128
+  model.emb_dim = 1024
+  model.emb_layers = 4
+  model.cond_dim = 1024
+  model.dropout = 0.0
+  config.diffusion.prediction = 'eps'
+  optim.lr = 2e-4
+  optim.beta1, optim.beta2 = 0.9, 0.99
+  optim.weight_decay = 0.0
+  optim.ema_decay = 0.9999
+  config.train.steps = 800_000
+  config.sample.num_steps = 256
+  config.sample.gamma = 0.3
+  config.sample.overlap = 1
+  return default_config.shrink(config) if variant == 'smoke' else config

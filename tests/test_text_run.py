@@ -1,0 +1,164 @@
+"""Runs with captions, through main: train, resume, sample, and bad prompts."""
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from video_diffusion import conditions
+from video_diffusion import default_config
+from video_diffusion import experiment
+from video_diffusion import sample
+from video_diffusion.data import captions
+
+CONFIG = '--config=configs/moving_shapes.py:text'
+PROMPTS = (
+    '--prompt=a red circle moves right', '--prompt=a cyan square moves up'
+)
+
+
+@pytest.fixture(scope='module')
+def tiny(tiny_flags):
+  """The flags of a tiny run with captions."""
+  return [CONFIG, *tiny_flags, '--config.model.cond_dim=8']
+
+
+@pytest.fixture(scope='module')
+def finished(run_main, tiny, tmp_path_factory):
+  """A workdir after two steps, then a third by resuming."""
+  workdir = tmp_path_factory.mktemp('runs') / 'text'
+  for steps in (2, 3):
+    code, output = run_main(
+        *tiny, f'--workdir={workdir}', f'--config.train.steps={steps}',
+        tiny=False,
+    )
+    assert code == 0, output
+  assert 'from step 2' in output
+  return workdir
+
+
+def losses(workdir):
+  lines = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
+  return {line['step']: line['loss'] for line in lines if 'loss' in line}
+
+
+def test_a_resumed_run_has_the_losses_of_a_whole_one(
+    finished, run_main, tiny, tmp_path
+):
+  code, output = run_main(
+      *tiny, f'--workdir={tmp_path}', '--config.train.steps=3',
+      '--config.data.loader=threads', tiny=False,
+  )
+  assert code == 0, output
+  assert losses(tmp_path) == losses(finished)
+  assert len(losses(tmp_path)) == 3
+  for name in ('tokenizer.model', 'samples/step_3.gif'):
+    assert (tmp_path / name).stat().st_size > 100
+  assert (tmp_path / 'tokenizer.model').read_bytes() == (
+      finished / 'tokenizer.model'
+  ).read_bytes()
+
+
+def test_prompts_are_drawn_written_and_kept(finished, run_main, tmp_path):
+  av = pytest.importorskip('av')
+  workdir = finished
+  file = tmp_path / 'prompts.txt'
+  file.write_text('a blue circle moves down\n\n')
+  code, output = run_main(
+      CONFIG, f'--workdir={workdir}', '--mode=sample', *PROMPTS,
+      f'--prompt_file={file}', '--config.sample.guidance_weight=2',
+      tiny=False,
+  )
+  assert code == 0, output
+  folder = workdir / 'samples' / 'step_3_seed_0'
+  with np.load(folder / 'samples.npz') as arrays:
+    assert arrays['video'].shape == (3, 2, 8, 8, 3)
+    kept = arrays['captions'].tolist()
+  assert kept == [
+      'a red circle moves right', 'a cyan square moves up',
+      'a blue circle moves down',
+  ]
+  for i, caption in enumerate(kept):
+    with av.open(str(folder / f'clip_{i:04d}.mp4')) as container:
+      assert container.metadata['comment'] == caption
+  with av.open(str(folder / 'grid.mp4')) as container:
+    assert container.metadata['comment'].splitlines() == kept
+
+
+@pytest.mark.parametrize(
+    'fields, sentence',
+    [
+        (dict(prompts=('',)), "a prompt is ''; it must describe"),
+        (dict(prompts=('a red circle ' * 6,)), 'has more than 15 tokens'),
+        (
+            dict(prompts=('a pink elephant moves up',)),
+            "holds 'pink', 'elephant', unknown to this run; it knows a and",
+        ),
+        (dict(labels=((0,),)), 'sample.labels is set, but the model takes'),
+        (dict(prompts=('a', 'a'), num_clips=1), 'there are 2 prompts'),
+    ],
+)
+def test_a_bad_prompt_is_one_sentence(finished, fields, sentence, monkeypatch):
+  monkeypatch.setattr(experiment, 'restore_ema', None)  # nothing comes so far
+  overrides = {f'sample.{name}': value for name, value in fields.items()}
+  with pytest.raises(ValueError, match=sentence) as error:
+    sample.sample(overrides, str(finished))
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'flags, sentence',
+    [
+        ([PROMPTS[0], '--mode=train'], '--prompt_file go with --mode=sample'),
+        (['--mode=sample', '--prompt_file=/none'], "--prompt_file '/none' can"),
+        (['--mode=sample', '--prompt=a elk'], "the prompt 'a elk' holds 'elk'"),
+    ],
+)
+def test_a_bad_flag_is_one_sentence(finished, run_main, flags, sentence):
+  code, output = run_main(
+      CONFIG, f'--workdir={finished}', *flags, tiny=False
+  )
+  last = output.strip().splitlines()[-1]
+  assert code == 1 and sentence in last, output
+  assert last.startswith('video_diffusion: ') and 'Traceback' not in output
+
+
+def test_a_lost_tokenizer_and_another_one(finished, tmp_path):
+
+  def answer(change):
+    copy = tmp_path / 'copy'
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(finished, copy)
+    change(copy)
+    with pytest.raises(ValueError) as error:
+      sample.sample({'sample.prompts': ('a red circle',)}, str(copy))
+    return str(error.value)
+
+  lost = lambda copy: (copy / 'tokenizer.model').unlink()
+  assert 'has no tokenizer.model; copy it' in answer(lost)
+
+  def other(copy):
+    words = ['a red circle moves right', 'a cyan square moves up']
+    model = captions.train_tokenizer(words)
+    (copy / 'tokenizer.model').write_bytes(model)
+
+  assert 'was trained with another tokenizer' in answer(other)
+
+
+def test_a_checkpoint_of_another_size_is_said(finished, run_main, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(finished, copy)
+  config = (copy / 'config.json').read_text()
+  (copy / 'config.json').write_text(config.replace('"dim": 64', '"dim": 32'))
+  code, output = run_main(
+      CONFIG, f'--workdir={copy}', '--mode=sample', PROMPTS[0], tiny=False
+  )
+  assert code == 1 and 'Compiled' not in output
+  assert 'step 3' in output and 'does not hold the model of' in output
+
+
+def test_a_run_without_text_refuses_prompts():
+  config = default_config.get_config()
+  config.sample.prompts = ('a red circle',)
+  with pytest.raises(ValueError, match='the model knows no text'):
+    conditions.sample_condition(config, None)

@@ -1,0 +1,109 @@
+"""Captions to condition vectors, by attention pooling over their tokens."""
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from video_diffusion.models import attention
+
+NUM_HEADS = 8
+
+
+class TokenTable(nn.Module):
+  """Token ids -> learned vectors, of the piece and of its place, summed.
+
+  Pooling alone forgets order: without places 'a red circle, a blue square'
+  would be 'a blue circle, a red square'.
+
+  Attributes:
+    num_pieces: rows, at least the tokenizer's pieces.
+    length: ids of a caption.
+    dim: width D of the vectors.
+  """
+
+  num_pieces: int
+  length: int
+  dim: int
+
+  @nn.compact
+  def __call__(self, ids: jax.Array) -> jax.Array:
+    """int32 [..., length] -> float32 [..., length, dim]."""
+    init = nn.initializers.normal(1.0)
+    pieces = self.param('pieces', init, (self.num_pieces, self.dim))
+    places = self.param('places', init, (self.length, self.dim))
+    return pieces[ids] + places
+
+
+class AttentionPooling(nn.Module):
+  """Token vectors -> one vector: attention by a single learned query.
+
+  The paper names attention pooling alone; eight heads, the norm of the tokens
+  before it and the projection after it are this project's choice. There is no
+  bias, and a caption without a token gives exactly zero, the null condition.
+
+  Attributes:
+    dim: width of the result, a multiple of the heads.
+    dtype: of the matrix products; the softmax is float32.
+    num_heads: each with its own part of the query.
+  """
+
+  dim: int
+  dtype: jnp.dtype = jnp.float32
+  num_heads: int = NUM_HEADS
+
+  @nn.compact
+  def __call__(self, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    """tokens [..., length, D], bool mask [..., length] -> float32 [..., dim].
+
+    Tokens are arbitrary where the mask is False.
+    """
+    # What is masked must be finite: zero times it is not.
+    tokens = jnp.where(mask[..., None], tokens.astype(jnp.float32), 0.0)
+    tokens = nn.LayerNorm(dtype=self.dtype, name='norm')(tokens)
+    heads = (self.num_heads, self.dim // self.num_heads)
+    key, value = (
+        nn.DenseGeneral(heads, use_bias=False, dtype=self.dtype, name=name)(
+            tokens
+        )
+        for name in ('key', 'value')
+    )
+    query = self.param('query', nn.initializers.normal(1.0), heads)
+    query = jnp.broadcast_to(
+        query.astype(self.dtype), mask.shape[:-1] + (1, *heads)
+    )
+    bias = jnp.where(mask, 0.0, -1e9)[..., None, None, :]
+    pooled = attention.attend(query, key, value, bias)[..., 0, :, :]
+    out = nn.DenseGeneral(
+        self.dim, axis=(-2, -1), use_bias=False, dtype=self.dtype, name='out'
+    )(pooled)
+    return jnp.where(mask.any(-1)[..., None], out.astype(jnp.float32), 0.0)
+
+
+class TextEncoder(nn.Module):
+  """Tokens of captions -> condition vectors.
+
+  Attributes:
+    dim: width of the condition vector.
+    table: makes vectors of token ids; None where tokens are vectors already,
+      those of a frozen encoder.
+    dtype: of the matrix products.
+  """
+
+  dim: int
+  table: TokenTable | None = None
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    """Pools each caption.
+
+    Args:
+      tokens: [batch, n, length] int32 ids, or [batch, n, length, D] vectors
+        without a table.
+      mask: bool [batch, n, length], False at padding.
+
+    Returns:
+      float32 [batch, n, dim].
+    """
+    if self.table is not None:
+      tokens = self.table(tokens)
+    return AttentionPooling(self.dim, self.dtype, name='pooling')(tokens, mask)

@@ -1,0 +1,264 @@
+"""From config.text to what makes tokens of captions; prompts and their checks.
+
+A run keeps its tokenizer as WORKDIR/tokenizer.model: with config.json and
+weights/ all that another machine needs to sample. T5's vectors lie in caches
+below text.dir, shared by all runs; a list beside them says which encoder a path
+holds, so that training need not read a T5 to find its vectors.
+"""
+from collections.abc import Iterable, Sequence
+import json
+import os
+import pathlib
+
+from absl import logging
+from etils import epath
+import ml_collections
+import numpy as np
+
+from video_diffusion import t5_weights
+from video_diffusion import workdirs
+from video_diffusion.data import captions as captions_lib
+from video_diffusion.data import datasets
+from video_diffusion.data import embeddings
+from video_diffusion.data import pipeline
+from video_diffusion.data import tokens
+from video_diffusion.models import t5
+from video_diffusion.validation import require
+
+TOKENIZER = 'tokenizer.model'
+ENCODERS = 'encoders.json'
+# How T5's own are called, of which one lies with a checkpoint.
+_NAMES = ('spiece.model', 'sentencepiece.model')
+
+Text = tokens.Ids | tokens.Vectors
+
+
+def open_text(
+    config: ml_collections.ConfigDict,
+    workdir: epath.Path,
+    source: pipeline.Source | pipeline.Mixture,
+) -> Text | None:
+  """What makes tokens of a source's captions; None for a run without text.
+
+  Raises:
+    ValueError: there are no captions, no tokenizer or no encoder, or
+      --mode=prepare has not computed the vectors.
+  """
+  if not config.text.encoder:
+    return None
+  mixture = pipeline.as_mixture(source)
+  require(
+      'caption' in pipeline.shared_fields(mixture),
+      f'text.encoder is {config.text.encoder!r}, but data.name '
+      f'{config.data.name!r}, or a data set mixed with it, has no captions.',
+  )
+  tokenizer = _tokenizer(config, workdir, mixture)
+  if config.text.encoder == 'table':
+    return _same_as_before(tokens.Ids(tokenizer), workdir)
+  text = _known_vectors(config, tokenizer)
+  require(
+      text is not None,
+      f'{_cache_dir(config)} holds no vectors by text.path '
+      f'{config.text.path}; run --mode=prepare with this config.',
+  )
+  # Vectors of one caption stand for all: there may be millions.
+  example = mixture.example(0, np.random.default_rng(0), 1)
+  width = text([example['caption']])['tokens'].shape[-1]
+  _require_width(config, width)
+  return _same_as_before(text, workdir)
+
+
+def encode(
+    config: ml_collections.ConfigDict,
+    workdir: epath.Path,
+    captions: Sequence[str],
+) -> dict[str, np.ndarray]:
+  """Tokens of captions to sample from; T5 is read where it did not see them.
+
+  Args:
+    config: of the run, with sample.prompts if they are what is encoded.
+    workdir: of the run, which is trained.
+    captions: of the clips.
+
+  Returns:
+    {'tokens': [n, length] or [n, length, D], 'mask': bool [n, length]}.
+
+  Raises:
+    ValueError: a prompt is empty, too long or, to a table, partly unknown; no
+      tokenizer or no encoder, or not those of the run.
+  """
+  tokenizer = _tokenizer(config, workdir, None)
+  check_prompts(config, tokenizer)
+  if config.text.encoder == 'table':
+    return _same_as_before(tokens.Ids(tokenizer), workdir)(captions)
+  text = _known_vectors(config, tokenizer)
+  if text is None or text.cache.missing(captions):
+    text = fill(config, tokenizer, captions)
+  vectors = _same_as_before(text, workdir)(captions)
+  _require_width(config, vectors['tokens'].shape[-1])
+  return vectors
+
+
+def check_prompts(
+    config: ml_collections.ConfigDict, tokenizer: captions_lib.Tokenizer
+) -> None:
+  """Raises ValueError for one of sample.prompts that cannot be used."""
+  for prompt in config.sample.prompts:
+    require(
+        isinstance(prompt, str) and prompt.strip(),
+        f'a prompt is {prompt!r}; it must describe a clip in words.',
+    )
+    require(
+        not tokenizer([prompt]).truncated[0],
+        f'the prompt {prompt!r} has more than {tokenizer.length - 1} tokens, '
+        'as many as the run was trained with; shorten it.',
+    )
+    unknown = tokenizer.unknown(prompt)
+    words = ', '.join(map(repr, unknown))
+    if config.text.encoder == 'table':
+      require(
+          not unknown,
+          f'the prompt {prompt!r} holds {words}, unknown to this run; it knows '
+          f'{" ".join(sorted(tokenizer.pieces)[:50])}.',
+      )
+    elif unknown:
+      logging.warning('T5 does not know %s of the prompt %r.', words, prompt)
+
+
+def prepare(config: ml_collections.ConfigDict, sources: Iterable) -> None:
+  """Computes T5's vectors of all captions of some sources.
+
+  Raises:
+    ValueError: no tokenizer or no encoder; the encoder has another width.
+  """
+  sources = list(sources)
+  tokenizer = _tokenizer(config, None, sources[0])
+  captions = (c for source in sources for c in source.captions())
+  fill(config, tokenizer, captions)
+
+
+def fill(
+    config: ml_collections.ConfigDict,
+    tokenizer: captions_lib.Tokenizer,
+    captions: Iterable[str],
+) -> tokens.Vectors:
+  """Reads T5 and computes the vectors of captions that have none."""
+  path = config.text.path
+  logging.info('Reading the T5 in %s.', path)
+  t5_config, params = t5_weights.load_t5(
+      path, num_pieces=tokenizer.num_pieces
+  )
+  _require_width(config, t5_config.dim)
+  fingerprint = t5_weights.fingerprint(t5_config, params)
+  cache = embeddings.EmbeddingCache(
+      _cache_dir(config), encoder=fingerprint, tokenizer=tokenizer
+  )
+  report = cache.fill(captions, t5.make_encode(t5_config, params))
+  _write_encoders(config, _encoders(config) | {path: fingerprint})
+  logging.info(
+      '%d captions have vectors in %s: %d are new, %d were too long and lost '
+      'their end.',
+      report.captions, cache.directory, report.computed, report.truncated,
+  )
+  return tokens.Vectors(tokenizer, cache)
+
+
+def keep_tokenizer(text: Text, workdir: epath.Path) -> None:
+  """Writes WORKDIR/tokenizer.model where there is none."""
+  path = workdir / TOKENIZER
+  if not path.exists():
+    part = workdir / f'{TOKENIZER}.part'
+    part.write_bytes(text.tokenizer.content)
+    part.replace(path)
+
+
+def _tokenizer(config, workdir, source) -> captions_lib.Tokenizer:
+  """That of the run, else the configured one, else one made of captions."""
+  options = config.text
+  is_t5 = options.encoder == 't5'
+  require(
+      options.path or not is_t5,
+      "text.encoder is 't5', but text.path is empty; give the checkpoint of a "
+      'T5, as docs/text.md describes.',
+  )
+  own = workdir and epath.Path(workdir) / TOKENIZER
+  folder = epath.Path(options.path).expanduser()
+  beside = [p / name for p in (folder, folder.parent) for name in _NAMES]
+  if own and own.exists():
+    model = own.read_bytes()
+  elif options.tokenizer:
+    model = epath.Path(options.tokenizer).expanduser()
+  elif is_t5:
+    model = next((path for path in beside if path.exists()), None)
+    require(
+        model is not None,
+        f'text.path {folder} has no {" or ".join(_NAMES)} in it or beside it; '
+        'give text.tokenizer.',
+    )
+  else:
+    require(
+        source is not None,
+        f'{workdir} has no {TOKENIZER}; copy it from where the run was '
+        'trained.',
+    )
+    model = captions_lib.train_tokenizer(
+        source.captions(), max_pieces=options.max_pieces
+    )
+  tokenizer = captions_lib.Tokenizer(model, length=options.length)
+  require(
+      is_t5 or tokenizer.num_pieces <= options.max_pieces,
+      f'text.max_pieces is {options.max_pieces}, but the tokenizer has '
+      f'{tokenizer.num_pieces}; set it to that.',
+  )
+  return tokenizer
+
+
+def _same_as_before(text, workdir):
+  """`text`, if it is what the run in workdir, if any, was trained with."""
+  saved = workdirs.text_fingerprint(workdir)
+  require(
+      saved in ('', text.fingerprint),
+      f'{workdir} was trained with another tokenizer or text encoder; set '
+      'text.path, and text.tokenizer if it was set, to those.',
+  )
+  return text
+
+
+def _require_width(config, width):
+  require(
+      width == config.text.dim,
+      f'the T5 in text.path {config.text.path} has vectors of width {width}, '
+      f'but text.dim is {config.text.dim}; give a T5 of that size.',
+  )
+
+
+def _cache_dir(config) -> pathlib.Path:
+  own = config.text.dir
+  return pathlib.Path(
+      os.path.expanduser(own)
+      if own
+      else os.path.join(datasets.data_dir(''), 'text_embeddings')
+  )
+
+
+def _known_vectors(config, tokenizer) -> tokens.Vectors | None:
+  """Those by the encoder that text.path was found to hold."""
+  fingerprint = _encoders(config).get(config.text.path)
+  if fingerprint is None:
+    return None
+  return tokens.Vectors(tokenizer, embeddings.EmbeddingCache(
+      _cache_dir(config), encoder=fingerprint, tokenizer=tokenizer
+  ))
+
+
+def _encoders(config) -> dict[str, str]:
+  """Path of a T5 -> its fingerprint."""
+  path = _cache_dir(config) / ENCODERS
+  return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _write_encoders(config, encoders):
+  path = _cache_dir(config) / ENCODERS
+  part = path.with_suffix(f'.{os.getpid()}')
+  part.write_text(json.dumps(encoders, indent=1))
+  part.replace(path)
