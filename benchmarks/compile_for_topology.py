@@ -26,6 +26,7 @@ paper's models, the default, O2, several times that. A refusal may take longer.
 import argparse
 import ast
 import importlib.util
+from importlib import metadata
 import math
 import os
 import pathlib
@@ -315,7 +316,8 @@ def make_config(flag: str, overrides: list[str]):
   """
   path, _, variant = flag.partition(':')
   name = pathlib.Path(path).stem
-  if not (pathlib.Path(__file__).parents[1] / 'configs' / f'{name}.py').exists():
+  folder = pathlib.Path(__file__).parents[1] / 'configs'
+  if not (folder / f'{name}.py').exists():
     raise ValueError(f'--config is {flag!r}; configs/ has no {name}.py.')
   config = cases.load_config(name, variant or None)
   for argument in overrides:
@@ -381,8 +383,6 @@ def main(argv: list[str] | None = None) -> list[dict]:
     chip_of(topology)
   use_libtpu()
   jax.config.update('jax_optimization_level', args.level)
-  from importlib import metadata
-
   software = f'jax {jax.__version__}, libtpu {metadata.version("libtpu")}'
   rows = []
 
