@@ -25,8 +25,8 @@ paper's models, the default, O2, several times that. A refusal may take longer.
 """
 import argparse
 import ast
-import importlib.util
 from importlib import metadata
+import importlib.util
 import math
 import os
 import pathlib
@@ -143,7 +143,7 @@ def make_mesh(config, topology: str) -> jax.sharding.Mesh:
 
 def marked(config):
   """The config with a batch that tells its axis from all others."""
-  config = config.copy_and_resolve_references()
+  config = config.copy_and_resolve_references().lock()
   batch = hlo.MARKER * config.train.accumulate
   config.batch_size = config.sample.batch_size = batch
   return config
@@ -163,7 +163,7 @@ def lower_train(config, mesh):
       unplaced(abstract),
       experiment.batch_shapes(marked(config), ()),
   )
-  return lowered, traced
+  return lowered, traced | shards(abstract)
 
 
 def lower_sample(config, mesh):
@@ -184,9 +184,15 @@ def lower_sample(config, mesh):
   draw = sample.make_sampler(
       marked(config), model, mesh, frames=config.data.frames
   )
-  return lowered, hlo.traced_shapes(
+  traced = hlo.traced_shapes(
       lambda *args: draw(*args, None), unplaced(params), key
   )
+  return lowered, traced | shards(params)
+
+
+def shards(tree) -> set[tuple[int, ...]]:
+  """Shapes of what a device holds of a tree."""
+  return {x.sharding.shard_shape(x.shape) for x in jax.tree.leaves(tree)}
 
 
 def unplaced(tree):
@@ -247,7 +253,7 @@ def figures(compiled, chip: Chip) -> dict:
       'temporaries_gib': gib(memory.temp_size_in_bytes),
       'peak_gib': gib(memory.peak_memory_in_bytes),
       'needed_gib': gib(cases.program_bytes(compiled)),
-      'tflop': round(cost['flops'] / 1e12, 3),
+      'tflop': float(f'{cost["flops"] / 1e12:.4g}'),
       'least_ms': round(max(compute, move), 1),
       'least_ms_by': 'FLOPs' if compute > move else 'memory',
   }
@@ -319,7 +325,7 @@ def make_config(flag: str, overrides: list[str]):
   folder = pathlib.Path(__file__).parents[1] / 'configs'
   if not (folder / f'{name}.py').exists():
     raise ValueError(f'--config is {flag!r}; configs/ has no {name}.py.')
-  config = cases.load_config(name, variant or None)
+  config = cases.load_config(name, variant or None).lock()
   for argument in overrides:
     found = re.fullmatch(r'--config\.([\w.]+)=(.*)', argument)
     if not found:
@@ -331,7 +337,7 @@ def make_config(flag: str, overrides: list[str]):
       pass  # a string
     try:
       config.update_from_flattened_dict({field: value})
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
       raise ValueError(f'--config.{field}: {error}') from error
   config.sample.batch_size = config.batch_size
   return config

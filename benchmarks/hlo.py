@@ -153,21 +153,21 @@ def offenders(
 ) -> dict[Array, str]:
   """Arrays of one device that hold more of the batch than its share.
 
-  A shape alone does not tell: 256 may be the batch or the channels, and the
-  compiler merges and swaps axes, so numbers of elements are compared. What the
-  network computes is known from `shapes`, traced at a batch that marks its
-  axis. An array is an offender where it
+  One axis does not tell: 256 may be the batch or the channels. So whole shapes
+  are compared, with those that the network computes, `shapes`, traced at a
+  batch that marks its axis. An array is an offender where it
 
-  - is larger than everything that the network computes of a device's share, or
-  - has as many elements as something computed of the global batch, and as
-    nothing computed of the share.
+  - is larger than everything that is computed of a device's share, or
+  - has the axes, or as many elements, of something computed of the global
+    batch, and of nothing computed of the share.
 
-  Arrays that only happen to have a legitimate size escape the second rule, none
-  of them the largest ones.
+  The compiler swaps and merges axes: hence in any order, or elements alone. An
+  array that has both by chance escapes the second rule, none of the largest.
 
   Args:
     program: the compiled one.
-    shapes: from `traced_shapes`, with a batch of `marker`.
+    shapes: from `traced_shapes`, with a batch of `marker`; and those of the
+      shards of parameters.
     batch: the global one.
     devices: that a batch is split over.
     marker: see shapes.
@@ -176,30 +176,38 @@ def offenders(
   Returns:
     Array -> the operation of the JAX program that it comes from.
   """
-  share = max(1, batch // devices)
+  if devices == 1:
+    return {}
 
-  def sizes(rows, marked=None):
+  def at(rows, only_marked=False):
+    """The shapes at a batch of so many rows."""
     return {
-        math.prod(d // marker * rows if d % marker == 0 else d for d in shape)
+        tuple(d // marker * rows if d % marker == 0 else d for d in shape)
         for shape in shapes
         if 0 not in shape
-        and marked in (None, any(d % marker == 0 for d in shape))
+        and not (only_marked and all(d % marker for d in shape))
     }
 
-  allowed, whole = sizes(share), sizes(batch, marked=True)
-  if share == batch:
-    return {}
-  largest = max(allowed)
+  share, whole = at(max(1, batch // devices)), at(batch, only_marked=True)
+  largest = max(math.prod(shape) for shape in share)
+  known = [
+      (look, {look(s) for s in whole} - {look(s) for s in share})
+      for look in (math.prod, _axes)
+  ]
   found = {}
   for i in program:
     for array in i.arrays:
       if array.bytes < min_bytes or array in found:
         continue
-      if array.size > largest or (
-          array.size in whole and array.size not in allowed
+      if array.size > largest or any(
+          look(array.shape) in bad for look, bad in known
       ):
         found[array] = i.source
   return found
+
+
+def _axes(shape):
+  return tuple(sorted(d for d in shape if d > 1))
 
 
 def sources(found: Iterable[Collective]) -> dict[str, int]:
