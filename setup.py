@@ -52,6 +52,9 @@ setuptools.setup(
         't5x': ['t5x @ git+https://github.com/google-research/t5x'],
         'eval': ['scipy>=1.17'],
         'demo': ['jupyterlab>=4'],
+        # The TPU compiler, for benchmarks/compile_for_topology.py on a machine
+        # without TPU; jax[tpu] names the version that belongs to it.
+        'topology': ['jax[tpu]'],
         'test': [
             'pytest>=8',
             'pytest-xdist>=3.6',
