@@ -2,7 +2,7 @@
 
   pip install -e ".[topology]"
   python -m benchmarks.compile_for_topology --config=configs/kinetics.py \
-      --topology=v4:4x8x8[,v5e:16x16] [--program=train,sample] \
+      --topology=v4:4x8x8[,v5e:16x16] [--program=train,sample,predict] \
       [--fewest=v4,v5e,v5p,v6e] [--level=O1] [--hlo=DIR] \
       [--config.model.remat='(64, 32, 16, 8)']
 
@@ -17,8 +17,12 @@ peak of the memory, whichever is slower. Communication is not in it.
 --fewest also looks for the smallest pods on which the same batch trains: memory
 is predicted from the first train step compiled, the state by the devices that
 share it, all else by clips a device; the smallest that should fit and the next
-smaller one are compiled. The sampler draws config.batch_size clips; its loop
-counts once, so that its figures are of one step.
+smaller one are compiled.
+
+`sample` draws config.batch_size clips from noise, with captions and guidance by
+them where the config has text; `predict` draws them around known frames under
+reconstruction guidance, whose gradient goes through the network. The loop of
+either counts once, so that its figures are of one step.
 
 --level is JAX's optimisation level: O1 takes three minutes on two cores for the
 paper's models, the default, O2, several times that. A refusal may take longer.
@@ -36,6 +40,7 @@ import time
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks import cases
 from benchmarks import hlo
@@ -70,7 +75,7 @@ SHAPES = {
 }
 # What the compiler keeps for itself, by its refusals on v4 and v5e.
 RESERVED_GIB = 1.25
-PROGRAMS = ('train', 'sample')
+PROGRAMS = ('train', 'sample', 'predict')
 COLUMNS = {
     'program': 'program',
     'topology': 'topology',
@@ -149,7 +154,7 @@ def marked(config):
   return config
 
 
-def lower_train(config, mesh):
+def lower_train(config, mesh, program: str = 'train'):
   """(the lowered train step, shapes of what it computes)."""
   model = experiment.make_model(config, ())
   rate, optimizer = train.make_optimizer(config)
@@ -166,7 +171,23 @@ def lower_train(config, mesh):
   return lowered, traced | shards(abstract)
 
 
-def lower_sample(config, mesh):
+def sample_inputs(config, program: str) -> dict:
+  """Shapes of what a draw takes after the weights, by name."""
+  data, batch = config.data, config.sample.batch_size
+  inputs = {'key': jax.eval_shape(lambda: jax.random.key(0))}
+  captions = train_state.condition_of(experiment.batch_shapes(config, ()))
+  inputs['condition'] = captions and {
+      name: jax.ShapeDtypeStruct((batch, 1, *s.shape[2:]), s.dtype)
+      for name, s in captions.items()
+  }
+  if program == 'predict':
+    shape = (batch, data.frames, data.height, data.width, 3)
+    inputs['known'] = jax.ShapeDtypeStruct(shape, jnp.float32)
+    inputs['known_mask'] = jax.ShapeDtypeStruct((1, data.frames), jnp.bool_)
+  return inputs
+
+
+def lower_sample(config, mesh, program: str):
   """(the lowered sampler, shapes of what it computes)."""
   model = experiment.make_model(config, ())
   shapes = experiment.batch_shapes(config, ())
@@ -177,15 +198,17 @@ def lower_sample(config, mesh):
       mesh,
       config.mesh.min_sharded,
   )
-  key = jax.eval_shape(lambda: jax.random.key(0))
-  draw = sample.make_sampler(config, model, mesh, frames=config.data.frames)
+
+  def sampler_and_inputs(config):
+    draw = sample.make_sampler(config, model, mesh, frames=config.data.frames)
+    return draw, sample_inputs(config, program)
+
+  draw, inputs = sampler_and_inputs(config)
   with jax.set_mesh(mesh):
-    lowered = draw.lower(params, key, None)
-  draw = sample.make_sampler(
-      marked(config), model, mesh, frames=config.data.frames
-  )
+    lowered = draw.lower(params, **inputs)
+  draw, inputs = sampler_and_inputs(marked(config))
   traced = hlo.traced_shapes(
-      lambda *args: draw(*args, None), unplaced(params), key
+      lambda params, inputs: draw(params, **inputs), unplaced(params), inputs
   )
   return lowered, traced | shards(params)
 
@@ -211,12 +234,13 @@ def measure(config, program: str, topology: str, folder: str = '') -> dict:
       'mesh': 'x'.join(str(n) for n in mesh.devices.shape),
       'batch': config.batch_size,
       'clips': config.batch_size / devices,
-      'remat': config.model.remat if program == 'train' else (),
+      # Where nothing is differentiated, nothing is recomputed.
+      'remat': config.model.remat if program != 'sample' else (),
       'level': jax.config.jax_optimization_level,
       'date': timing.today(),
   }
-  lower = {'train': lower_train, 'sample': lower_sample}[program]
-  lowered, shapes = lower(config, mesh)
+  lower = lower_train if program == 'train' else lower_sample
+  lowered, shapes = lower(config, mesh, program)
   began = time.perf_counter()
   try:
     compiled = lowered.compile()
@@ -377,7 +401,9 @@ def main(argv: list[str] | None = None) -> list[dict]:
   config = make_config(args.config, overrides)
   for name in args.program:
     if name not in PROGRAMS:
-      raise ValueError(f'--program holds {name!r}; it takes train and sample.')
+      raise ValueError(
+          f'--program holds {name!r}; it takes {", ".join(PROGRAMS)}.'
+      )
   for generation in args.fewest:
     if generation not in CHIPS:
       raise ValueError(

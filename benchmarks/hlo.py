@@ -3,7 +3,7 @@ import collections
 from collections.abc import Iterable, Iterator
 import math
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -222,12 +222,3 @@ def describe(array: Array) -> str:
   """bf16[24,64,64,256], 48.0 MiB."""
   shape = ','.join(str(d) for d in array.shape)
   return f'{array.dtype}[{shape}], {array.bytes / 2**20:.1f} MiB'
-
-
-def to_row(found: list[Collective]) -> dict[str, Any]:
-  """The fields of a row that tell the collectives."""
-  exchanges = [c for c in found if c.kind == 'all-to-all']
-  return {
-      'collectives': by_kind(found),
-      'all_to_all_sources': sources(exchanges),
-  }

@@ -150,7 +150,7 @@ def test_a_refusal_is_a_row():
     [
         ('--topology=v9:4x4', 'v4:4x8x8'),
         ('--topology=v4:4x4', 'v4:4x8x8'),
-        ('--program=draw', 'train and sample'),
+        ('--program=draw', 'train, sample, predict'),
         ('--fewest=h100', 'v5e'),
         ('--config.model.remta=()', 'remta'),
         ('--verbose', 'unknown argument'),

@@ -10,7 +10,10 @@ from video_diffusion import validation
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 VARIANTS = {
-    'moving_shapes': ('laptop', 'accelerator', 'text', 'text_accelerator'),
+    'moving_shapes': (
+        'laptop', 'accelerator', 'text', 'text_accelerator', 'text_small',
+        'cascade_base', 'cascade_refine',
+    ),
     'video_folder': ('laptop', 'accelerator'),
     'moving_mnist': ('accelerator', 'laptop', 'original'),
     'ucf101': ('paper', 'smoke'),
@@ -68,6 +71,9 @@ def test_every_variant_passes_the_checks_and_documents_itself(name, variant):
         ('moving_shapes', 'laptop', 0.1, 1),
         ('moving_shapes', 'text_accelerator', 20, 28),
         ('moving_shapes', 'text', 0.1, 1),
+        ('moving_shapes', 'text_small', 20, 28),
+        ('moving_shapes', 'cascade_base', 20, 28),
+        ('moving_shapes', 'cascade_refine', 20, 28),
         ('text_64_small', 'paper', 290, 330),
         ('text_64', 'frameskip_1', 1140, 1240),
         ('text_64', 'frameskip_4', 1140, 1240),

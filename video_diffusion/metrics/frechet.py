@@ -1,0 +1,43 @@
+"""The Frechet distance between two Gaussians, in numpy alone."""
+import numpy as np
+
+
+def mean_and_covariance(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """float64 ([d], [d, d]) of features [n, d], by n - 1.
+
+  Raises:
+    ValueError: fewer than two rows, or numbers that are not finite.
+  """
+  features = np.asarray(features, np.float64)
+  if len(features) < 2 or not np.isfinite(features).all():
+    raise ValueError(
+        f'{len(features)} feature vectors; there must be at least two, all '
+        'finite.'
+    )
+  return features.mean(0), np.cov(features, rowvar=False).reshape(
+      (features.shape[1],) * 2
+  )
+
+
+def frechet_distance(
+    mean_a: np.ndarray,
+    cov_a: np.ndarray,
+    mean_b: np.ndarray,
+    cov_b: np.ndarray,
+) -> float:
+  """|mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2)).
+
+  The trace of the root by eigenvalues of the symmetric cov_a^(1/2) cov_b
+  cov_a^(1/2), which has those of cov_a cov_b: a covariance that is singular, as
+  of fewer vectors than dimensions, needs no help.
+
+  Args:
+    mean_a: [d]; mean_b likewise.
+    cov_a: [d, d], symmetric, without negative eigenvalues; cov_b likewise.
+  """
+  values, vectors = np.linalg.eigh(np.asarray(cov_a, np.float64))
+  root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+  product = np.linalg.eigvalsh(root @ np.asarray(cov_b, np.float64) @ root)
+  cross = np.sqrt(np.maximum(product, 0.0)).sum()
+  gap = np.asarray(mean_a, np.float64) - np.asarray(mean_b, np.float64)
+  return float(gap @ gap + np.trace(cov_a) + np.trace(cov_b) - 2.0 * cross)
