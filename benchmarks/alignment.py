@@ -12,6 +12,11 @@ that were seen in training and once of those held out, and reads them by
 `metrics.shapes_reader`; the same captions and the same noise for every w. Real
 clips of the same captions stand above, the most that the reader allows.
 
+Two columns are of the frames alone. `palette`: of the pixels that are not
+background, the share near a palette colour. `frames`: the Frechet distance, of
+all frames shrunk to 8x8 by area (192 numbers in [0, 1] each), to those of other
+real clips of the same pairs, --clips of them: an FID whose network is a mean.
+
 Writes to OUT alignment.json, with the protocol, and w_<w>.gif for each weight:
 16 clips with their prompts, the first eight of seen and of held-out pairs.
 Needs no TensorFlow.
@@ -37,10 +42,13 @@ from video_diffusion import train_state
 from video_diffusion import weights as weights_lib
 from video_diffusion import writers
 from video_diffusion.data import shapes
+from video_diffusion.metrics import frechet
 from video_diffusion.metrics import shapes_reader
+from video_diffusion.metrics import shapes_score
 
 SHOWN = 16  # clips of a GIF
-COLUMNS = ('colour', 'shape', 'motion', 'all')
+COLUMNS = ('colour', 'shape', 'motion', 'all', 'palette', 'frames')
+SMALL = 8  # side of the frames whose distribution is compared
 
 
 def run_folder(path: str) -> epath.Path:
@@ -51,10 +59,49 @@ def run_folder(path: str) -> epath.Path:
   return path.parent if path.name == weights_lib.FOLDER else path
 
 
-def real_clips(source, n: int, frames: int) -> list[dict]:
-  """The first n clips of a source."""
+def real_clips(source, n: int, config, first: int = 0) -> list[dict]:
+  """n clips of a source, from the `first` on."""
   rng = np.random.default_rng(0)
-  return [source.example(i, rng, frames) for i in range(n)]
+  data = config.data
+  return [
+      source.example(first + i, rng, data.frames, data.frameskips)
+      for i in range(n)
+  ]
+
+
+def frame_statistics(videos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Mean and covariance of the frames, shrunk and flat."""
+  n, t, h, w, c = videos.shape
+  small = videos.reshape(
+      n * t, SMALL, h // SMALL, SMALL, w // SMALL, c
+  ).mean((2, 4)) / 255.0
+  return frechet.mean_and_covariance(small.reshape(n * t, -1))
+
+
+class Scores:
+  """All columns of a table, of clips with some captions."""
+
+  def __init__(self, source, clips: list[dict], others: list[dict]):
+    """Of the captions of `clips`; frames are compared with those of `others`.
+    """
+    self._reader = make_reader(source)
+    self._wanted = np.stack([clip['labels'] for clip in clips])
+    self._frames = frame_statistics(
+        np.stack([clip['video'] for clip in others])
+    )
+
+  def __call__(self, videos: np.ndarray) -> dict[str, float]:
+    """uint8 [n, t, h, w, 3], in the order of the captions -> the columns."""
+    figures = shapes_score.shape_figures(
+        videos, np.array(list(shapes.PALETTE.values())), shapes.BACKGROUND
+    )
+    return {
+        **shapes_reader.match_shares(self._reader(videos), self._wanted),
+        'palette': figures['palette'],
+        'frames': frechet.frechet_distance(
+            *frame_statistics(videos), *self._frames
+        ),
+    }
 
 
 def make_reader(source: shapes.MovingShapes) -> shapes_reader.ShapesReader:
@@ -115,29 +162,25 @@ def main(argv: list[str] | None = None) -> list[dict]:
   if config.data.name != 'moving_shapes' or not config.text.encoder:
     parser.error(f'{workdir} holds no run of moving_shapes with captions')
   mesh = experiment.make_mesh(config)
-  plan, sampler = sample.make_grid_sampler(config, run.model, mesh)
-  frames = plan.num_frames
-  reader = make_reader(run.source)
+  _, sampler = sample.make_grid_sampler(config, run.model, mesh)
   encode = functools.partial(text_input.encode, config, workdir)
   rows, shown = [], {weight: [] for weight in args.weights}
   kinds = ('seen', 'heldout') if config.data.heldout_pairs else ('seen',)
   for pairs in kinds:
     source = dataclasses.replace(run.source, pairs=pairs)
-    clips = real_clips(source, args.clips, frames)
-    wanted = np.stack([clip['labels'] for clip in clips])
-    real = shapes_reader.match_shares(
-        reader(np.stack([clip['video'] for clip in clips])), wanted
+    clips = real_clips(source, args.clips, config)
+    scores = Scores(
+        source, clips, real_clips(source, args.clips, config, args.clips)
     )
+    real = scores(np.stack([clip['video'] for clip in clips]))
     rows.append({'pairs': pairs, 'weight': None, **real})
     drawn = conditions.of_captions([c['caption'] for c in clips], encode)
     for weight in args.weights:
       began = time.time()
       videos = draw(sampler, run.params, drawn, config, mesh, weight)
       seconds = round(time.time() - began, 1)
-      shares = shapes_reader.match_shares(reader(videos), wanted)
-      rows.append(
-          {'pairs': pairs, 'weight': weight, **shares, 'seconds': seconds}
-      )
+      row = {'pairs': pairs, 'weight': weight, **scores(videos)}
+      rows.append(row | {'seconds': seconds})
       print(json.dumps(rows[-1]), flush=True)
       first = zip(videos, drawn.captions, strict=True)
       shown[weight] += itertools.islice(first, SHOWN // len(kinds))
@@ -150,6 +193,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
       'clips': args.clips,
       'step': run.step,
       'parameters': experiment.tree_size(run.params),
+      'weights_sha256': weights_lib.digest(run.params),
+      'images': config.data.images,
       'sampler': options.sampler,
       'steps': options.num_steps,
       'gamma': options.gamma,

@@ -22,8 +22,10 @@ four times as fast, to compare K, as in
 The paper's cascade in miniature is `cascade_base`, 16 frames of 32x32, four
 apart, and `cascade_refine`, 9 of 64x64, one apart, to 64 frames:
 
-  python -m video_diffusion.main --config=configs/moving_shapes.py:cascade_base
-  python -m video_diffusion.main --config=configs/moving_shapes.py:cascade_refine
+  python -m video_diffusion.main \
+    --config=configs/moving_shapes.py:cascade_base
+  python -m video_diffusion.main \
+    --config=configs/moving_shapes.py:cascade_refine
   python -m video_diffusion.main --mode=sample \
     --config=configs/moving_shapes.py:cascade_base \
     --config.sample.refine_workdir=runs/moving_shapes-cascade_refine

@@ -30,12 +30,11 @@ def test_it_is_symmetric_turns_with_the_axes_and_is_zero_at_home():
 def test_against_the_matrix_root_of_scipy():
   linalg = pytest.importorskip('scipy.linalg')
   rng = np.random.default_rng(1)
-  a, b = (
-      frechet.mean_and_covariance(
-          rng.normal(size=(50, 6)) @ rng.normal(size=(6, 6)) + rng.normal(size=6)
-      )
+  features = [
+      rng.normal(size=(50, 6)) @ rng.normal(size=(6, 6)) + rng.normal(size=6)
       for _ in range(2)
-  )
+  ]
+  a, b = map(frechet.mean_and_covariance, features)
   root = linalg.sqrtm(a[1] @ b[1]).real
   gap = a[0] - b[0]
   want = gap @ gap + np.trace(a[1] + b[1] - 2 * root)

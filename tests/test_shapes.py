@@ -139,3 +139,17 @@ def test_windows_start_anywhere():
 def test_bad_fields(fields, named):
   with pytest.raises(ValueError, match=named):
     make(**fields)
+
+
+def test_captions_are_parsed_to_the_labels_they_were_made_of():
+  source = shapes.MovingShapes(
+      split='train', seed=0, num_examples=100, num_frames=2, height=8, width=8,
+      radius=0.25,
+  )
+  every = list(source.captions())
+  assert len(every) > 1000
+  for text in every:
+    assert shapes.caption(shapes.parse_caption(text)) == text
+  for text in ('', 'a red circle', 'a red dog moves up', every[1] + ', a b'):
+    with pytest.raises(ValueError, match='is no caption'):
+      shapes.parse_caption(text)

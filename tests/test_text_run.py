@@ -85,6 +85,45 @@ def test_prompts_are_drawn_written_and_kept(finished, run_main, tmp_path):
     assert container.metadata['comment'].splitlines() == kept
 
 
+def test_alignment_is_a_table_by_weight_and_pairs(finished, tmp_path):
+  from benchmarks import alignment
+
+  rows = alignment.main([
+      str(finished), str(tmp_path), '--weights=0,3', '--clips=8', '--steps=2',
+      '--sampler=dpmpp_2m',
+  ])
+  assert [(row['pairs'], row['weight']) for row in rows] == [
+      (pairs, w) for pairs in ('seen', 'heldout') for w in (None, 0.0, 3.0)
+  ]
+  for real, *drawn in (rows[:3], rows[3:]):
+    for row in drawn:
+      assert all(0 <= row[c] <= 1 for c in alignment.COLUMNS[:5])
+      # What is as good as noise is further away than other real frames are.
+      assert row['frames'] > real['frames']
+  # The most that a reader can say of eight pixels.
+  assert rows[0]['colour'] == rows[0]['palette'] == 1.0
+  report = json.loads((tmp_path / 'alignment.json').read_text())
+  assert len(report['protocol']['weights_sha256']) == 64
+  assert report['rows'] == rows
+  assert (tmp_path / 'w_3.gif').stat().st_size > 100
+
+
+def test_samples_are_read_by_their_captions(finished, run_main):
+  from benchmarks import read_samples
+
+  code, output = run_main(
+      CONFIG, f'--workdir={finished}', '--mode=sample', *PROMPTS,
+      '--config.sample.seed=7', tiny=False,
+  )
+  assert code == 0, output
+  folder = finished / 'samples' / 'step_3_seed_7'
+  (row,) = read_samples.read(str(folder))
+  assert row['part'] == 'all frames' and 0 <= row['all'] <= row['colour'] <= 1
+  assert (folder / 'alignment.json').exists()
+  with pytest.raises(ValueError, match='does not exist'):
+    read_samples.read(str(finished))
+
+
 @pytest.mark.parametrize(
     'fields, sentence',
     [

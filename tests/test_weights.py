@@ -30,6 +30,17 @@ def test_round_trip(tmp_path, dtype, tolerance):
   assert all(x.dtype == np.float32 for x in jax.tree.leaves(got))
 
 
+def test_the_digest_tells_every_change(tmp_path):
+  digests = {weights.digest(PARAMS)}
+  assert weights.digest(dict(reversed(PARAMS.items()))) in digests
+  changed = PARAMS['b'].copy()
+  changed[3] = np.nextafter(changed[3], 9)
+  digests.add(weights.digest(PARAMS | {'b': changed}))
+  digests.add(weights.digest(PARAMS | {'b': PARAMS['b'].reshape(1, 7)}))
+  digests.add(weights.digest(PARAMS | {'b': PARAMS['b'].astype(np.int32)}))
+  assert len(digests) == 4
+
+
 def test_what_is_missing_or_of_another_shape_is_named(tmp_path):
   weights.save(PARAMS, tmp_path, step=1, dtype=jnp.float32)
   with pytest.raises(ValueError, match="'x'"):

@@ -1,4 +1,5 @@
 """Weights in safetensors files: export of the EMA, and reading it back."""
+import hashlib
 import json
 import math
 from typing import Any, NamedTuple
@@ -41,6 +42,17 @@ def save(
     content = safetensors.numpy.save(tensors, metadata={'step': str(step)})
     name = f'ema-{i}-of-{NUM_FILES}.safetensors'
     (directory / name).write_bytes(content)
+
+
+def digest(params: Any) -> str:
+  """SHA-256 of a parameter tree: names, dtypes, shapes and bytes, in order."""
+  sha = hashlib.sha256()
+  flat = flax.traverse_util.flatten_dict(params, sep='.')
+  for name, x in sorted(flat.items()):
+    x = np.ascontiguousarray(x)
+    sha.update(f'{name} {x.dtype} {x.shape}\n'.encode())
+    sha.update(x.tobytes())
+  return sha.hexdigest()
 
 
 class Tensor(NamedTuple):

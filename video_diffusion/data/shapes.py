@@ -54,6 +54,37 @@ def caption(labels: np.ndarray) -> str:
   )
 
 
+def parse_caption(text: str) -> np.ndarray:
+  """The inverse of `caption`: int32 [2, 3], -1 where there is one object.
+
+  Raises:
+    ValueError: a text that `caption` does not make.
+  """
+  labels = np.full((2, 3), -1, np.int32)
+  parts = text.split(', ')
+  for row, part in enumerate(parts):
+    words = part.split(' ', 4)
+    if (
+        len(parts) > 2
+        or len(words) < 5
+        or words[0] != 'a'
+        or words[1] not in COLOURS
+        or words[2] not in SHAPES
+        or words[3] != 'moves'
+        or words[4] not in DIRECTION_NAMES
+    ):
+      raise ValueError(
+          f'{text!r} is no caption of moving_shapes, as "a red circle moves '
+          'right" or two such with a comma between them.'
+      )
+    labels[row] = (
+        SHAPES.index(words[2]),
+        COLOURS.index(words[1]),
+        DIRECTION_NAMES.index(words[4]),
+    )
+  return labels
+
+
 def parse_pairs(pairs: Sequence[str]) -> frozenset[tuple[int, int]]:
   """('red circle', ...) -> {(shape, colour), ...}.
 
