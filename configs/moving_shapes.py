@@ -118,6 +118,7 @@ def get_config(variant: str = 'laptop'):
     data.frameskips = (4,)
   if variant == 'cascade_refine':
     data.frames, data.images = 9, 7
+    config.batch_size = 16
     config.sample.overlap = 1
   if variant not in ('laptop', 'accelerator'):
     data.heldout_pairs = ('red triangle', 'green circle', 'blue square')
