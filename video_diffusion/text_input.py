@@ -113,9 +113,12 @@ def check_prompts(
         f'the prompt {prompt!r} has more than {tokenizer.length - 1} tokens, '
         'as many as the run was trained with; shorten it.',
     )
-    unknown = tokenizer.unknown(prompt)
+    table = config.text.encoder == 'table'
+    unknown = tokenizer.unknown(
+        tokenizer.without_stop(prompt) if table else prompt
+    )
     words = ', '.join(map(repr, unknown))
-    if config.text.encoder == 'table':
+    if table:
       require(
           not unknown,
           f'the prompt {prompt!r} holds {words}, unknown to this run; it knows '

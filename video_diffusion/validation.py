@@ -143,6 +143,12 @@ def _check_ranges(config):
     require(good, f'{name} is {value}; it must be {what}.')
   for name in ('optim.clip_norm', 'optim.lr'):
     require(field(config, name) > 0, f'{name} must be above 0.')
+  for name in ('guidance', 'reconstruction', 'super_resolution'):
+    name = f'sample.{name}_weight'
+    require(
+        math.isfinite(field(config, name)),
+        f'{name} is {field(config, name)}; it must be finite.',
+    )
   mults = config.model.channel_mults
   require(
       len(mults) >= 1 and min(mults) >= 1,
