@@ -49,6 +49,11 @@ def test_every_config_is_listed():
 )
 def test_every_variant_passes_the_checks_and_documents_itself(name, variant):
   config = load(name, variant)
+  if config.text.encoder == 't5':
+    with pytest.raises(ValueError, match="'t5', but text.path is empty"):
+      validation.check(config)
+    validation.check(config, 'inspect')
+    config.text.path = 'T5'
   validation.check(config)
   # Or a resumed run would not log the same means.
   assert config.checkpoint.every % config.log.every == 0
