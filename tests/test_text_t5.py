@@ -92,6 +92,24 @@ def test_prepare_says_what_is_wrong_before_it_decodes(config, monkeypatch):
     prepare.prepare(config, '')
 
 
+def test_half_of_the_captions_are_not_enough_to_train(
+    config, sources, tmp_path
+):
+  train, _ = sources
+  text_input.prepare(config, sources)
+  (file,) = (tmp_path / 'cache').glob('*/*.embeddings')
+  file.unlink()
+  # As after a kill, with a list of encoders from an earlier data set.
+  rng = np.random.default_rng(0)
+  some = [train.example(i, rng, 1)['caption'] for i in range(3)]
+  tokenizer = captions.Tokenizer(
+      tmp_path / 't5' / 'spiece.model', length=config.text.length
+  )
+  text_input.fill(config, tokenizer, some)
+  with pytest.raises(ValueError, match='no embedding of .*run --mode=prepare'):
+    text_input.open_text(config, epath.Path(tmp_path / 'run'), train)
+
+
 def test_another_t5_under_the_same_path_is_noticed(
     config, sources, tmp_path, make_t5, caplog
 ):

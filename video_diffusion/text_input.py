@@ -28,6 +28,7 @@ from video_diffusion.validation import require
 
 TOKENIZER = 'tokenizer.model'
 ENCODERS = 'text_encoders.json'
+CHECKED = 16  # clips of a data set
 # How T5's own are called, of which one lies with a checkpoint.
 _NAMES = ('spiece.model', 'sentencepiece.model')
 
@@ -62,9 +63,13 @@ def open_text(
       f'{_cache_dir(config)} holds no vectors by text.path '
       f'{config.text.path}; run --mode=prepare with this config.',
   )
-  # Vectors of one caption stand for all: there may be millions.
-  example = mixture.example(0, np.random.default_rng(0), 1)
-  width = text([example['caption']])['tokens'].shape[-1]
+  # Those of a few clips stand for all, of which there may be millions: were a
+  # data set not prepared, or half of it, they would not all be there.
+  rng, captions = np.random.default_rng(0), []
+  for part in dict.fromkeys((*mixture.sources, *mixture.images.sources)):
+    for i in range(0, part.num_examples, -(-part.num_examples // CHECKED)):
+      captions.append(part.example(i, rng, 1)['caption'])
+  width = text(captions)['tokens'].shape[-1]
   _require_width(config, width)
   return _same_as_before(text, workdir)
 
