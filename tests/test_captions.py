@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import ROOT
 from video_diffusion.data import captions
 from video_diffusion.data import shapes
+from video_diffusion.data import tokens
 
 T5 = ROOT.parent / 'shared' / 'data' / 't5'
 WORDS = ['a red circle moves up', 'a blue square moves left, a red square up']
@@ -60,6 +61,28 @@ def test_unknown_parts_are_named_once():
   assert tokenizer.unknown('a purple circle a purple dog moves 日本') == [
       'purple', 'dog', '日本'
   ]
+
+
+def test_a_full_stop_that_captions_do_not_have_is_left_out():
+  tokenizer = captions.Tokenizer(MODEL, length=8)
+  for given, expected in {
+      'A red circle moves up. ': 'A red circle moves up',
+      'a red circle!?': 'a red circle',
+      'a red circle moves up .': 'a red circle moves up',
+      'a red circle': 'a red circle',
+      '...': '...',
+      'a dog.': 'a dog',
+  }.items():
+    assert tokenizer.without_stop(given) == expected
+  assert tokenizer.unknown(tokenizer.without_stop('a dog.')) == ['dog']
+  stops = captions.train_tokenizer([f'{text}.' for text in WORDS])
+  known = captions.Tokenizer(stops, length=8)
+  assert known.without_stop('a red circle moves up.').endswith('up.')
+  encode = tokens.Ids(tokenizer)
+  bare, stopped = encode(['a red circle moves up', 'A red circle moves up.'])[
+      'tokens'
+  ]
+  np.testing.assert_array_equal(bare, stopped)
 
 
 def test_a_model_of_moving_shapes():

@@ -52,6 +52,11 @@ def test_every_config_is_listed():
 )
 def test_every_variant_passes_the_checks_and_documents_itself(name, variant):
   config = load(name, variant)
+  if config.text.encoder == 't5':
+    with pytest.raises(ValueError, match="'t5', but text.path is empty"):
+      validation.check(config)
+    validation.check(config, 'inspect')
+    config.text.path = 'T5'
   validation.check(config)
   # Or a resumed run would not log the same means.
   assert config.checkpoint.every % config.log.every == 0
@@ -142,6 +147,14 @@ def test_hyper_parameters_are_the_papers(name):
   assert (m.cond_dim, c.text.encoder) == ((1024, 't5') if text else (0, ''))
   assert m.injection == 'add' and o.ema_rule == 'constant'
   assert o.schedule == 'constant' and o.clip_norm == 1.0
+  assert (o.warmup_steps, o.eps) == (1000, 1e-8)
+  assert (c.diffusion.logsnr_min, c.diffusion.logsnr_max) == (-20, 20)
+  if text:
+    assert (c.text.length, c.text.dim) == (64, 1024)
+    s = c.sample
+    assert (s.sampler, s.corrector_delta) == ('ancestral', 0.0)
+    assert (s.guidance_weight, s.reconstruction_weight) == (0.0, 9.0)
+    assert s.overlap == (1 if large else 0)  # 0 is half of the frames
 
 
 def test_the_large_text_models_differ_in_their_frame_rate():

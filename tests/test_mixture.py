@@ -1,5 +1,6 @@
 """Sources that take turns, and what joint batches take from each."""
 import collections
+import functools
 import pickle
 import subprocess
 import sys
@@ -147,6 +148,25 @@ def test_all_loaders_give_the_same_batches_with_captions():
   pytest.importorskip('tensorflow')
   for fields in (dict(), dict(start=2), dict(process_index=1, process_count=2)):
     equal(draw(three(), loader='tf', **fields), draw(three(), **fields))
+
+
+def refuse(unknown, captions):
+  """An encoder that does not know one of the clips."""
+  if unknown in captions:
+    raise ValueError('there is no such caption.')
+  return codes(captions)
+
+
+@pytest.mark.parametrize('loader', ['tf', 'threads', 'processes'])
+def test_an_error_of_an_example_comes_as_it_is(loader):
+  if loader == 'tf':
+    pytest.importorskip('tensorflow')
+  batches = draw(three())
+  unknown = batches[3]['captions'][1, 0]
+  assert unknown not in batches[0]['captions']
+  encode = functools.partial(refuse, unknown.decode())
+  with pytest.raises(ValueError, match=r'^there is no such caption\.$'):
+    draw(three(), encode=encode, loader=loader)
 
 
 def test_an_uncaught_error_ends_the_process():

@@ -1,5 +1,9 @@
 import dataclasses
 import math
+import os
+import pickle
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -119,6 +123,37 @@ def test_bfloat16_is_near(model):
   rough = t5.make_encode(config, params, jnp.bfloat16)(IDS, MASK)[MASK]
   error = np.sqrt(np.mean((rough - exact) ** 2) / np.mean(exact**2))
   assert 0 < error < 0.05
+
+
+SHARED = '''
+import pickle, sys
+import jax
+from video_diffusion.models import t5
+config, params, ids, mask = pickle.load(open(sys.argv[1], 'rb'))
+encode = t5.make_encode(config, params)
+tokens = encode(ids, mask)
+table = max(jax.live_arrays(), key=lambda x: x.size)
+print(jax.device_count(), table.shape, table.sharding.shard_shape(table.shape))
+pickle.dump(tokens, open(sys.argv[1], 'wb'))
+'''
+
+
+def test_devices_share_the_batch_and_the_large_arrays(random_params, tmp_path):
+  config = dataclasses.replace(GATED, vocab_size=8192)
+  params = random_params(t5.T5Encoder(config), IDS, MASK)['params']
+  params = jax.tree.map(np.asarray, params)
+  file = tmp_path / 'file'
+  # Three captions, which four devices cannot share evenly.
+  file.write_bytes(pickle.dumps((config, params, IDS, MASK)))
+  run = subprocess.run(
+      [sys.executable, '-c', SHARED, file], cwd=ROOT, capture_output=True,
+      env=os.environ | {'JAX_NUM_CPU_DEVICES': '4'}, text=True,
+  )
+  assert run.stdout == '4 (8192, 12) (2048, 12)\n', run.stderr
+  got = pickle.loads(file.read_bytes())
+  expected = t5.make_encode(config, params)(IDS, MASK)
+  assert got.shape == expected.shape
+  np.testing.assert_allclose(got[MASK], expected[MASK], atol=1e-5)
 
 
 def test_erf_and_tanh_gelu_differ(random_params):

@@ -7,8 +7,10 @@ transformers = pytest.importorskip(
 )
 
 import numpy as np  # noqa: E402
+from transformers.models.t5 import modeling_t5  # noqa: E402
 
 from video_diffusion import t5_weights  # noqa: E402
+from video_diffusion.models import attention  # noqa: E402
 from video_diffusion.models import t5  # noqa: E402
 
 LENGTHS = (40, 17, 1)
@@ -71,3 +73,16 @@ def test_equals_transformers(
   record_property('largest difference', float(difference))
   print(f'{projection}, tied {tied}, whole {whole}: {difference:.2e}')
   np.testing.assert_allclose(tokens[mask], expected[mask], atol=1e-5)
+
+
+@pytest.mark.parametrize('buckets, distance', [(32, 128), (8, 20), (64, 256)])
+def test_buckets_equal_transformers_far_beyond_the_farthest(buckets, distance):
+  position = torch.arange(2 * distance + 50)
+  expected = modeling_t5.T5Attention._relative_position_bucket(
+      position[None] - position[:, None],
+      bidirectional=True,
+      num_buckets=buckets,
+      max_distance=distance,
+  )
+  got = attention.relative_buckets(len(position), buckets, distance)
+  np.testing.assert_array_equal(got, expected.numpy())

@@ -63,7 +63,8 @@ def test_prompts_are_drawn_written_and_kept(finished, run_main, tmp_path):
   av = pytest.importorskip('av')
   workdir = finished
   file = tmp_path / 'prompts.txt'
-  file.write_text('a blue circle moves down\n\n')
+  # As Windows' editors write it, and as people write sentences.
+  file.write_bytes(b'\xef\xbb\xbfA Blue circle moves down.\r\n\r\n')
   code, output = run_main(
       CONFIG, f'--workdir={workdir}', '--mode=sample', *PROMPTS,
       f'--prompt_file={file}', '--config.sample.guidance_weight=2',
@@ -76,8 +77,9 @@ def test_prompts_are_drawn_written_and_kept(finished, run_main, tmp_path):
     kept = arrays['captions'].tolist()
   assert kept == [
       'a red circle moves right', 'a cyan square moves up',
-      'a blue circle moves down',
+      'A Blue circle moves down.',
   ]
+  assert 'Classifier-free guidance: w = 2 (1 + w = 3).' in output
   for i, caption in enumerate(kept):
     with av.open(str(folder / f'clip_{i:04d}.mp4')) as container:
       assert container.metadata['comment'] == caption

@@ -82,6 +82,81 @@ def test_prepare_fills_what_training_reads(config, sources, tmp_path, caplog):
   assert want.dtype == jnp.bfloat16 and np.abs(want).max() > 0
 
 
+def test_prepare_says_what_is_wrong_before_it_decodes(config, monkeypatch):
+  monkeypatch.setattr(prepare.experiment, 'make_source', None)
+  config.text.dim = 8
+  with pytest.raises(ValueError, match='vectors of width 6, but text.dim is 8'):
+    prepare.prepare(config, '')
+  config.text.path = ''
+  with pytest.raises(ValueError, match='text.path is empty; give the checkpo'):
+    prepare.prepare(config, '')
+
+
+def test_half_of_the_captions_are_not_enough_to_train(
+    config, sources, tmp_path
+):
+  train, _ = sources
+  text_input.prepare(config, sources)
+  (file,) = (tmp_path / 'cache').glob('*/*.embeddings')
+  file.unlink()
+  # As after a kill, with a list of encoders from an earlier data set.
+  rng = np.random.default_rng(0)
+  some = [train.example(i, rng, 1)['caption'] for i in range(3)]
+  tokenizer = captions.Tokenizer(
+      tmp_path / 't5' / 'spiece.model', length=config.text.length
+  )
+  text_input.fill(config, tokenizer, some)
+  with pytest.raises(ValueError, match='no embedding of .*run --mode=prepare'):
+    text_input.open_text(config, epath.Path(tmp_path / 'run'), train)
+
+
+def test_another_t5_under_the_same_path_is_noticed(
+    config, sources, tmp_path, make_t5, caplog
+):
+  workdir, train = epath.Path(tmp_path / 'run'), sources[0]
+  prepare.prepare(config, '')
+  before = text_input.open_text(config, workdir, train)
+  shutil.move(config.text.path, tmp_path / 'away')
+  # Where there is none, training takes what was prepared.
+  config.text.tokenizer = str(tmp_path / 'away' / 'spiece.model')
+  again = text_input.open_text(config, workdir, train)
+  assert again.fingerprint == before.fingerprint
+  params = make_t5(T5)
+  params['encoder']['encoder_norm']['scale'] = np.ones(6, np.float32)
+  t5_files.write_hugging_face(tmp_path / 't5', T5, params)
+  with pytest.raises(ValueError, match='run --mode=prepare with this config'):
+    text_input.open_text(config, workdir, train)
+  assert 'is not the one that it was' in caplog.text
+  prepare.prepare(config, '')
+  assert 'were made with another encoder: none of them is used' in caplog.text
+  after = text_input.open_text(config, workdir, train)
+  assert after.fingerprint != before.fingerprint
+  caption = next(iter(train.captions()))
+  new, old = (text([caption])['tokens'] for text in (after, before))
+  assert np.any(new != old)
+
+
+def test_t5_in_bfloat16_has_vectors_of_its_own(config, sources, tmp_path):
+  workdir = epath.Path(tmp_path / 'run')
+  exact = text_input.encode(config, workdir, ['a red circle'])
+  config.text.dtype = 'bfloat16'
+  rough = text_input.encode(config, workdir, ['a red circle'])
+  mask = exact['mask']
+  a, b = (x['tokens'][mask].astype(np.float32) for x in (exact, rough))
+  assert 0 < np.abs(a - b).max() < 0.1
+  assert len(list((tmp_path / 'cache').glob('*/settings.json'))) == 2
+
+
+def test_a_t5_in_the_home_folder(config, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  config.text.path = '~/t5'
+  text_input.check_t5(config)
+  encoded = text_input.encode(
+      config, epath.Path(tmp_path / 'run'), ['a red circle']
+  )
+  assert encoded['mask'].sum() == 4
+
+
 def config_with(config, loader):
   config = config.copy_and_resolve_references()
   config.data.loader = loader
@@ -113,8 +188,8 @@ def test_a_t5_that_cannot_be_used_is_one_sentence(
     text_input.encode(config, workdir, ['a red circle'])
   config.text.dim = T5.dim
   good = config.text.path
-  config.text.path = ''
-  with pytest.raises(ValueError, match='text.path is empty; give the checkpo'):
+  config.text.path = str(tmp_path / 'none' / 'none')
+  with pytest.raises(ValueError, match='none does not exist; give the checkpo'):
     text_input.encode(config, workdir, ['a red circle'])
   bare = tmp_path / 'deep' / 'bare'
   shutil.copytree(good, bare)

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from video_diffusion import default_config
@@ -23,6 +25,10 @@ def config(**fields):
         ('data.flip', True, 'data.flip is set'),
         ('checkpoint.export', 'int8', "checkpoint.export is 'int8'"),
         ('sample.num_steps', 0, 'sample.num_steps is 0'),
+        ('sample.guidance_weight', -2.0, 'must be at least -1'),
+        ('sample.guidance_weight', math.nan, 'sample.guidance_weight is nan'),
+        ('sample.guidance_weight', math.inf, 'inf; it must be finite'),
+        ('text.dtype', 'float16', "text.dtype is 'float16'"),
         ('data.loader', 'grain', "data.loader is 'grain'"),
     ],
 )

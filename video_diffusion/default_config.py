@@ -55,6 +55,7 @@ def get_config() -> ml_collections.ConfigDict:
   # A sentencepiece model; '' takes that beside text.path, or, for 'table',
   # makes one of the words of the captions.
   text.tokenizer = ''
+  text.dtype = 'float32'  # in which T5 computes them, or 'bfloat16'
   text.length = 64  # tokens of a caption, with the end mark
   text.dim = 1024  # width of a token's vector
   text.max_pieces = 1024  # of the tokenizer of 'table', which has as many rows

@@ -48,7 +48,8 @@ def read_prompts() -> tuple[str, ...]:
   prompts = list(_PROMPT.value)
   if _PROMPT_FILE.value is not None:
     try:
-      text = pathlib.Path(_PROMPT_FILE.value).read_text(encoding='utf-8')
+      # Editors of Windows put a byte order mark first.
+      text = pathlib.Path(_PROMPT_FILE.value).read_text(encoding='utf-8-sig')
     except (OSError, ValueError) as error:
       fail(f'--prompt_file {_PROMPT_FILE.value!r} cannot be read ({error}).')
     lines = [line.strip() for line in text.splitlines() if line.strip()]

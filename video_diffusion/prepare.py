@@ -25,6 +25,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
   del workdir  # all modes have it
   validation.check(config, 'prepare')
   drawn, computed = experiment.drawn(config), config.text.encoder == 't5'
+  if computed:
+    text_input.check_t5(config)  # not after hours of decoding
   if drawn and not computed:
     logging.info('moving_shapes is drawn as it is needed: nothing to prepare.')
     return

@@ -55,6 +55,9 @@ def make_sampler(
     of classifier-free guidance, in place of sample.guidance_weight.
   """
   options, data = config.sample, config.data
+  if config.model.cond_dim:
+    w = options.guidance_weight
+    logging.info('Classifier-free guidance: w = %g (1 + w = %g).', w, 1 + w)
   shape = (options.batch_size, frames, data.height, data.width, 3)
 
   def sampler(

@@ -19,6 +19,7 @@ from video_diffusion import t5x_checkpoint
 from video_diffusion import weights
 from video_diffusion.models import t5
 
+_ENDS = 2**20  # bytes of a file's head and tail that `stamp` reads
 _EMBEDDING = 'token_embedder/embedding'
 _BIAS = 'encoder/relpos_bias/rel_embedding'
 _LAYER = re.compile(r'encoder/layers_(\d+)/(.+)')
@@ -116,7 +117,24 @@ def load_t5(
       be read or has a shape that does not fit; its configuration says
       otherwise; the tokenizer has more pieces than the embedding has rows.
   """
-  checkpoint = _open(epath.Path(path))
+  checkpoint, config, wanted = _checked(path, num_pieces)
+  arrays = checkpoint.read(wanted)
+  for name, leaf in wanted.items():
+    # An array's own file has the last word, not an index.
+    if arrays[name].shape != leaf.shape:
+      raise checkpoint.wrong_shape(name, arrays[name].shape, leaf.shape)
+    arrays[name] = np.ascontiguousarray(arrays[name], np.float32)
+  return config, flax.traverse_util.unflatten_dict(arrays, sep='/')
+
+
+def t5_config(path: epath.PathLike, *, num_pieces: int = 0) -> t5.T5Config:
+  """The sizes of a T5, checked as `load_t5` does before it reads the arrays."""
+  return _checked(path, num_pieces)[1]
+
+
+def _checked(path, num_pieces):
+  """(checkpoint, config, name -> shape of what the encoder has)."""
+  checkpoint = _open(epath.Path(path).expanduser())
   config = _config(checkpoint)
   if num_pieces > config.vocab_size:
     raise ValueError(
@@ -133,13 +151,7 @@ def load_t5(
     shape = checkpoint.shape(name, leaf.ndim)
     if shape != leaf.shape:
       raise checkpoint.wrong_shape(name, shape, leaf.shape)
-  arrays = checkpoint.read(wanted)
-  for name, leaf in wanted.items():
-    # An array's own file has the last word, not an index.
-    if arrays[name].shape != leaf.shape:
-      raise checkpoint.wrong_shape(name, arrays[name].shape, leaf.shape)
-    arrays[name] = np.ascontiguousarray(arrays[name], np.float32)
-  return config, flax.traverse_util.unflatten_dict(arrays, sep='/')
+  return checkpoint, config, wanted
 
 
 def fingerprint(config: t5.T5Config, params: Any) -> str:
@@ -149,6 +161,30 @@ def fingerprint(config: t5.T5Config, params: Any) -> str:
   for name in sorted(flat):
     digest.update(name.encode())
     digest.update(np.ascontiguousarray(flat[name], np.float32))
+  return digest.hexdigest()[:16]
+
+
+def stamp(path: epath.PathLike) -> str:
+  """A digest of a checkpoint's index and ends of files, read in no time.
+
+  Tells whether a path holds what it held before; '' where there is nothing, or
+  in a bucket, without which training does.
+  """
+  path = epath.Path(path).expanduser()
+  if '://' in str(path) or not path.exists():
+    return ''
+  names = (
+      'checkpoint', 'config.json', '*.safetensors',
+      'target.encoder.encoder_norm.scale/*',
+  )
+  found = [sorted(path.glob(name)) for name in names] if path.is_dir() else []
+  digest = hashlib.sha256()
+  for file in sum(found, []) or [path]:
+    with file.open('rb') as f:
+      digest.update(f.read(_ENDS))
+      size = f.seek(0, 2)
+      f.seek(max(0, size - _ENDS))
+      digest.update(f.read() + str(size).encode())
   return digest.hexdigest()[:16]
 
 

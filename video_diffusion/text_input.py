@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import json
 import os
 import pathlib
+import uuid
 
 from absl import logging
 from etils import epath
@@ -26,7 +27,8 @@ from video_diffusion.models import t5
 from video_diffusion.validation import require
 
 TOKENIZER = 'tokenizer.model'
-ENCODERS = 'encoders.json'
+ENCODERS = 'text_encoders.json'
+CHECKED = 16  # clips of a data set
 # How T5's own are called, of which one lies with a checkpoint.
 _NAMES = ('spiece.model', 'sentencepiece.model')
 
@@ -61,9 +63,13 @@ def open_text(
       f'{_cache_dir(config)} holds no vectors by text.path '
       f'{config.text.path}; run --mode=prepare with this config.',
   )
-  # Vectors of one caption stand for all: there may be millions.
-  example = mixture.example(0, np.random.default_rng(0), 1)
-  width = text([example['caption']])['tokens'].shape[-1]
+  # Those of a few clips stand for all, of which there may be millions: were a
+  # data set not prepared, or half of it, they would not all be there.
+  rng, captions = np.random.default_rng(0), []
+  for part in dict.fromkeys((*mixture.sources, *mixture.images.sources)):
+    for i in range(0, part.num_examples, -(-part.num_examples // CHECKED)):
+      captions.append(part.example(i, rng, 1)['caption'])
+  width = text(captions)['tokens'].shape[-1]
   _require_width(config, width)
   return _same_as_before(text, workdir)
 
@@ -113,9 +119,12 @@ def check_prompts(
         f'the prompt {prompt!r} has more than {tokenizer.length - 1} tokens, '
         'as many as the run was trained with; shorten it.',
     )
-    unknown = tokenizer.unknown(prompt)
+    table = config.text.encoder == 'table'
+    unknown = tokenizer.unknown(
+        tokenizer.without_stop(prompt) if table else prompt
+    )
     words = ', '.join(map(repr, unknown))
-    if config.text.encoder == 'table':
+    if table:
       require(
           not unknown,
           f'the prompt {prompt!r} holds {words}, unknown to this run; it knows '
@@ -123,6 +132,15 @@ def check_prompts(
       )
     elif unknown:
       logging.warning('T5 does not know %s of the prompt %r.', words, prompt)
+
+
+def check_t5(config: ml_collections.ConfigDict) -> None:
+  """Raises ValueError for a T5 that cannot be used; reads no arrays."""
+  tokenizer = _tokenizer(config, None, None)
+  found = t5_weights.t5_config(
+      config.text.path, num_pieces=tokenizer.num_pieces
+  )
+  _require_width(config, found.dim)
 
 
 def prepare(config: ml_collections.ConfigDict, sources: Iterable) -> None:
@@ -150,11 +168,11 @@ def fill(
   )
   _require_width(config, t5_config.dim)
   fingerprint = t5_weights.fingerprint(t5_config, params)
-  cache = embeddings.EmbeddingCache(
-      _cache_dir(config), encoder=fingerprint, tokenizer=tokenizer
-  )
-  report = cache.fill(captions, t5.make_encode(t5_config, params))
-  _write_encoders(config, _encoders(config) | {path: fingerprint})
+  cache = _open_cache(config, fingerprint, tokenizer)
+  dtype = embeddings.DTYPES[config.text.dtype]
+  report = cache.fill(captions, t5.make_encode(t5_config, params, dtype))
+  known = {'fingerprint': fingerprint, 'stamp': t5_weights.stamp(path)}
+  _write_encoders(config, _encoders(config) | {path: known})
   logging.info(
       '%d captions have vectors in %s: %d are new, %d were too long and lost '
       'their end.',
@@ -176,11 +194,6 @@ def _tokenizer(config, workdir, source) -> captions_lib.Tokenizer:
   """That of the run, else the configured one, else one made of captions."""
   options = config.text
   is_t5 = options.encoder == 't5'
-  require(
-      options.path or not is_t5,
-      "text.encoder is 't5', but text.path is empty; give the checkpoint of a "
-      'T5, as docs/text.md describes.',
-  )
   own = workdir and epath.Path(workdir) / TOKENIZER
   folder = epath.Path(options.path).expanduser()
   beside = [p / name for p in (folder, folder.parent) for name in _NAMES]
@@ -190,6 +203,10 @@ def _tokenizer(config, workdir, source) -> captions_lib.Tokenizer:
     model = epath.Path(options.tokenizer).expanduser()
   elif is_t5:
     model = next((path for path in beside if path.exists()), None)
+    require(
+        model is not None or folder.exists(),
+        f'text.path {folder} does not exist; give the checkpoint of a T5.',
+    )
     require(
         model is not None,
         f'text.path {folder} has no {" or ".join(_NAMES)} in it or beside it; '
@@ -243,22 +260,36 @@ def _cache_dir(config) -> pathlib.Path:
 
 def _known_vectors(config, tokenizer) -> tokens.Vectors | None:
   """Those by the encoder that text.path was found to hold."""
-  fingerprint = _encoders(config).get(config.text.path)
-  if fingerprint is None:
+  path = config.text.path
+  known = _encoders(config).get(path)
+  if known is None:
     return None
-  return tokens.Vectors(tokenizer, embeddings.EmbeddingCache(
-      _cache_dir(config), encoder=fingerprint, tokenizer=tokenizer
-  ))
+  if t5_weights.stamp(path) not in ('', known['stamp']):
+    logging.warning('The T5 in %s is not the one that it was.', path)
+    return None
+  return tokens.Vectors(
+      tokenizer, _open_cache(config, known['fingerprint'], tokenizer)
+  )
 
 
-def _encoders(config) -> dict[str, str]:
-  """Path of a T5 -> its fingerprint."""
+def _open_cache(config, fingerprint, tokenizer):
+  """Of the vectors that the T5 of this fingerprint computes in text.dtype."""
+  dtype = config.text.dtype
+  return embeddings.EmbeddingCache(
+      _cache_dir(config),
+      encoder=fingerprint + (f':{dtype}' if dtype != 'float32' else ''),
+      tokenizer=tokenizer,
+  )
+
+
+def _encoders(config) -> dict[str, dict[str, str]]:
+  """Path of a T5 -> its 'fingerprint' and 'stamp' when it was last read."""
   path = _cache_dir(config) / ENCODERS
   return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _write_encoders(config, encoders):
   path = _cache_dir(config) / ENCODERS
-  part = path.with_suffix(f'.{os.getpid()}')
+  part = path.with_suffix(f'.{uuid.uuid4().hex}')
   part.write_text(json.dumps(encoders, indent=1))
   part.replace(path)

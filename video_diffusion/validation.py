@@ -143,6 +143,12 @@ def _check_ranges(config):
     require(good, f'{name} is {value}; it must be {what}.')
   for name in ('optim.clip_norm', 'optim.lr'):
     require(field(config, name) > 0, f'{name} must be above 0.')
+  for name in ('guidance', 'reconstruction', 'super_resolution'):
+    name = f'sample.{name}_weight'
+    require(
+        math.isfinite(field(config, name)),
+        f'{name} is {field(config, name)}; it must be finite.',
+    )
   mults = config.model.channel_mults
   require(
       len(mults) >= 1 and min(mults) >= 1,
@@ -151,8 +157,13 @@ def _check_ranges(config):
   )
 
 
-def _check_text(config):
+def _check_text(config, mode):
   heads = text.NUM_HEADS
+  require(
+      config.text.path or config.text.encoder != 't5' or mode == 'inspect',
+      "text.encoder is 't5', but text.path is empty; give the checkpoint of a "
+      'T5, as docs/text.md describes.',
+  )
   require(
       not config.text.encoder
       or (config.model.cond_dim > 0 and config.model.cond_dim % heads == 0),
@@ -176,7 +187,7 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
   data, model, optim = config.data, config.model, config.optim
   _check_ranges(config)
   _check_mixture(config)
-  _check_text(config)
+  _check_text(config, mode)
   mesh = partitioning.make_mesh(fsdp=config.mesh.fsdp, model=config.mesh.model)
   devices = partitioning.batch_devices(mesh)
   for name in {
@@ -253,6 +264,7 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
     )
   for name, value, allowed in (
       ('text.encoder', config.text.encoder, TEXT_ENCODERS),
+      ('text.dtype', config.text.dtype, DTYPES),
       ('model.injection', model.injection, blocks.INJECTIONS),
       ('model.dtype', model.dtype, DTYPES),
       ('diffusion.prediction', config.diffusion.prediction,

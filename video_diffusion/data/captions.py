@@ -1,5 +1,5 @@
 """Captions as token ids, by sentencepiece as T5 uses it."""
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 import hashlib
 import io
 import os
@@ -73,12 +73,13 @@ class Tokenizer:
     self.num_pieces = self._processor.get_piece_size()
     self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
 
-  def __call__(self, captions: Sequence[str]) -> Tokens:
+  def __call__(self, captions: Iterable[str]) -> Tokens:
     """Token ids of captions; '' is the end mark alone."""
+    captions = list(captions)
     ids = np.full((len(captions), self.length), PAD, np.int32)
     mask = np.zeros(ids.shape, bool)
     truncated = np.zeros(len(captions), bool)
-    for i, pieces in enumerate(self._processor.encode(list(captions))):
+    for i, pieces in enumerate(self._processor.encode(captions)):
       truncated[i] = len(pieces) >= self.length
       pieces = pieces[: self.length - 1] + [self._processor.eos_id()]
       ids[i, : len(pieces)] = pieces
@@ -94,6 +95,17 @@ class Tokenizer:
         for i in range(self.num_pieces)
         if not (model.is_control(i) or model.is_unknown(i))
     ]
+
+  def without_stop(self, caption: str) -> str:
+    """The caption without marks at its end that the model does not know.
+
+    To a model of words 'right.' is another word than 'right'.
+    """
+    bare = caption.rstrip().rstrip('.!?').rstrip()
+    if bare in ('', caption):
+      return caption
+    last = self._processor.encode(caption)[-1]
+    return bare if last == self._processor.unk_id() else caption
 
   def unknown(self, caption: str) -> list[str]:
     """The parts of a caption that the model does not know, each once."""

@@ -252,7 +252,7 @@ class EmbeddingCache:
         )
         with part.open('wb') as file:
           files.write(file, described, tokens)
-        settings = part.with_suffix('.json')
+        settings = part.with_suffix('.settings.part')
         settings.write_text(json.dumps(self._settings))
         settings.rename(self.directory / 'settings.json')
         part.rename(part.with_suffix('.embeddings'))

@@ -87,10 +87,18 @@ def tf_batches(
       for name in names
   ]
 
+  failed = []
+
+  def numbered(n):
+    try:
+      found = example(n)
+    except Exception as error:
+      failed.append(error)
+      raise
+    return [found[name] for name in names]
+
   def load(n):
-    values = tf.numpy_function(
-        lambda n: [example(n)[name] for name in names], [n], types
-    )
+    values = tf.numpy_function(numbered, [n], types)
     for name, value in zip(names, values, strict=True):
       value.set_shape(spec[name].shape)
     return dict(zip(names, values, strict=True))
@@ -98,7 +106,7 @@ def tf_batches(
   data = tf.data.Dataset.range(first, last)
   data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
   data = data.batch(local, drop_remainder=True)
-  batches = _iterate(data.prefetch(2))
+  batches = _iterate(data.prefetch(2), failed)
   _open.add(batches)
   return batches
 
@@ -106,8 +114,14 @@ def tf_batches(
 _open = weakref.WeakSet()
 
 
-def _iterate(data):
-  yield from data.as_numpy_iterator()
+def _iterate(data, failed):
+  try:
+    yield from data.as_numpy_iterator()
+  except Exception:
+    # tf.data has its own words for it, a traceback among them.
+    if failed:
+      raise failed[0] from None
+    raise
 
 
 @atexit.register

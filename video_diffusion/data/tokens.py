@@ -26,7 +26,8 @@ class Ids:
 
   def __call__(self, captions: Sequence[str]) -> dict[str, np.ndarray]:
     """{'tokens': int32 [n, length], 'mask': bool [n, length]}."""
-    ids, mask, _ = self.tokenizer(captions)
+    # Prompts end in a full stop more often than captions do.
+    ids, mask, _ = self.tokenizer(map(self.tokenizer.without_stop, captions))
     return {'tokens': ids, 'mask': mask & _written(captions)}
 
 

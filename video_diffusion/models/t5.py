@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from video_diffusion import partitioning
 from video_diffusion.models import attention
 
 # By the names of Hugging Face's configs; 'gelu_new' is the tanh approximation,
@@ -188,16 +189,27 @@ def make_encode(
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
   """(ids, mask) -> float32 [batch, length, dim] in numpy, compiled per shape.
 
-  What `data.captions.EmbeddingCache.fill` takes.
+  What `data.embeddings.EmbeddingCache.fill` takes. This process's devices share
+  the batch, of whatever size, and the large arrays: T5-XXL alone would not fit
+  on one.
 
   Args:
     config: of the encoder.
-    params: its parameters; put on the device once.
-    dtype: of the activations and of the parameters on the device.
+    params: its parameters; put on the devices once.
+    dtype: of the activations and of the parameters on the devices.
   """
   encoder = T5Encoder(config, dtype)
-  params = jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
-  apply = jax.jit(encoder.apply)
-  return lambda ids, mask: np.asarray(
-      apply({'params': params}, ids, mask), np.float32
+  mesh = partitioning.make_mesh(devices=jax.local_devices())
+  rows = partitioning.batch_sharding(mesh)
+  params = jax.device_put(
+      jax.tree.map(lambda x: np.asarray(x, dtype), params),
+      partitioning.shardings(params, mesh),
   )
+  apply = jax.jit(encoder.apply, out_shardings=rows)
+
+  def encode(ids, mask):
+    pad = ((0, -len(ids) % mesh.size), (0, 0))
+    batch = jax.device_put((np.pad(ids, pad), np.pad(mask, pad)), rows)
+    return np.asarray(apply({'params': params}, *batch), np.float32)[: len(ids)]
+
+  return encode
