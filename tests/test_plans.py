@@ -122,7 +122,7 @@ def test_a_cascade_refines_what_the_first_model_drew(tmp_path):
   # One program of the base, two of the refiner: its first block and the others.
   assert [sampler._cache_size() for sampler in samplers] == [1, 2]
   assert not seen[0] and 'known' not in seen[1]
-  small = np.load(tmp_path / 'blocks' / 'batch_0_block_0.npy')
+  small = np.load(tmp_path / 'blocks_0' / 'batch_0_block_0.npy')
   for block, inputs in zip(plan.blocks[1:], seen[1:], strict=True):
     sparse = [f % 4 == 0 for f in block.frames]
     np.testing.assert_array_equal(inputs['low_res_mask'], [sparse])
@@ -134,7 +134,7 @@ def test_a_cascade_refines_what_the_first_model_drew(tmp_path):
   # What is known of a block is what the block before drew; the last one moves
   # back to end with the video.
   for i, inputs in enumerate(seen[2:-1], start=2):
-    before = np.load(tmp_path / 'blocks' / f'batch_0_block_{i - 1}.npy')
+    before = np.load(tmp_path / 'blocks_0' / f'batch_0_block_{i - 1}.npy')
     np.testing.assert_array_equal(inputs['known'][:, 0], before[:, -1])
 
 
@@ -177,11 +177,12 @@ def test_batches_are_cut_to_the_clips_and_take_their_labels(tmp_path):
 
   def sampler(params, key, condition):
     seen.append(condition['labels'].ravel().tolist())
-    return np.zeros((size, 4, 8, 8, 3), np.float32)
+    return jnp.zeros((size, 4, 8, 8, 3))
 
   stage = plans.Stage(config, sampler, None, condition)
   assert plans.draw(plan, [stage], mesh=mesh).shape[0] == n
   assert sum(seen, []) == [i % n for i in range(2 * size)]
+  assert plans.own_clips(config, mesh).tolist() == list(range(n))
 
 
 def test_guidance_weights_matter(tmp_path):

@@ -103,6 +103,53 @@ def test_a_checkpoint_of_a_pod_resumes_on_two_devices(
     )
 
 
+def arrays(path):
+  with np.load(path) as file:
+    return dict(file)
+
+
+def test_every_process_writes_the_clips_that_it_drew(
+    pod_run, start_main, run_main
+):
+  """Blocks of an extension, each knowing the one before, of 16 clips."""
+  flags = (
+      '--mode=sample', f'--workdir={pod_run}', '--config.sample.num_clips=16',
+      '--config.sample.batch_size=8', '--config.sample.frames=3',
+      '--config.mesh.fsdp=2', '--config.mesh.min_sharded=16',
+  )
+  with socket.socket() as s:
+    s.bind(('127.0.0.1', 0))
+    port = s.getsockname()[1]
+  for code, output in finish([
+      start_main(
+          *flags, f'--coordinator=127.0.0.1:{port}', '--num_processes=2',
+          f'--process_id={i}', tiny=False, devices=4,
+          JAX_CPU_COLLECTIVES_IMPLEMENTATION='gloo', **FLOAT32,
+      )
+      for i in range(2)
+  ]):
+    assert code == 0, output
+  folder = pod_run / 'samples' / 'step_20_seed_0'
+  parts = [arrays(folder / f'samples_{i}.npz') for i in range(2)]
+  # Of each batch of eight the first half is the first process's.
+  assert parts[0]['clip'].tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
+  names = {path.name for path in folder.iterdir()}
+  assert {f'clip_{i:04d}.mp4' for i in range(16)} <= names
+  assert 'grid.gif' in names and not any('blocks' in name for name in names)
+  code, output = run_main(*flags, tiny=False, devices=8, **FLOAT32)
+  assert code == 0, output
+  alone = arrays(folder / 'samples.npz')
+  assert not (folder / 'samples_0.npz').exists()
+  for part in parts:
+    np.testing.assert_array_equal(
+        part['labels'], alone['labels'][part['clip']]
+    )
+    # Rounding to whole numbers may fall to either side.
+    gap = part['video'].astype(int) - alone['video'][part['clip']]
+    assert np.abs(gap).max() <= 1
+  assert alone['video'].std() > 10
+
+
 def test_sigterm_to_one_process_saves_and_ends_both(
     pod_run, start_main, tmp_path
 ):

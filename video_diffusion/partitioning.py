@@ -183,6 +183,31 @@ def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
   }
 
 
+def own_rows(mesh: Mesh, batch: int) -> np.ndarray:
+  """Which rows of a global batch lie on this process's devices, in order."""
+  slices = batch_sharding(mesh).addressable_devices_indices_map((batch,))
+  return np.unique(
+      np.concatenate([np.arange(batch)[rows] for (rows,) in slices.values()])
+  )
+
+
+def own_part(x: jax.Array) -> np.ndarray:
+  """Those rows of a global array that is split by `batch_sharding`."""
+  shards = {s.index[0].start or 0: s.data for s in x.addressable_shards}
+  return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
+
+
+@functools.cache
+def whole(mesh: Mesh) -> Callable:
+  """A tree of arrays -> the same, whole on every device."""
+  return jax.jit(lambda x: x, out_shardings=replicated(mesh))
+
+
+def gather(part: np.ndarray, mesh: Mesh) -> np.ndarray:
+  """A whole global batch, of which every process has its `own_rows`."""
+  return np.asarray(whole(mesh)(global_batch({'part': part}, mesh)['part']))
+
+
 def largest(value: int, mesh: Mesh) -> jax.Array:
   """The largest value of any process, as an array that is not waited for.
 

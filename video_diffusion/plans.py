@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 
 from video_diffusion import media
+from video_diffusion import partitioning
 from video_diffusion import train_state
 from video_diffusion.data import video as video_lib
 from video_diffusion.diffusion import extension
@@ -149,7 +150,8 @@ def draw(
     steps: of the checkpoints that the stages hold, to know them again.
 
   Returns:
-    uint8 [num_clips, plan.num_frames, height, width, 3] of the last stage.
+    uint8 [clips, plan.num_frames, height, width, 3] of the last stage: those
+    that `own_clips` names, which are all where there is one process.
   """
   import tqdm  # a single block is drawn without it, by benchmarks
 
@@ -157,12 +159,14 @@ def draw(
   n, size = options.num_clips, options.batch_size
   blocks = folder and claim_blocks(plan, stages, init, folder, steps)
   starts = range(0, n, size)
+  own = partitioning.own_rows(mesh, size)
   videos = []
   with tqdm.tqdm(
-      total=len(starts) * len(plan.blocks), desc='sampling', unit='block'
+      total=len(starts) * len(plan.blocks), desc='sampling', unit='block',
+      disable=jax.process_index() > 0,
   ) as bar:
     for batch, start in enumerate(starts):
-      rows = np.arange(start, start + size) % n
+      rows = (start + own) % n
       members = [
           stage._replace(
               condition=stage.condition
@@ -176,7 +180,44 @@ def draw(
           prefix=blocks and blocks / f'batch_{batch}',
       )
       videos.append(media.to_uint8(x))
-  return np.concatenate(videos)[:n]
+  # A batch that goes beyond the last clip draws the first ones again.
+  return np.concatenate(videos)[: len(own_clips(stages[0].config, mesh))]
+
+
+def own_clips(
+    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+) -> np.ndarray:
+  """Which of sample.num_clips this process draws, as `draw` returns them."""
+  n, size = config.sample.num_clips, config.sample.batch_size
+  own = partitioning.own_rows(mesh, size)
+  clips = np.concatenate([start + own for start in range(0, n, size)])
+  return clips[clips < n]
+
+
+def first_clips(
+    config: ml_collections.ConfigDict,
+    mesh: jax.sharding.Mesh,
+    videos: np.ndarray,
+    count: int,
+) -> np.ndarray:
+  """The first `count` clips or all, whichever process drew them, in all.
+
+  Args:
+    config: of `draw`.
+    mesh: of `draw`.
+    videos: from `draw`, of each process its own.
+    count: of clips wanted.
+  """
+  count = min(count, config.sample.num_clips)
+  if jax.process_count() == 1:
+    return videos[:count]
+  size = config.sample.batch_size
+  rows = len(partitioning.own_rows(mesh, size))
+  batches = [
+      partitioning.gather(videos[i * rows : (i + 1) * rows], mesh)
+      for i in range(-(-count // size))
+  ]
+  return np.concatenate(batches)[:count]
 
 
 def execute(
@@ -197,15 +238,16 @@ def execute(
     key: of the batch.
     mesh: of all devices.
     init: the plan's given frames or, where it has none, the low-resolution
-      video, float32 [f, h, w, 3], or one for each clip of the batch.
+      video, float32 [f, h, w, 3], or one for each of this process's clips.
     prefix: of the files that hold finished blocks; None keeps none.
     bar: of tqdm, counts blocks.
 
   Returns:
-    float32 [batch, plan.num_frames, height, width, 3] of the last stage; given
-    frames exactly as they were.
+    float32 [rows, plan.num_frames, height, width, 3] of the last stage, this
+    process's rows of the batch (`partitioning.own_rows`); given frames exactly
+    as they were.
   """
-  batch = stages[0].config.sample.batch_size
+  batch = len(partitioning.own_rows(mesh, stages[0].config.sample.batch_size))
   canvases = [
       np.zeros((batch, plan.num_frames, data.height, data.width, 3), np.float32)
       for data in (stage.config.data for stage in stages)
@@ -216,26 +258,32 @@ def execute(
     init = np.broadcast_to(init, (batch, *init.shape[-4:]))
   # Blocks of such a model without a partner get an empty mask: one program.
   partnered = {block.model for block in plan.blocks if any(block.low_res)}
+  conditions = [
+      stage.condition and partitioning.global_batch(stage.condition, mesh)
+      for stage in stages
+  ]
   for i, block in enumerate(plan.blocks):
     frames, stage = list(block.frames), stages[block.model]
     canvas = canvases[block.model]
     path = prefix and prefix.with_name(f'{prefix.name}_block_{i}.npy')
-    if path and path.exists():
+    if path and _by_all(path.exists(), mesh):
       canvas[:, frames] = np.load(path)
     else:
-      inputs = {}
+      inputs, masks = {}, {}
       if any(block.known):
         inputs['known'] = canvas[:, frames]
-        inputs['known_mask'] = np.array(block.known)[None]
+        masks['known_mask'] = np.array(block.known)[None]
       if block.model in partnered:
         small = canvases[block.model - 1] if block.model else init
         inputs['low_res'] = small[:, frames]
-        inputs['low_res_mask'] = np.array(block.low_res)[None]
+        masks['low_res_mask'] = np.array(block.low_res)[None]
+      inputs = partitioning.global_batch(inputs, mesh)
       with jax.set_mesh(mesh):
         x = stage.sampler(
-            stage.params, jax.random.fold_in(key, i), stage.condition, **inputs
+            stage.params, jax.random.fold_in(key, i), conditions[block.model],
+            **inputs, **masks,
         )
-      canvas[:, frames] = jax.device_get(x)
+      canvas[:, frames] = partitioning.own_part(x)
       if path:
         part = path.with_suffix('.part')
         with part.open('wb') as f:
@@ -246,10 +294,23 @@ def execute(
   return canvases[-1]
 
 
+def _by_all(here: bool, mesh: jax.sharding.Mesh) -> bool:
+  """Whether it is so in every process, which must all do the same."""
+  if jax.process_count() == 1:
+    return here
+  return not int(partitioning.largest(int(not here), mesh))
+
+
+def blocks_folder(folder: epath.PathLike) -> epath.Path:
+  """Where a process keeps its part of the finished blocks of a call."""
+  return epath.Path(folder) / f'blocks_{jax.process_index()}'
+
+
 def claim_blocks(plan, stages, init, folder: epath.Path, steps) -> epath.Path:
-  """folder/blocks, emptied unless it is of this very call."""
-  blocks = epath.Path(folder) / 'blocks'
+  """`blocks_folder`, emptied unless it is of this very call."""
+  blocks = blocks_folder(folder)
   mark = json.dumps({
+      'processes': jax.process_count(),
       'plan': dataclasses.asdict(plan),
       'sample': [stage.config.sample.to_dict() for stage in stages],
       'steps': list(steps),

@@ -22,6 +22,8 @@ from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import sampling
 from video_diffusion.metrics import shapes_score
 
+GRID_CLIPS = 64  # of all, the first
+
 
 def grid_path(workdir: epath.PathLike, step: int) -> epath.Path:
   """Where `write_grid` leaves the animated grid of a step."""
@@ -51,6 +53,7 @@ def make_sampler(
     what the model's encoder takes, each [batch, 1, ...], or None; known [batch,
     frames, height, width, 3] and low_res [batch, frames, height / upscale,
     width / upscale, 3], each with a mask bool [1, frames], may be left out.
+    All that has a batch axis is split by `partitioning.batch_sharding`.
     Masks are data: blocks that know other frames share one program. weight is
     of classifier-free guidance, in place of sample.guidance_weight.
   """
@@ -102,7 +105,7 @@ def make_sampler(
         logsnr_fn=experiment.make_logsnr_fn(config),
     )
 
-  return jax.jit(sampler, out_shardings=partitioning.replicated(mesh))
+  return jax.jit(sampler, out_shardings=partitioning.batch_sharding(mesh))
 
 
 def figures_table(config: ml_collections.ConfigDict, videos, source) -> str:
@@ -146,14 +149,16 @@ def make_grid_sampler(config: ml_collections.ConfigDict, model, mesh):
 def write_grid(
     config, plan, sampler, params, step, *, drawn, source, workdir, writer, mesh
 ) -> None:
-  """A grid of samples as samples/<step>.gif and .mp4, and to TensorBoard."""
+  """A grid of the first samples as samples/<step>.gif and .mp4, and to
+  TensorBoard; every process takes part, the first one writes."""
   videos = plans.draw(
       plan, [plans.Stage(config, sampler, params, drawn.condition)], mesh=mesh
   )
+  videos = plans.first_clips(config, mesh, videos, GRID_CLIPS)
   if jax.process_index() == 0:
     path = grid_path(workdir, step)
     path.parent.mkdir(parents=True, exist_ok=True)
-    shown = media.with_texts(videos, drawn.captions)
+    shown = media.with_texts(videos, drawn.captions[: len(videos)])
     picture = media.enlarge(media.grid(shown), min_side=256)
     gif = media.encode_gif(picture, fps=config.sample.fps)
     media.write_mp4(
@@ -228,7 +233,10 @@ def restore_refiner(overrides: dict[str, Any], base: Run) -> Run | None:
       'begins from noise.',
   )
   path = epath.Path(options.refine_workdir).expanduser()
-  refiner = restore(overrides, path, base)
+  shared = {
+      f'sample.{name}': options[name] for name in ('num_clips', 'batch_size')
+  }
+  refiner = restore(overrides | shared, path, base)
   large = refiner.config.data
   factor = large.height // small.height
   validation.require(
@@ -253,9 +261,9 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   all else is as the run was trained.
 
   Writes to workdir/samples/step_<step>_seed_<seed>: an MP4 and a GIF of each
-  clip, of a grid of all, and samples.npz ('video' uint8 [n, t, h, w, 3], and
-  'labels' or 'captions'). Captions stand in the grid, and in each MP4's
-  metadata as its comment.
+  clip, of a grid of the first 64, and samples.npz ('video' uint8 [n, t, h, w,
+  3], and 'labels' or 'captions'). Captions stand in the grid, and in each MP4's
+  metadata as its comment. Several processes write the clips that each drew.
 
   Videos longer than the training clips, those that continue a given one, and
   the cascade of two runs are drawn by a plan of blocks (`plans.make_plan`); an
@@ -288,28 +296,57 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   videos = plans.draw(
       plan, stages, mesh=mesh, init=init, folder=folder, steps=steps
   )
+  write_clips(folder, config, mesh, videos, base.drawn)
+  shown = plans.first_clips(config, mesh, videos, GRID_CLIPS)
+  plans.blocks_folder(folder).rmtree()  # all that they held is written
   if jax.process_index():
     return
-  for old in folder.glob('clip_*'):  # of an earlier call, perhaps with more
-    old.unlink()
-  arrays = {'video': videos}
-  if captions:
-    arrays['captions'] = np.array(captions)
-  elif base.drawn.condition:
-    arrays |= base.drawn.condition
-  with (folder / 'samples.npz').open('wb') as f:
-    np.savez_compressed(f, **arrays)
-  fps = config.sample.fps
-  files = [
-      (f'clip_{i:04d}', video, captions[i] if captions else '')
-      for i, video in enumerate(videos)
-  ]
-  grid = media.grid(media.with_texts(videos, captions))
-  for name, video, text in [*files, ('grid', grid, '\n'.join(captions))]:
-    video = media.enlarge(video)
-    media.write_gif(folder / f'{name}.gif', video, fps=fps)
-    media.write_mp4(folder / f'{name}.mp4', video, fps=fps, comment=text)
-  (folder / 'blocks').rmtree()  # all that they held is in samples.npz
+  write_video(
+      folder / 'grid',
+      media.grid(media.with_texts(shown, captions[: len(shown)])),
+      fps=config.sample.fps, comment='\n'.join(captions[: len(shown)]),
+  )
   if experiment.drawn(config):
-    writers.log_lines(figures_table(config, videos, source))
-  logging.info('Wrote %d clips of step %d to %s.', len(videos), step, folder)
+    writers.log_lines(figures_table(config, shown, source))
+  logging.info(
+      'Wrote %d clips of step %d to %s.', config.sample.num_clips, step, folder
+  )
+
+
+def write_clips(
+    folder: epath.Path, config, mesh, videos: np.ndarray, drawn
+) -> None:
+  """This process's clips: an MP4 and a GIF of each, and the arrays of all.
+
+  The arrays are samples.npz or, where several processes drew, samples_<i>.npz
+  with the numbers of its clips as 'clip'.
+  """
+  clips = plans.own_clips(config, mesh)
+  arrays, names = {'video': videos}, ['samples']
+  if jax.process_count() > 1:
+    arrays['clip'] = clips
+    names = [f'samples_{i}' for i in range(jax.process_count())]
+  if drawn.captions:
+    arrays['captions'] = np.array(drawn.captions)[clips]
+  elif drawn.condition:
+    arrays |= {key: value[clips] for key, value in drawn.condition.items()}
+  if jax.process_index() == 0:
+    # Of an earlier call, perhaps with more clips or processes.
+    kept = {f'clip_{i:04d}' for i in range(config.sample.num_clips)}
+    for old in [*folder.glob('clip_*'), *folder.glob('samples*.npz')]:
+      if old.stem not in kept | set(names):
+        old.unlink()
+  with (folder / f'{names[jax.process_index()]}.npz').open('wb') as f:
+    np.savez_compressed(f, **arrays)
+  for clip, video in zip(clips, videos, strict=True):
+    text = drawn.captions[clip] if drawn.captions else ''
+    write_video(
+        folder / f'clip_{clip:04d}', video, fps=config.sample.fps, comment=text
+    )
+
+
+def write_video(path: epath.Path, video, *, fps: float, comment: str) -> None:
+  """path.gif and path.mp4, large enough to look at."""
+  video = media.enlarge(video)
+  media.write_gif(path.with_suffix('.gif'), video, fps=fps)
+  media.write_mp4(path.with_suffix('.mp4'), video, fps=fps, comment=comment)

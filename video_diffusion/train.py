@@ -188,9 +188,7 @@ def train(
 
     # ---- The end -------------------------------------------------------------
     if config.checkpoint.export:
-      whole = jax.jit(
-          lambda x: x, out_shardings=partitioning.replicated(mesh)
-      )(state.ema_params)
+      whole = partitioning.whole(mesh)(state.ema_params)
       if lead:
         dtype = experiment.DTYPES[config.checkpoint.export]
         weights.save(whole, workdir / weights.FOLDER, step=step, dtype=dtype)

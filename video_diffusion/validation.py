@@ -5,6 +5,7 @@ Each failure is a ValueError of one sentence that names the field.
 import functools
 import math
 
+import jax
 import ml_collections
 
 from video_diffusion import partitioning
@@ -203,6 +204,13 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
         f'{name} is {size}; it must divide by the {devices} devices that '
         'share a batch.',
     )
+  clips, size = config.sample.num_clips, config.sample.batch_size
+  require(
+      jax.process_count() == 1 or clips % size == 0
+      or mode not in ('train', 'sample'),
+      f'sample.num_clips is {clips}; where several processes draw, it must '
+      f'divide by sample.batch_size, {size}.',
+  )
   require(
       config.eval.num_clips % config.eval.batch_size == 0,
       f'eval.num_clips is {config.eval.num_clips}; it must divide by '
