@@ -29,6 +29,7 @@ paper's models, the default, O2, several times that. A refusal may take longer.
 """
 import argparse
 import ast
+import functools
 from importlib import metadata
 import importlib.util
 import math
@@ -171,18 +172,21 @@ def lower_train(config, mesh, program: str = 'train'):
   return lowered, traced | shards(abstract)
 
 
-def sample_inputs(config, program: str) -> dict:
+def sample_inputs(config, program: str, mesh) -> dict:
   """Shapes of what a draw takes after the weights, by name."""
   data, batch = config.data, config.sample.batch_size
+  split = functools.partial(
+      jax.ShapeDtypeStruct, sharding=partitioning.batch_sharding(mesh)
+  )
   inputs = {'key': jax.eval_shape(lambda: jax.random.key(0))}
   captions = train_state.condition_of(experiment.batch_shapes(config, ()))
   inputs['condition'] = captions and {
-      name: jax.ShapeDtypeStruct((batch, 1, *s.shape[2:]), s.dtype)
+      name: split((batch, 1, *s.shape[2:]), s.dtype)
       for name, s in captions.items()
   }
   if program == 'predict':
     shape = (batch, data.frames, data.height, data.width, 3)
-    inputs['known'] = jax.ShapeDtypeStruct(shape, jnp.float32)
+    inputs['known'] = split(shape, jnp.float32)
     inputs['known_mask'] = jax.ShapeDtypeStruct((1, data.frames), jnp.bool_)
   return inputs
 
@@ -199,16 +203,19 @@ def lower_sample(config, mesh, program: str):
       config.mesh.min_sharded,
   )
 
-  def sampler_and_inputs(config):
+  def sampler_and_inputs(config, mesh):
     draw = sample.make_sampler(config, model, mesh, frames=config.data.frames)
-    return draw, sample_inputs(config, program)
+    return draw, sample_inputs(config, program, mesh)
 
-  draw, inputs = sampler_and_inputs(config)
+  draw, inputs = sampler_and_inputs(config, mesh)
   with jax.set_mesh(mesh):
     lowered = draw.lower(params, **inputs)
-  draw, inputs = sampler_and_inputs(marked(config))
+  # A prime number of clips divides over one device alone.
+  alone = partitioning.make_mesh(devices=jax.devices()[:1])
+  draw, inputs = sampler_and_inputs(marked(config), alone)
   traced = hlo.traced_shapes(
-      lambda params, inputs: draw(params, **inputs), unplaced(params), inputs
+      lambda params, inputs: draw(params, **inputs),
+      unplaced(params), unplaced(inputs),
   )
   return lowered, traced | shards(params)
 
