@@ -39,3 +39,15 @@ def test_asymmetric_range_and_gradient():
   np.testing.assert_allclose(fn(jnp.array([0.0, 1.0])), [9.0, -15.0], rtol=1e-6)
   slope = jax.vmap(jax.grad(fn))(jnp.linspace(0.0, 1.0, 101))
   assert np.all(np.isfinite(slope)) and np.all(slope < 0)
+
+
+@pytest.mark.parametrize('shift', [-4.0, 2.5])
+def test_a_shift_moves_the_middle_and_leaves_the_ends(shift):
+  t = jnp.linspace(0.0, 1.0, 101)
+  got = schedules.cosine_logsnr(t, shift=shift)
+  np.testing.assert_allclose(got[jnp.array([0, -1])], [20.0, -20.0], rtol=1e-6)
+  assert np.all(np.diff(got) < 0)
+  # In the middle the angle's ends, e^-8 and less from 0 and pi/2, do not show.
+  want = shift + schedules.cosine_logsnr(t)
+  np.testing.assert_allclose(got[20:81], want[20:81], atol=3e-3)
+  np.testing.assert_allclose(got[50], shift, atol=1e-3)

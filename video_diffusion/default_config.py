@@ -85,6 +85,9 @@ def get_config() -> ml_collections.ConfigDict:
   diffusion.prediction = 'eps'  # or 'v'
   diffusion.logsnr_min = -20.0
   diffusion.logsnr_max = 20.0
+  # About the log-SNR of the middle of the times. The paper's is 0; below, more
+  # of them are noisy ones, at which colours, places and ways are decided.
+  diffusion.logsnr_shift = 0.0
   # One noise level for a video and its images, instead of one for each.
   diffusion.images_share_noise = False
   diffusion.cond_drop = 0.1  # probability of dropping the condition

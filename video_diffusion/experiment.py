@@ -191,11 +191,12 @@ def label_sizes(source: pipeline.Source) -> tuple[int, ...]:
 
 
 def make_logsnr_fn(config: ml_collections.ConfigDict) -> Callable:
-  """The cosine schedule on the config's log-SNR range."""
+  """The cosine schedule on the config's log-SNR range, with its shift."""
   return functools.partial(
       schedules.cosine_logsnr,
       logsnr_min=config.diffusion.logsnr_min,
       logsnr_max=config.diffusion.logsnr_max,
+      shift=config.diffusion.logsnr_shift,
   )
 
 

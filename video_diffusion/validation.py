@@ -48,6 +48,7 @@ RANGES = {
     'model.cond_dim': (0, None),
     'model.dropout': (0, 1),
     'diffusion.cond_drop': (0, 1),
+    'diffusion.logsnr_shift': (-10, 10),
     'optim.lr': (0, None),
     'optim.warmup_steps': (0, None),
     'optim.decay_steps': (0, None),
