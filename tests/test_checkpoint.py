@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,5 +62,85 @@ def test_an_unfinished_checkpoint_is_not_the_latest(tmp_path):
   (tmp_path / '2.orbax-checkpoint-tmp').mkdir()
   checkpoints = checkpoint.Checkpoints(tmp_path)
   assert checkpoints.latest_step() == 1
+  equal(checkpoints.restore(1, abstract()), make_state(1))
+  checkpoints.close()
+
+
+def flip(path, place):
+  """Flips one bit of a file."""
+  data = bytearray(path.read_bytes())
+  data[place] ^= 8
+  path.write_bytes(data)
+
+
+def array_files(directory, step):
+  """The files that hold the values of arrays, the largest first."""
+  found = (directory / str(step)).glob('*/ocdbt.process_0/d/*')
+  return sorted(found, key=lambda p: -p.stat().st_size)
+
+
+def make_large_state(value):
+  """Of arrays that do not fit into an index, which has its own check."""
+  rng = np.random.default_rng(value)
+  a = jnp.asarray(rng.standard_normal((64, 33)), jnp.float32)
+  params = {'a': a, 'b': {'c': a.astype(jnp.bfloat16)}}
+  state = train_state.init_state(params, optax.adam(1e-3))
+  return state.replace(ema_params=jax.tree.map(lambda p: p + 1, params))
+
+
+def test_a_changed_byte_is_found_and_an_older_checkpoint_serves(tmp_path):
+  target = partitioning.abstract(
+      jax.eval_shape(lambda: make_large_state(0)), partitioning.make_mesh()
+  )
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  for step in (1, 2):
+    checkpoints.save(step, make_large_state(step), {})
+  checkpoints.close()
+  found, files = 0, array_files(tmp_path, 2)[:2]
+  rng = np.random.default_rng(0)
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  for path in files:
+    whole = path.read_bytes()
+    for place in rng.integers(0, len(whole), 20):
+      flip(path, place)
+      try:
+        # One that does no harm must give what was saved.
+        equal(checkpoints.restore(2, target), make_large_state(2))
+      except Exception:  # of many kinds
+        found += 1
+      path.write_bytes(whole)
+  assert found > 30
+  flip(files[0], len(whole) // 2)
+  with pytest.raises(checkpoint.DamagedError, match='not what was saved'):
+    checkpoints.restore(2, target)
+  state, step = checkpoints.restore_latest(target)
+  assert step == 1
+  equal(state, make_large_state(1))
+  checkpoints.close()
+  assert (tmp_path / '2.damaged').is_dir()
+
+
+def test_a_changed_digest_does_not_switch_the_check_off(tmp_path):
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  checkpoints.save(1, make_state(1), {})
+  checkpoints.wait()
+  path = tmp_path / '1' / 'digests' / 'metadata'
+  text = path.read_text()
+  assert '"state"' in text and '"params/a"' in text
+  for old, new in (('"state"', '"stave"'), ('"params/a"', '"params/c"')):
+    path.write_text(text.replace(old, new))
+    with pytest.raises(checkpoint.DamagedError):
+      checkpoints.restore(1, abstract())
+  path.write_text(text)
+  equal(checkpoints.restore(1, abstract()), make_state(1))
+  checkpoints.close()
+
+
+def test_a_checkpoint_without_digests_is_read(tmp_path):
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  checkpoints.save(1, make_state(1), {})
+  checkpoints.close()
+  shutil.rmtree(tmp_path / '1' / 'digests')
+  checkpoints = checkpoint.Checkpoints(tmp_path)
   equal(checkpoints.restore(1, abstract()), make_state(1))
   checkpoints.close()

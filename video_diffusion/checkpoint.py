@@ -1,8 +1,10 @@
 """Checkpoints by Orbax, behind four verbs: save, restore, latest_step, close.
 
-A checkpoint at step N means that N updates are done. It holds three items:
+A checkpoint at step N means that N updates are done. It holds four items:
 'state' (parameters, optimizer moments, step), 'ema' (the averaged parameters,
-which sampling reads alone) and 'config' (JSON, the whole config of the run).
+which sampling reads alone), 'config' (JSON, the whole config of the run) and
+'digests' (JSON, of every array): what Orbax reads from a file of arrays it does
+not check, and a byte that has changed there would go unnoticed.
 """
 import threading
 from typing import Any
@@ -12,6 +14,12 @@ from etils import epath
 import jax
 from jax.experimental import multihost_utils
 import orbax.checkpoint as ocp
+
+from video_diffusion import digests
+
+
+class DamagedError(ValueError):
+  """A checkpoint does not hold what was saved."""
 
 
 class Checkpoints:
@@ -55,6 +63,8 @@ class Checkpoints:
       if step in self._manager.all_steps():
         return
       rest = state.replace(ema_params=None)
+      trees = {'state': rest, 'ema': state.ema_params}
+      found = {name: digests.digests(tree) for name, tree in trees.items()}
       self._saving = step
       try:
         self._manager.save(
@@ -63,6 +73,7 @@ class Checkpoints:
                 state=ocp.args.StandardSave(rest),
                 ema=ocp.args.StandardSave(state.ema_params),
                 config=ocp.args.JsonSave(config),
+                digests=ocp.args.JsonSave(found),
             ),
             force=True,
         )
@@ -111,13 +122,25 @@ class Checkpoints:
       step: from `latest_step`.
       abstract_state: a `TrainState` of `jax.ShapeDtypeStruct` with shardings;
         fields that are None are not read.
+
+    Raises:
+      DamagedError: an array is not the one that was saved.
     """
     items = {}
     if abstract_state.params is not None:
       rest = abstract_state.replace(ema_params=None)
       items['state'] = ocp.args.StandardRestore(rest)
     items['ema'] = ocp.args.StandardRestore(abstract_state.ema_params)
-    restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+    # Checkpoints from before there were digests are still read.
+    checked = (self._directory / str(step) / 'digests').exists()
+    extra = {'digests': ocp.args.JsonRestore()} if checked else {}
+    restored = self._manager.restore(
+        step, args=ocp.args.Composite(**items, **extra)
+    )
+    if checked:
+      for item in items:
+        saved = restored['digests'].get(item, {})
+        _compare(item, saved, digests.digests(restored[item]))
     state = restored['state'] if 'state' in items else abstract_state
     return state.replace(ema_params=restored['ema'])
 
@@ -177,3 +200,13 @@ class Checkpoints:
       self.wait()
     finally:
       self._manager.close()
+
+
+def _compare(item, saved, found):
+  """Raises DamagedError where digests differ."""
+  changed = [name for name in found if found[name] != saved.get(name)]
+  if changed:
+    raise DamagedError(
+        f'{len(changed)} of {len(found)} arrays of its {item!r} are not what '
+        f'was saved, {changed[0]!r} among them'
+    )
