@@ -1,4 +1,6 @@
+import resource
 import shutil
+import time
 
 import jax
 import jax.numpy as jnp
@@ -144,3 +146,55 @@ def test_a_checkpoint_without_digests_is_read(tmp_path):
   checkpoints = checkpoint.Checkpoints(tmp_path)
   equal(checkpoints.restore(1, abstract()), make_state(1))
   checkpoints.close()
+
+
+def test_a_save_that_fails_is_said_and_leaves_nothing(tmp_path, caplog):
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  checkpoints.save(1, make_large_state(1), {})
+  checkpoints.wait()
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # as if it were full
+  try:
+    checkpoints.save(2, make_large_state(2), {})
+    with pytest.raises(ValueError, match='step 2 could not be written'):
+      checkpoints.wait()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  assert [p.name for p in tmp_path.iterdir()] == ['1']
+  said = [r.getMessage() for r in caplog.records if 'absl' in r.name]
+  said = [text for text in said if 'could not be written' in text]
+  assert len(said) == 1 and 'that of step 1 serves' in said[0]
+  # With room, the next save succeeds.
+  checkpoints.save(3, make_large_state(3), {})
+  checkpoints.close()
+  assert checkpoint.Checkpoints(tmp_path).latest_step() == 3
+
+
+def test_a_file_cut_in_half_is_one_line_that_names_it(tmp_path, capfd, caplog):
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  for step in (1, 2):
+    checkpoints.save(step, make_state(step), {})
+  checkpoints.close()
+  [path] = (tmp_path / '2' / 'state' / 'd').iterdir()
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  state, step = checkpoints.restore_latest(abstract(), set_aside=False)
+  assert step == 1 and (tmp_path / '2').exists()
+  equal(state, make_state(1))
+  assert checkpoints.restore_latest(abstract())[1] == 1
+  assert (tmp_path / '2.damaged').is_dir() and not (tmp_path / '2').exists()
+  checkpoints.close()
+  said = [r.getMessage() for r in caplog.records]
+  said = [text for text in said if 'cannot be read' in text]
+  assert len(said) == 2 and 'step 2' in said[0] and path.name in said[0]
+  time.sleep(0.2)  # for threads that would still print
+  assert 'Event loop' not in capfd.readouterr().err
+
+
+def test_what_killed_saves_left_goes_with_the_next_training(tmp_path):
+  left = tmp_path / '2.orbax-checkpoint-tmp'
+  (left / 'state').mkdir(parents=True)
+  checkpoint.Checkpoints(tmp_path).close()  # sampling, beside a training
+  assert left.exists()
+  checkpoint.Checkpoints(tmp_path, clean=True).close()
+  assert not left.exists()
