@@ -6,6 +6,7 @@ import pathlib
 import re
 import sys
 import traceback
+import warnings
 
 from absl import app
 from absl import flags
@@ -121,6 +122,8 @@ def main(argv: list[str]) -> None:
   workdir = _WORKDIR.value or default_workdir(config_path)
   logging.set_verbosity(logging.INFO)
   logging.get_absl_handler().addFilter(worth_a_line)
+  # Of Orbax's saves, where the disk refuses one.
+  warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
   # Imported here: a wrong flag is answered at once.
   import jax
 
@@ -173,7 +176,7 @@ def main(argv: list[str]) -> None:
     where = error.filename or f'a file of {workdir}'
     fail(
         f'{where} cannot be read or written ({error.strerror}): make room, or '
-        'allow it; the same command then goes on from the last checkpoint.'
+        'allow it, and give the same command again.'
     )
 
 
