@@ -44,9 +44,21 @@ def test_names_are_paths():
   assert list(digests.digests(tree)) == ['a/b', 'c/0', 'c/1']
 
 
-def test_the_layout_does_not_matter(monkeypatch):
-  monkeypatch.setattr(digests, 'SMALL', 0)
-  mesh = partitioning.make_mesh()
+@pytest.mark.parametrize('small', [0, 2**16])
+def test_the_parts_of_an_array_sum_to_the_whole(monkeypatch, small):
+  monkeypatch.setattr(digests, 'SMALL', small)
+  x = np.random.default_rng(0).standard_normal((6, 10)).astype(np.float32)
+  total = 0
+  for rows in (slice(0, 2), slice(2, 6)):
+    for columns in (slice(0, 5), slice(5, 10)):
+      part = jnp.asarray(x[rows, columns])
+      total += int(digests._start(part, (rows, columns), x.shape))
+  assert total % 2**32 == digest(x)
+
+
+def test_the_layout_does_not_matter():
+  mesh = partitioning.make_mesh()  # of as many devices as there are
   x = jnp.arange(4096.0).reshape(64, 64)
-  sharded = jax.device_put(x, jax.NamedSharding(mesh, jax.P('fsdp')))
-  assert digests.digests({'x': sharded}) == digests.digests({'x': x})
+  for axes in (jax.P('fsdp'), jax.P(None, 'fsdp'), jax.P()):
+    sharded = jax.device_put(x, jax.NamedSharding(mesh, axes))
+    assert digests.digests({'x': sharded}) == digests.digests({'x': x})
