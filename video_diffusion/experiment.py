@@ -300,8 +300,8 @@ def restore_ema(
       )
     except ValueError as error:
       raise ValueError(
-          f'{error} It does not hold the model of {workdir / "config.json"}, '
-          'or is damaged.'
+          f'{error} If they are sound, they do not hold the model of '
+          f'{workdir / "config.json"}.'
       ) from error
     finally:
       checkpoints.close()
