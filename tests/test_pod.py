@@ -39,7 +39,7 @@ def start_pod(start_main, *flags, processes=2, devices=4):
   ]
 
 
-def finish(processes, timeout=240):
+def finish(processes, timeout=480):
   """[(code, output)] of all."""
   try:
     outputs = [p.communicate(timeout=timeout)[0] for p in processes]
@@ -50,7 +50,7 @@ def finish(processes, timeout=240):
   return list(zip(codes, outputs, strict=True))
 
 
-def wait_for(path, process, seconds=180):
+def wait_for(path, process, seconds=360):
   deadline = time.time() + seconds
   while not path.exists():
     assert process.poll() is None, process.stdout.read()
@@ -130,7 +130,7 @@ def test_sigterm_to_one_process_saves_and_ends_both(
   pod = start_pod(start_main, *flags)
   wait_for(tmp_path / 'metrics.jsonl', pod[0])
   pod[1].send_signal(signal.SIGTERM)
-  for code, output in finish(pod, timeout=60):
+  for code, output in finish(pod, timeout=120):
     assert code == 75, output
   saved = max(int(p.name) for p in (tmp_path / 'checkpoints').iterdir())
   assert saved == max(metrics(tmp_path))
