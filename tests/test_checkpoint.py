@@ -1,3 +1,7 @@
+import resource
+import shutil
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,3 +66,135 @@ def test_an_unfinished_checkpoint_is_not_the_latest(tmp_path):
   assert checkpoints.latest_step() == 1
   equal(checkpoints.restore(1, abstract()), make_state(1))
   checkpoints.close()
+
+
+def flip(path, place):
+  """Flips one bit of a file."""
+  data = bytearray(path.read_bytes())
+  data[place] ^= 8
+  path.write_bytes(data)
+
+
+def array_files(directory, step):
+  """The files that hold the values of arrays, the largest first."""
+  found = (directory / str(step)).glob('*/ocdbt.process_0/d/*')
+  return sorted(found, key=lambda p: -p.stat().st_size)
+
+
+def make_large_state(value):
+  """Of arrays that do not fit into an index, which has its own check."""
+  rng = np.random.default_rng(value)
+  a = jnp.asarray(rng.standard_normal((64, 33)), jnp.float32)
+  params = {'a': a, 'b': {'c': a.astype(jnp.bfloat16)}}
+  state = train_state.init_state(params, optax.adam(1e-3))
+  return state.replace(ema_params=jax.tree.map(lambda p: p + 1, params))
+
+
+def test_a_changed_byte_is_found_and_an_older_checkpoint_serves(tmp_path):
+  target = partitioning.abstract(
+      jax.eval_shape(lambda: make_large_state(0)), partitioning.make_mesh()
+  )
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  for step in (1, 2):
+    checkpoints.save(step, make_large_state(step), {})
+  checkpoints.close()
+  found, files = 0, array_files(tmp_path, 2)[:2]
+  rng = np.random.default_rng(0)
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  for path in files:
+    whole = path.read_bytes()
+    for place in rng.integers(0, len(whole), 20):
+      flip(path, place)
+      try:
+        # One that does no harm must give what was saved.
+        equal(checkpoints.restore(2, target), make_large_state(2))
+      except Exception:  # of many kinds
+        found += 1
+      path.write_bytes(whole)
+  assert found > 30
+  flip(files[0], len(whole) // 2)
+  with pytest.raises(checkpoint.DamagedError, match='not what was saved'):
+    checkpoints.restore(2, target)
+  state, step = checkpoints.restore_latest(target)
+  assert step == 1
+  equal(state, make_large_state(1))
+  checkpoints.close()
+  assert (tmp_path / '2.damaged').is_dir()
+
+
+def test_a_changed_digest_does_not_switch_the_check_off(tmp_path):
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  checkpoints.save(1, make_state(1), {})
+  checkpoints.wait()
+  path = tmp_path / '1' / 'digests' / 'metadata'
+  text = path.read_text()
+  assert '"state"' in text and '"params/a"' in text
+  for old, new in (('"state"', '"stave"'), ('"params/a"', '"params/c"')):
+    path.write_text(text.replace(old, new))
+    with pytest.raises(checkpoint.DamagedError):
+      checkpoints.restore(1, abstract())
+  path.write_text(text)
+  equal(checkpoints.restore(1, abstract()), make_state(1))
+  checkpoints.close()
+
+
+def test_a_checkpoint_without_digests_is_read(tmp_path):
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  checkpoints.save(1, make_state(1), {})
+  checkpoints.close()
+  shutil.rmtree(tmp_path / '1' / 'digests')
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  equal(checkpoints.restore(1, abstract()), make_state(1))
+  checkpoints.close()
+
+
+def test_a_save_that_fails_is_said_and_leaves_nothing(tmp_path, caplog):
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  checkpoints.save(1, make_large_state(1), {})
+  checkpoints.wait()
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # as if it were full
+  try:
+    checkpoints.save(2, make_large_state(2), {})
+    with pytest.raises(ValueError, match='step 2 could not be written'):
+      checkpoints.wait()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  assert [p.name for p in tmp_path.iterdir()] == ['1']
+  said = [r.getMessage() for r in caplog.records if 'absl' in r.name]
+  said = [text for text in said if 'could not be written' in text]
+  assert len(said) == 1 and 'that of step 1 serves' in said[0]
+  # With room, the next save succeeds.
+  checkpoints.save(3, make_large_state(3), {})
+  checkpoints.close()
+  assert checkpoint.Checkpoints(tmp_path).latest_step() == 3
+
+
+def test_a_file_cut_in_half_is_one_line_that_names_it(tmp_path, capfd, caplog):
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  for step in (1, 2):
+    checkpoints.save(step, make_state(step), {})
+  checkpoints.close()
+  [path] = (tmp_path / '2' / 'state' / 'd').iterdir()
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  state, step = checkpoints.restore_latest(abstract(), set_aside=False)
+  assert step == 1 and (tmp_path / '2').exists()
+  equal(state, make_state(1))
+  assert checkpoints.restore_latest(abstract())[1] == 1
+  assert (tmp_path / '2.damaged').is_dir() and not (tmp_path / '2').exists()
+  checkpoints.close()
+  said = [r.getMessage() for r in caplog.records]
+  said = [text for text in said if 'cannot be read' in text]
+  assert len(said) == 2 and 'step 2' in said[0] and path.name in said[0]
+  time.sleep(0.2)  # for threads that would still print
+  assert 'Event loop' not in capfd.readouterr().err
+
+
+def test_what_killed_saves_left_goes_with_the_next_training(tmp_path):
+  left = tmp_path / '2.orbax-checkpoint-tmp'
+  (left / 'state').mkdir(parents=True)
+  checkpoint.Checkpoints(tmp_path).close()  # sampling, beside a training
+  assert left.exists()
+  checkpoint.Checkpoints(tmp_path, clean=True).close()
+  assert not left.exists()

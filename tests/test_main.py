@@ -1,4 +1,6 @@
 """Wrong flags: one sentence each, before any compile."""
+import logging
+
 import pytest
 
 from video_diffusion import main
@@ -50,3 +52,19 @@ def test_default_workdir():
   name = main.default_workdir
   assert name('/a/configs/moving_shapes.py') == 'runs/moving_shapes'
   assert name('configs/kinetics.py:smoke') == 'runs/kinetics-smoke'
+
+
+def record(path, level, exc_info=None):
+  return logging.LogRecord('x', level, path, 1, 'text', (), exc_info)
+
+
+def test_orbax_is_heard_where_it_warns():
+  error = (ValueError, ValueError('text'), None)
+  orbax, ours = '/lib/orbax/checkpoint/future.py', '/video_diffusion/train.py'
+  worth = main.worth_a_line
+  assert worth(record(orbax, logging.WARNING))
+  assert not worth(record(orbax, logging.INFO))
+  assert not worth(record(orbax, logging.ERROR, error))
+  assert not worth(record('/lib/asyncio/events.py', logging.ERROR, error))
+  assert worth(record(ours, logging.INFO))
+  assert worth(record(ours, logging.ERROR, error))

@@ -1,9 +1,10 @@
 """Two processes of four devices each, and SIGTERM in every phase."""
+import json
+import re
 import signal
 import socket
 import time
 
-import numpy as np
 import pytest
 
 from tests.test_train import losses
@@ -38,7 +39,7 @@ def start_pod(start_main, *flags, processes=2, devices=4):
   ]
 
 
-def finish(processes, timeout=240):
+def finish(processes, timeout=480):
   """[(code, output)] of all."""
   try:
     outputs = [p.communicate(timeout=timeout)[0] for p in processes]
@@ -49,7 +50,7 @@ def finish(processes, timeout=240):
   return list(zip(codes, outputs, strict=True))
 
 
-def wait_for(path, process, seconds=180):
+def wait_for(path, process, seconds=360):
   deadline = time.time() + seconds
   while not path.exists():
     assert process.poll() is None, process.stdout.read()
@@ -77,11 +78,25 @@ def test_a_pod_is_killed_and_resumes_bit_for_bit(
   pod[1].send_signal(signal.SIGKILL)
   time.sleep(0.5)
   pod[0].send_signal(signal.SIGKILL)
-  finish(pod)
+  killed, reached = finish(pod), max(metrics(tmp_path))
+  assert killed[1][0] == -signal.SIGKILL and killed[0][0] != 0
+  assert 'Done' not in killed[0][1] and reached < 20
   (code, output), (other, _) = finish(start_pod(start_main, *flags))
   assert code == other == 0, output
-  assert 'Continuing' in output
-  assert losses(tmp_path) == losses(pod_run)
+  start = int(re.search(r'Continuing .* from step (\d+)\.', output)[1])
+  print(f'killed behind step {reached}, continued from step {start}')
+  assert 4 <= start <= reached
+  assert every_loss(tmp_path) == every_loss(pod_run)
+
+
+def every_loss(workdir):
+  """{(step, loss, gradient norm)}, also of lines that a restart repeats."""
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return {
+      (line['step'], line['loss'], line['grad_norm'])
+      for line in map(json.loads, lines)
+      if 'loss' in line
+  }
 
 
 def test_a_checkpoint_of_a_pod_resumes_on_two_devices(
@@ -97,10 +112,12 @@ def test_a_checkpoint_of_a_pod_resumes_on_two_devices(
   )
   assert code == 0 and 'from step 6' in output, output
   ours, whole = metrics(tmp_path), metrics(pod_run)
-  for step in range(7, 12):
-    np.testing.assert_allclose(
-        ours[step]['loss'], whole[step]['loss'], rtol=1e-5
-    )
+  relative = {
+      step: abs(ours[step]['loss'] / whole[step]['loss'] - 1)
+      for step in range(7, 12)
+  }
+  print(f'two devices against eight, relative: {relative}')
+  assert max(relative.values()) < 1e-5
 
 
 def arrays(path):
@@ -160,7 +177,7 @@ def test_sigterm_to_one_process_saves_and_ends_both(
   pod = start_pod(start_main, *flags)
   wait_for(tmp_path / 'metrics.jsonl', pod[0])
   pod[1].send_signal(signal.SIGTERM)
-  for code, output in finish(pod, timeout=60):
+  for code, output in finish(pod, timeout=120):
     assert code == 75, output
   saved = max(int(p.name) for p in (tmp_path / 'checkpoints').iterdir())
   assert saved == max(metrics(tmp_path))
@@ -181,56 +198,84 @@ def test_a_worker_alone_is_one_sentence(run_main, tmp_path):
   assert code == 1 and 'belong together' in output
 
 
-# Phase -> (flags, the line of the log after which the signal is sent, the
-# oldest step that may be left).
+# Phase -> (flags, the line of the log after which the signal is sent, one that
+# must not have come by then, the oldest step that may be left).
+LONG = ('--config.train.steps=500',)
 PHASES = {
-    'compile': ((), 'conv_in', None),
-    'step': (('--config.train.steps=500',), 'step 30/', 30),
+    'compile': (
+        (), 'jaxpr to MLIR module conversion jit(train_step)',
+        'XLA compilation of jit(train_step)', 0,
+    ),
+    'step': (LONG, 'step 30/', 'step 500/', 30),
     'checkpoint': (
-        ('--config.train.steps=500', '--config.checkpoint.every=1'),
-        'step 30/', 30,
+        (*LONG, '--config.checkpoint.every=1'), 'step 30/', 'step 500/', 30,
     ),
     'sampling': (
         ('--config.log.sample_every=3', '--config.sample.num_steps=100000'),
-        'step 3/', 3,
+        'XLA compilation of jit(sampler)', '100%', 3,
     ),
     'evaluate': (
         ('--config.log.eval_every=3', '--config.eval.num_clips=800000'),
-        'step 3/', 3,
+        'XLA compilation of jit(eval_step)', 'held-out loss', 3,
     ),
 }
 
 
+def stop_in_a_save(process, folder):
+  """Stops a process while a save is in flight; its unfinished checkpoint."""
+  deadline = time.time() + 60
+  while time.time() < deadline:
+    for path in folder.glob('*tmp*'):
+      process.send_signal(signal.SIGSTOP)
+      time.sleep(0.05)
+      if path.exists():  # not finished in the meantime
+        return path
+      process.send_signal(signal.SIGCONT)
+  raise AssertionError('no save is long enough to be met')
+
+
 @pytest.mark.parametrize('phase', PHASES)
 def test_sigterm_in_every_phase(start_main, tmp_path, phase):
-  flags, line, oldest = PHASES[phase]
+  flags, line, too_late, oldest = PHASES[phase]
   extra = {'JAX_ENABLE_COMPILATION_CACHE': 'false'}
   process = start_main(
       f'--workdir={tmp_path}', '--config.data.loader=threads',
       '--config.checkpoint.every=1000', '--config.log.every=1', *flags,
-      **(extra if phase == 'compile' else {}),
+      JAX_LOG_COMPILES='1', **(extra if phase == 'compile' else {}),
   )
   seen = ''
   while line not in seen:
     seen = process.stdout.readline()
     assert seen, process.wait()
-  if phase in ('sampling', 'evaluate'):
-    wait_for(tmp_path / 'checkpoints' / '3', process)
-    time.sleep(1.0)
+  unfinished = None
+  if phase == 'checkpoint':
+    unfinished = stop_in_a_save(process, tmp_path / 'checkpoints')
+  elif phase != 'step':
+    time.sleep(0.3)  # into what the line announces
   began = time.time()
   process.send_signal(signal.SIGTERM)
+  process.send_signal(signal.SIGCONT)
   rest, _ = process.communicate(timeout=60)
   seconds = time.time() - began
   assert process.returncode == 75, rest
-  print(f'{phase}: {seconds:.2f} s')
-  if oldest is None:
-    assert seconds < 5 and not list((tmp_path / 'checkpoints').glob('[0-9]*'))
-    return
-  saved = max(
+  assert too_late not in rest
+  saved = {
       int(p.name) for p in (tmp_path / 'checkpoints').iterdir()
       if p.name.isdigit()
+  }
+  if unfinished is not None:  # the save in flight was completed
+    assert int(unfinished.name.partition('.')[0]) in saved
+  if phase == 'compile':
+    assert seconds < 5 and not saved
+    assert not (tmp_path / 'metrics.jsonl').exists()
+    lost = 0
+  else:
+    lost = max(metrics(tmp_path)) - max(saved)
+    assert max(saved) >= oldest and lost == 0
+  print(
+      f'SIGTERM, {phase}: {lost} steps lost, {seconds:.2f} s until exit code '
+      f'{process.returncode}'
   )
-  assert saved >= oldest and saved == max(metrics(tmp_path))
 
 
 def test_updates_that_are_not_finite_are_skipped_then_end_the_run(

@@ -1,5 +1,6 @@
 """The main job end to end, in processes of its own."""
 import json
+import shutil
 import signal
 import time
 
@@ -183,6 +184,40 @@ def test_exported_weights_sample_the_same(finished, run_main, tmp_path):
     with np.load(folder / 'samples/step_6_seed_5/samples.npz') as arrays:
       videos.append(arrays['video'])
   np.testing.assert_array_equal(*videos)
+
+
+def test_a_full_disk_is_one_sentence(finished, run_main, tmp_path):
+  workdir = tmp_path / 'copy'
+  shutil.copytree(finished[0], workdir, ignore=shutil.ignore_patterns('eval*'))
+  (workdir / 'evaluation.json').symlink_to('/dev/full')
+  code, output = run_main(
+      f'--workdir={workdir}', '--mode=evaluate', tiny=False
+  )
+  last = output.strip().splitlines()[-1]
+  assert code == 1 and last.startswith('video_diffusion: '), output
+  assert 'No space left' in last and 'make room' in last
+  assert 'Traceback' not in output
+
+
+def test_damage_costs_steps_and_no_run(finished, run_main, tmp_path):
+  workdir = tmp_path / 'copy'
+  shutil.copytree(finished[0], workdir)
+  for item in ('state', 'ema'):
+    for path in (workdir / 'checkpoints' / '6' / item / 'd').iterdir():
+      data = bytearray(path.read_bytes())
+      data[len(data) // 2] ^= 1
+      path.write_bytes(data)
+  code, output = run_main(
+      f'--workdir={workdir}', '--mode=sample', tiny=False
+  )
+  assert code == 0 and 'clips of step 4' in output, output
+  assert 'step 6' in output and 'cannot be read' in output
+  assert (workdir / 'checkpoints' / '6').exists()
+  code, output = run_main(f'--workdir={workdir}')
+  assert code == 0 and 'from step 4' in output, output
+  assert 'Traceback' not in output
+  assert (workdir / 'checkpoints' / '6.damaged').exists()
+  assert losses(workdir) == losses(finished[0])
 
 
 def test_nothing_to_sample_is_one_sentence(run_main, tmp_path):

@@ -1,4 +1,5 @@
 import json
+import resource
 
 import numpy as np
 
@@ -32,9 +33,55 @@ def test_scalars_and_gifs_reach_tensorboard_and_the_lines(tmp_path):
 def test_a_disabled_writer_writes_nothing(tmp_path):
   writer = writers.Writer(tmp_path / 'logs', enabled=False)
   writer.scalars(1, {'loss': 0.5})
-  writer.flush()
   writer.close()
   assert not list(tmp_path.iterdir())
+
+
+def points(directory):
+  """(steps of the event files, of the lines)."""
+  from tensorboard.backend.event_processing import event_multiplexer
+
+  events = event_multiplexer.EventMultiplexer()
+  events.AddRunsFromDirectory(str(directory))
+  events.Reload()
+  lines = (directory / 'metrics.jsonl').read_text().splitlines()
+  found = []
+  for line in lines:
+    try:
+      found.append(json.loads(line)['step'])
+    except ValueError:
+      pass
+  return [e.step for e in events.Scalars('.', 'loss')], found
+
+
+def test_a_full_disk_costs_points_and_no_run(tmp_path, caplog):
+  writer = writers.Writer(tmp_path)
+  writer.scalars(1, {'loss': 0.5})
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  size = (tmp_path / 'metrics.jsonl').stat().st_size
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, hard))
+  try:
+    writer.scalars(2, {'loss': 0.5})
+    writer.scalars(3, {'loss': 0.5})
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  writer.scalars(4, {'loss': 0.5})
+  writer.close()
+  events, lines = points(tmp_path)
+  assert {1, 4} <= set(events) and {1, 4} <= set(lines)
+  assert len(lines) < 4
+  said = [r.getMessage() for r in caplog.records]
+  assert sum('the run goes on' in text for text in said) == 1
+
+
+def test_a_line_that_a_kill_cut_costs_no_other(tmp_path):
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 1, "loss": 1.0}\n{"st')
+  assert writers.has(tmp_path, 1, 'loss')
+  writer = writers.Writer(tmp_path)
+  writer.scalars(2, {'loss': 0.5})
+  writer.scalars(3, {'loss': 0.5})
+  writer.close()
+  assert points(tmp_path)[1] == [1, 2, 3]
 
 
 def test_duration():

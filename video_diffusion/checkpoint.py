@@ -1,9 +1,12 @@
 """Checkpoints by Orbax, behind four verbs: save, restore, latest_step, close.
 
-A checkpoint at step N means that N updates are done. It holds three items:
+A checkpoint at step N means that N updates are done. It holds four items:
 'state' (parameters, optimizer moments, step), 'ema' (the averaged parameters,
-which sampling reads alone) and 'config' (JSON, the whole config of the run).
+which sampling reads alone), 'config' (JSON, the whole config of the run) and
+'digests' (JSON, of every array): what Orbax reads from a file of arrays it does
+not check, and a byte that has changed there would go unnoticed.
 """
+import sys
 import threading
 from typing import Any
 
@@ -12,6 +15,12 @@ from etils import epath
 import jax
 from jax.experimental import multihost_utils
 import orbax.checkpoint as ocp
+
+from video_diffusion import digests
+
+
+class DamagedError(ValueError):
+  """A checkpoint does not hold what was saved."""
 
 
 class Checkpoints:
@@ -23,7 +32,12 @@ class Checkpoints:
   """
 
   def __init__(
-      self, directory: str, *, keep: int | None = None, keep_every: int = 0
+      self,
+      directory: str,
+      *,
+      keep: int | None = None,
+      keep_every: int = 0,
+      clean: bool = False,
   ):
     """Opens, and makes, the directory.
 
@@ -31,7 +45,9 @@ class Checkpoints:
       directory: local path or gs:// bucket path.
       keep: how many of the newest to keep; None keeps all.
       keep_every: and, for good, those at multiples of so many steps; 0 is none.
+      clean: removes what killed saves have left; for the one that saves.
     """
+    _hide_late_calls()
     self._directory = epath.Path(directory).resolve()
     self._options = ocp.CheckpointManagerOptions(
         max_to_keep=keep, keep_period=keep_every or None
@@ -39,11 +55,22 @@ class Checkpoints:
     self._lock = threading.Lock()  # a SIGTERM's thread waits for saves, too
     self._failed, self._saving = '', None
     self._open()
+    if clean:
+      self._remove_unfinished()
 
   def _open(self):
     self._manager = ocp.CheckpointManager(
         self._directory, options=self._options
     )
+
+  def _remove_unfinished(self):
+    """Removes saves that were killed or have failed."""
+    if jax.process_index() == 0:
+      for path in self._directory.glob('*.orbax-checkpoint-tmp*'):
+        try:
+          path.rmtree()
+        except OSError as error:
+          logging.warning('%s cannot be removed (%s).', path, error.strerror)
 
   def save(self, step: int, state: Any, config: dict[str, Any]) -> None:
     """Starts an asynchronous save of a `TrainState` and its config.
@@ -55,6 +82,8 @@ class Checkpoints:
       if step in self._manager.all_steps():
         return
       rest = state.replace(ema_params=None)
+      trees = {'state': rest, 'ema': state.ema_params}
+      found = {name: digests.digests(tree) for name, tree in trees.items()}
       self._saving = step
       try:
         self._manager.save(
@@ -63,6 +92,7 @@ class Checkpoints:
                 state=ocp.args.StandardSave(rest),
                 ema=ocp.args.StandardSave(state.ema_params),
                 config=ocp.args.JsonSave(config),
+                digests=ocp.args.JsonSave(found),
             ),
             force=True,
         )
@@ -81,14 +111,12 @@ class Checkpoints:
     return bool(self._failed) and self._saving not in self._manager.all_steps()
 
   def _fail(self, error):
-    reason = next(
-        (line for line in str(error).splitlines() if line), type(error).__name__
-    )
     self._manager.close()
     self._open()  # a manager that failed once would fail again
+    self._remove_unfinished()  # it may be what has filled the disk
     self._failed = (
         f'the checkpoint of step {self._saving} could not be written to '
-        f'{self._directory} ({reason[:300]}); that of step '
+        f'{self._directory} ({_reason(error)}); that of step '
         f'{self.latest_step()} serves: make room, or the folder writable.'
     )
     logging.error('%s', self._failed)
@@ -111,21 +139,37 @@ class Checkpoints:
       step: from `latest_step`.
       abstract_state: a `TrainState` of `jax.ShapeDtypeStruct` with shardings;
         fields that are None are not read.
+
+    Raises:
+      DamagedError: an array is not the one that was saved.
     """
     items = {}
     if abstract_state.params is not None:
       rest = abstract_state.replace(ema_params=None)
       items['state'] = ocp.args.StandardRestore(rest)
     items['ema'] = ocp.args.StandardRestore(abstract_state.ema_params)
-    restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+    # Checkpoints from before there were digests are still read.
+    checked = (self._directory / str(step) / 'digests').exists()
+    extra = {'digests': ocp.args.JsonRestore()} if checked else {}
+    restored = self._manager.restore(
+        step, args=ocp.args.Composite(**items, **extra)
+    )
+    if checked:
+      for item in items:
+        saved = restored['digests'].get(item, {})
+        _compare(item, saved, digests.digests(restored[item]))
     state = restored['state'] if 'state' in items else abstract_state
     return state.replace(ema_params=restored['ema'])
 
-  def restore_latest(self, abstract_state: Any) -> tuple[Any, int] | None:
+  def restore_latest(
+      self, abstract_state: Any, *, set_aside: bool = True
+  ) -> tuple[Any, int] | None:
     """(state, step) of the newest checkpoint that can be read; None if none is.
 
-    Those that cannot be read are set aside as '<step>.damaged', once an older
-    one has been read.
+    Args:
+      abstract_state: as of `restore`.
+      set_aside: those that cannot be read are renamed to '<step>.damaged',
+        once an older one has been read.
 
     Raises:
       ValueError: there are checkpoints, and none can be read.
@@ -135,21 +179,24 @@ class Checkpoints:
       try:
         state = self.restore(step, abstract_state)
       except Exception as error:  # pylint: disable=broad-except
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         logging.error(
             'The checkpoint of step %d in %s cannot be read (%s).',
-            step, self._directory, reason[:300],
+            step, self._directory, _reason(error),
         )
         bad.append(step)
         continue
-      if bad:
+      if bad and set_aside:
         self._set_aside(bad)
+        logging.error(
+            'That of step %d serves; the newer are kept as %s.', step,
+            ', '.join(f'{n}.damaged' for n in bad),
+        )
       return state, step
     if bad:
       raise ValueError(
           f'{self._directory} holds checkpoints of steps '
-          f'{", ".join(map(str, bad))}, and none can be read; restore one, or '
-          'pass another --workdir.'
+          f'{", ".join(map(str, bad))}, and none can be read; put a sound copy '
+          'in place, or pass another --workdir.'
       )
     return None
 
@@ -177,3 +224,44 @@ class Checkpoints:
       self.wait()
     finally:
       self._manager.close()
+
+
+def _reason(error):
+  """What an error of Orbax is about: the first line of its first cause."""
+  while error.__cause__ or error.__context__:
+    error = error.__cause__ or error.__context__
+  line = next((line for line in str(error).splitlines() if line), '')
+  # TensorStore goes from the array to the file, which is the one to look at.
+  line = line[max(line.rfind('Error reading'), 0) :]
+  line = line.partition(' [tensorstore_spec')[0][:300]
+  if isinstance(error, (OSError, ValueError)) and line:
+    return line
+  return f'{type(error).__name__} {line}'.strip()
+
+
+def _hide_late_calls():
+  """Of many reads or writes, those behind one that failed print no traceback.
+
+  Orbax has then closed the event loop that TensorStore reports them to, and
+  each of hundreds would come to sys.unraisablehook.
+  """
+  known = sys.unraisablehook
+  if getattr(known, 'hides_late_calls', False):
+    return
+
+  def hook(args):
+    if str(args.exc_value) != 'Event loop is closed':
+      known(args)
+
+  hook.hides_late_calls = True
+  sys.unraisablehook = hook
+
+
+def _compare(item, saved, found):
+  """Raises DamagedError where digests differ."""
+  changed = [name for name in found if found[name] != saved.get(name)]
+  if changed:
+    raise DamagedError(
+        f'{len(changed)} of {len(found)} arrays of its {item!r} are not what '
+        f'was saved, {changed[0]!r} among them'
+    )

@@ -279,8 +279,10 @@ def restore_ema(
 ) -> tuple[Any, int]:
   """(EMA parameters, step) of the newest checkpoint, else exported weights.
 
+  A checkpoint that cannot be read is passed over for the one before it.
+
   Raises:
-    ValueError: workdir holds neither, or that of another model.
+    ValueError: workdir holds neither, or none that can be read.
   """
   mesh = make_mesh(config)
   params = jax.eval_shape(
@@ -292,22 +294,20 @@ def restore_ema(
   folder = workdir / 'checkpoints'
   if folder.exists():
     checkpoints = checkpoint.Checkpoints(folder)
-    step = checkpoints.latest_step()
-    if step is not None:
-      try:
-        ema = checkpoints.restore(
-            step, train_state.TrainState(None, None, target, None)
-        ).ema_params
-      except ValueError as error:  # Orbax's, of shapes or names
-        reason = str(error).splitlines()[0].split('. ')[0]
-        raise ValueError(
-            f'the checkpoint of step {step} in {folder} does not hold the '
-            f'model of {workdir / "config.json"} ({reason[:200]}).'
-        ) from error
-      finally:
-        checkpoints.close()
-      return ema, step
-    checkpoints.close()
+    try:
+      # A training may be at work there: nothing is renamed under its hands.
+      found = checkpoints.restore_latest(
+          train_state.TrainState(None, None, target, None), set_aside=False
+      )
+    except ValueError as error:
+      raise ValueError(
+          f'{error} If they are sound, they do not hold the model of '
+          f'{workdir / "config.json"}.'
+      ) from error
+    finally:
+      checkpoints.close()
+    if found is not None:
+      return found[0].ema_params, found[1]
   exported = workdir / weights.FOLDER
   validation.require(
       exported.exists(),

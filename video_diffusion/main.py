@@ -1,9 +1,12 @@
 """python -m video_diffusion.main --config=configs/NAME.py[:variant]."""
+import errno
+import logging as stdlib_logging
 import os
 import pathlib
 import re
 import sys
 import traceback
+import warnings
 
 from absl import app
 from absl import flags
@@ -11,6 +14,9 @@ from absl import logging
 from ml_collections import config_flags
 
 MODES = ('train', 'sample', 'evaluate', 'prepare', 'inspect')
+# What ends a run, and is not an error of the program.
+DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT,
+               errno.EROFS, errno.EIO)
 _DEFAULT = pathlib.Path(__file__).parents[1] / 'configs' / 'moving_shapes.py'
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -95,8 +101,18 @@ def parse_flags(argv: list[str]) -> list[str]:
     fail(str(error).strip().splitlines()[-1])
 
 
+def worth_a_line(record: stdlib_logging.LogRecord) -> bool:
+  """False for what Orbax says of each save, and of errors that it raises too.
+
+  Every save is a dozen lines of it, and a full disk some hundred; what matters
+  of an error is said once, by `checkpoint`.
+  """
+  loud = record.levelno > stdlib_logging.INFO and not record.exc_info
+  return loud or not re.search(r'\b(orbax|asyncio)\b', record.pathname)
+
+
 def main(argv: list[str]) -> None:
-  """Runs one mode; a ValueError is the user's, and is shown as a sentence."""
+  """Runs one mode; what the user can mend is shown as a sentence."""
   if len(argv) > 1:
     fail(f'unknown argument {argv[1]!r}; flags start with --.')
   if _MODE.value not in MODES:
@@ -106,11 +122,9 @@ def main(argv: list[str]) -> None:
   config_path = config_flags.get_config_filename(flags.FLAGS['config'])
   workdir = _WORKDIR.value or default_workdir(config_path)
   logging.set_verbosity(logging.INFO)
-  # Orbax reports every save in a dozen lines between the progress lines.
-  logging.get_absl_handler().addFilter(
-      lambda record: record.levelno > logging.converter.STANDARD_INFO
-      or 'orbax' not in record.pathname
-  )
+  logging.get_absl_handler().addFilter(worth_a_line)
+  # Of Orbax's saves, where the disk refuses one.
+  warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
   # Imported here: a wrong flag is answered at once.
   import jax
 
@@ -157,6 +171,14 @@ def main(argv: list[str]) -> None:
     if pathlib.Path(__file__).parent not in pathlib.Path(last.filename).parents:
       raise  # a library's, not one of our sentences
     fail(str(error))
+  except OSError as error:
+    if error.errno not in DISK_ERRORS:
+      raise
+    where = error.filename or f'a file of {workdir}'
+    fail(
+        f'{where} cannot be read or written ({error.strerror}): make room, or '
+        'allow it, and give the same command again.'
+    )
 
 
 if __name__ == '__main__':

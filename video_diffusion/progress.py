@@ -184,7 +184,6 @@ class Window:
     if memory:
       scalars['peak_memory_gib'] = memory / 2**30
     writer.scalars(step, scalars)
-    writer.flush()
     logging.info(
         'step %d/%d  loss %.4f  gradient norm %.3f  %.1f clips/s  '
         '%.3g TFLOP/s%s  goodput %.0f %%%s  %s left',

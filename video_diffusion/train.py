@@ -83,6 +83,7 @@ def train(
       workdir / 'checkpoints',
       keep=config.checkpoint.keep,
       keep_every=config.checkpoint.keep_every,
+      clean=True,
   )
   watch.before_exit(checkpoints.wait)
   restored = checkpoints.restore_latest(abstract)
@@ -175,8 +176,6 @@ def train(
       )
       saves = due(step, config.checkpoint.every, last_step)
       if saves or reports or order == LEAVE:
-        # Curves first: a resumed run does not draw these points again.
-        writer.flush()
         checkpoints.save(step, state, workdirs.to_json(config))
         if order == LEAVE:
           watch.leave()

@@ -1,6 +1,7 @@
 """Metrics to TensorBoard event files, a JSON-lines file and the log."""
 from collections.abc import Mapping
 import json
+import os
 import time
 
 from absl import logging
@@ -11,36 +12,37 @@ import numpy as np
 class Writer:
   """Writes scalars and pictures of a run; a no-op where not `enabled`.
 
-  TensorBoard's own event-file writer needs no TensorFlow, so every machine
-  writes the same files: `events.*` and `metrics.jsonl` under the directory.
+  Event files are TensorBoard's own, which needs no TensorFlow for them, so
+  every machine writes the same files: `events.*` and `metrics.jsonl` under the
+  directory. Where the disk is full, points are lost and the run goes on.
   """
 
   def __init__(self, directory: str, *, enabled: bool = True):
-    self._events = None
-    if not enabled:
-      return
-    from tensorboard.summary.writer import event_file_writer
-
-    path = epath.Path(directory)
-    path.mkdir(parents=True, exist_ok=True)
-    self._events = event_file_writer.EventFileWriter(str(path))
-    self._lines = path / 'metrics.jsonl'
+    self._path = epath.Path(directory)
+    self._lines = self._path / 'metrics.jsonl'
+    self._enabled, self._events, self._lost = enabled, None, set()
+    if enabled:
+      self._path.mkdir(parents=True, exist_ok=True)
+      self._cut = _is_cut(self._lines)  # by a kill, or by a full disk
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """One point of every named curve."""
-    if self._events is None:
-      return
     values = {name: float(value) for name, value in values.items()}
     self._add(step, [dict(tag=k, simple_value=v) for k, v in values.items()])
+    line = json.dumps({'step': step, **values}) + '\n'
+    self._try('lines', lambda: self._append(line))
+
+  def _append(self, line):
     # Opened anew each time: a killed run loses no line, and a resumed one
     # appends.
+    line = '\n' + line if self._cut else line
+    self._cut = True
     with self._lines.open('a') as f:
-      f.write(json.dumps({'step': step, **values}) + '\n')
+      f.write(line)
+    self._cut = False
 
   def gif(self, step: int, name: str, encoded: bytes, shape) -> None:
     """An animated GIF in TensorBoard's image tab; shape [..., h, w, c]."""
-    if self._events is None:
-      return
     from tensorboard.compat.proto import summary_pb2
 
     height, width = np.asarray(shape)[-3:-1]
@@ -52,15 +54,10 @@ class Writer:
     )
     self._add(step, [dict(tag=name, image=image)])
 
-  def flush(self) -> None:
-    """Writes what is buffered to disk."""
-    if self._events is not None:
-      self._events.flush()
-
   def close(self) -> None:
-    """Flushes and closes the event file."""
+    """Closes the event file."""
     if self._events is not None:
-      self._events.close()
+      self._try('events', self._events.close)
 
   def _add(self, step, values):
     from tensorboard.compat.proto import event_pb2
@@ -69,9 +66,64 @@ class Writer:
     summary = summary_pb2.Summary(
         value=[summary_pb2.Summary.Value(**value) for value in values]
     )
-    self._events.add_event(
-        event_pb2.Event(wall_time=time.time(), step=step, summary=summary)
+    event = event_pb2.Event(
+        wall_time=time.time(), step=step, summary=summary
     )
+    self._try('events', lambda: self._write(event))
+
+  def _write(self, event):
+    if self._events is None:
+      self._events = _EventFile(self._path)
+    self._events.write(event)
+
+  def _try(self, what, write):
+    """Calls `write`; says once that points are lost, until it succeeds."""
+    if not self._enabled:
+      return
+    try:
+      write()
+      self._lost.discard(what)
+    except Exception as error:  # pylint: disable=broad-except
+      if what == 'events':
+        self._events = None  # its buffer would fail again: a new file
+      if not self._lost:
+        logging.error(
+            'Curves cannot be written to %s (%s); the run goes on without '
+            'these points: make room.', self._path, error,
+        )
+      self._lost.add(what)
+
+
+class _EventFile:
+  """An event file, written where it is called: errors come to the caller."""
+
+  def __init__(self, path: epath.Path):
+    from tensorboard.compat import tf
+    from tensorboard.compat.proto import event_pb2
+    from tensorboard.summary.writer import record_writer
+
+    name = f'events.out.tfevents.{time.time():.3f}.{os.getpid()}'
+    self._records = record_writer.RecordWriter(
+        tf.io.gfile.GFile(str(path / name), 'wb')
+    )
+    self.close = self._records.close
+    self.write(
+        event_pb2.Event(wall_time=time.time(), file_version='brain.Event:2')
+    )
+
+  def write(self, event) -> None:
+    """Adds an event; it is on disk on return."""
+    self._records.write(event.SerializeToString())
+    self._records.flush()
+
+
+def _is_cut(path):
+  """Whether a file ends within a line."""
+  if not path.exists() or not path.stat().length:
+    return False
+  with path.open('rb') as f:
+    f.seek(-1, os.SEEK_END)
+    return f.read() != b'\n'
 
 
 def has(directory: epath.PathLike, step: int, name: str) -> bool:
