@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 
+import numpy as np
 import pytest
 
 from tests.test_train import losses
