@@ -15,9 +15,9 @@ the peak of the matrix units, or the bytes that operations read and write at the
 peak of the memory, whichever is slower. Communication is not in it.
 
 --fewest also looks for the smallest pods on which the same batch trains: memory
-is predicted from the first train step compiled, the state by the devices that
-share it, all else by clips a device; the smallest that should fit and the next
-smaller one are compiled.
+is predicted from the train step compiled with the most clips a device, the
+state by the devices that share it, all else by clips; the smallest that should
+fit and the next smaller one are compiled.
 
 `sample` draws config.batch_size clips from noise, with captions and guidance by
 them where the config has text; `predict` draws them around known frames under
@@ -433,7 +433,9 @@ def main(argv: list[str] | None = None) -> list[dict]:
   for topology in args.topology:
     for program in args.program:
       add(program, topology)
-  base = next((r for r in rows if r['program'] == 'train' and r['fits']), None)
+  fitting = [r for r in rows if r['program'] == 'train' and r['fits']]
+  # Of many clips a device: what does not grow with them weighs least there.
+  base = max(fitting, key=lambda row: row['clips'], default=None)
   if args.fewest and base is None:
     print('--fewest: no train step fits from which to predict.')
   for generation in args.fewest if base else ():

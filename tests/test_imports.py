@@ -27,7 +27,7 @@ TABLE = [
         {'optax', 'flax'},
         {'diffusion', 'partitioning'},
     ),
-    ('digests.py', set(), set()),
+    ('digests.py', set(), {'partitioning'}),
     ('checkpoint.py', {'absl', 'orbax', 'etils'}, {'digests'}),
     ('preemption.py', {'absl'}, set()),
     ('distributed.py', {'absl'}, set()),

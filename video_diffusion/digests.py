@@ -7,8 +7,9 @@ but for one in 2^32; and a sum is the same however the array lies on devices.
 from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
 import numpy as np
+
+from video_diffusion import partitioning
 
 SMALL = 2**16  # elements up to which the host is faster than a compile
 
@@ -27,8 +28,8 @@ def digests(tree: Any) -> dict[str, int]:
   sums = [sum(map(int, part)) % 2**32 for part in jax.device_get(parts)]
   found = np.array(sums, np.uint32)
   if jax.process_count() > 1:
-    found = multihost_utils.process_allgather(found)
-    found = found.sum(axis=0, dtype=np.uint32)
+    mesh = jax.tree.leaves(tree)[0].sharding.mesh
+    found = partitioning.total(found, mesh)
   return dict(zip(names, map(int, found), strict=True))
 
 

@@ -209,19 +209,39 @@ def gather(part: np.ndarray, mesh: Mesh) -> np.ndarray:
 
 
 def largest(value: int, mesh: Mesh) -> jax.Array:
-  """The largest value of any process, as an array that is not waited for.
+  """The largest value >= 0 of any process, an array that is not waited for.
 
   What decides about the loop must be the same in every process: what one alone
   knows would leave the others waiting in a collective for ever.
   """
-  values = jax.make_array_from_process_local_data(
-      NamedSharding(mesh, PartitionSpec(AXES)),
-      np.full(len(mesh.local_devices), value, np.int32),
-      (mesh.size,),
+  return _max(mesh)(_of_processes(np.int32(value), mesh))
+
+
+def total(values: np.ndarray, mesh: Mesh) -> np.ndarray:
+  """uint32 [n]: the sum over processes, modulo 2^32.
+
+  Over the same group of devices as `largest`: a new one would first have to be
+  connected, for which CPU collectives wait half a minute at most.
+  """
+  return np.asarray(_sum(mesh)(_of_processes(values, mesh)))
+
+
+def _of_processes(value, mesh):
+  """[devices, ...]: each process's value on its first device, else zeros."""
+  value = np.asarray(value)
+  rows = np.zeros((len(mesh.local_devices), *value.shape), value.dtype)
+  rows[0] = value
+  return jax.make_array_from_process_local_data(
+      NamedSharding(mesh, PartitionSpec(AXES)), rows,
+      (mesh.size, *value.shape),
   )
-  return _max(mesh)(values)
 
 
 @functools.cache
 def _max(mesh):
   return jax.jit(jax.numpy.max, out_shardings=replicated(mesh))
+
+
+@functools.cache
+def _sum(mesh):
+  return jax.jit(lambda x: x.sum(0), out_shardings=replicated(mesh))
