@@ -138,8 +138,11 @@ def _decode(path) -> Iterator[tuple[Any, float]]:
   count = 0
   try:
     # libav takes what stands before a colon for a protocol unless the name
-    # is absolute. Tags in an old encoding must not make a file unreadable.
-    with av.open(os.path.abspath(path), metadata_errors='replace') as container:
+    # is absolute. Tags in an old encoding must not make a file unreadable;
+    # PyAV has no such argument from 19 on.
+    old = int(av.__version__.partition('.')[0]) < 19
+    tags = {'metadata_errors': 'replace'} if old else {}
+    with av.open(os.path.abspath(path), **tags) as container:
       cover = av.stream.Disposition.attached_pic
       # Not libav's "best" stream, which is merely the largest.
       stream = next(
