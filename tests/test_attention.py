@@ -83,6 +83,39 @@ def test_temporal_attention_equals_full_attention_under_joint_mask(
   np.testing.assert_allclose(got, want, atol=2e-5)
 
 
+@pytest.mark.parametrize('num_frames, num_images', [(4, 0), (4, 3), (0, 3)])
+def test_shaw_attention_equals_its_equations(
+    num_frames, num_images, random_params
+):
+  module = attention.TemporalAttention(
+      head_dim=4, dtype=jnp.float32, position='shaw'
+  )
+  f = num_frames + num_images
+  x = jax.random.normal(jax.random.key(2), (2, f, 2, 2, 8))
+  params = random_params(module, x, num_images)
+  got = module.apply(params, x, num_images)
+  p = jax.tree.map(np.asarray, params['params'])
+  y = blocks.GroupNorm(jnp.float32).apply({'params': p['norm']}, x)
+  qkv = np.einsum('bfhwc,cnad->bfhwnad', y, p['qkv']['kernel'])
+  q, k, v = np.moveaxis(qkv + p['qkv']['bias'], 4, 0)
+  mask = attention.joint_mask(num_frames, num_images)
+  buckets = attention.relative_buckets(f)
+  out = np.zeros_like(v)
+  for i in range(f):
+    logits = np.full((f, *q.shape[:1], *q.shape[2:5]), -np.inf)
+    for j in np.flatnonzero(mask[i]):
+      key = k[:, j] + p['relative_keys'][buckets[i, j]]
+      logits[j] = (q[:, i] * key).sum(-1) / 2
+    weights = np.exp(logits - logits.max(0))
+    weights /= weights.sum(0)
+    for j in range(f):
+      value = v[:, j] + p['relative_values'][buckets[i, j]]
+      out[:, i] += weights[j][..., None] * value
+  want = x + p['out']['bias']
+  want += np.einsum('bfhwad,adc->bfhwc', out, p['out']['kernel'])
+  np.testing.assert_allclose(got, want, atol=2e-5)
+
+
 def test_relative_bias_matters_and_starts_at_zero(random_params):
   module = attention.TemporalAttention(head_dim=4, dtype=jnp.float32)
   x = jax.random.normal(jax.random.key(2), (1, 5, 2, 2, 8))

@@ -1,10 +1,12 @@
 import functools
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from video_diffusion.models import attention
 from video_diffusion.models import unet3d
 
 TINY = dict(
@@ -17,16 +19,17 @@ TINY = dict(
 )
 
 
-@pytest.fixture(scope='module')
-def net(random_params):
-  """(apply(z, logsnr, num_images), parameters)."""
-  model = unet3d.UNet3D(**TINY)
+@pytest.fixture(scope='module', params=attention.POSITIONS)
+def net(random_params, request):
+  """(apply(z, logsnr, num_images), parameters, fields of the network)."""
+  fields = {**TINY, 'position': request.param}
+  model = unet3d.UNet3D(**fields)
   params = random_params(model, *draw(2))['params']
 
   def apply(z, logsnr, num_images=0):
     return model.apply({'params': params}, z, logsnr, num_images=num_images)
 
-  return jax.jit(apply, static_argnums=2), params
+  return jax.jit(apply, static_argnums=2), params, fields
 
 
 def draw(t, k=0, batch=1):
@@ -35,7 +38,7 @@ def draw(t, k=0, batch=1):
 
 
 def test_changing_an_image_changes_no_other_frame(net):
-  apply, _ = net
+  apply, _, _ = net
   t, k = 3, 2
   z, logsnr = draw(t, k)
   before = apply(z, logsnr, k)
@@ -50,7 +53,7 @@ def test_changing_an_image_changes_no_other_frame(net):
 
 def test_identity_mask_is_the_image_model(net):
   """All frames as images = each frame alone as a video of one frame."""
-  apply, _ = net
+  apply, _, _ = net
   z, logsnr = draw(0, 4)
   together = apply(z, logsnr, 4)
   for i in range(4):
@@ -59,7 +62,7 @@ def test_identity_mask_is_the_image_model(net):
 
 
 def test_the_video_of_a_joint_batch_is_the_video_alone(net):
-  apply, _ = net
+  apply, _, _ = net
   z, logsnr = draw(4, 3)
   joint = apply(z, logsnr, 3)[:, :4]
   np.testing.assert_allclose(
@@ -70,15 +73,41 @@ def test_the_video_of_a_joint_batch_is_the_video_alone(net):
 @pytest.mark.parametrize('t', [1, 8, 16])
 @pytest.mark.parametrize('k', [0, 8])
 def test_one_set_of_parameters_serves_any_length(net, t, k):
-  apply, _ = net
+  apply, _, _ = net
   z, logsnr = draw(t, k)
   y = apply(z, logsnr, k)
   assert y.shape == z.shape and np.all(np.isfinite(y))
 
 
+@pytest.mark.parametrize('position', attention.POSITIONS)
+def test_only_unequal_tables_tell_the_past_from_the_future(position):
+  """position_stddev = 0 starts as a network that commutes with reversal."""
+  z, logsnr = draw(5)
+  logsnr = jnp.broadcast_to(logsnr[:, :1], logsnr.shape)
+  gaps = []
+  for stddev in (0.0, 1.0):
+    model = unet3d.UNet3D(
+        **TINY, position=position, position_stddev=stddev
+    )
+    params = model.init(jax.random.key(1), z, logsnr)['params']
+    # What starts at zero would hide the rest.
+    flat = flax.traverse_util.flatten_dict(params)
+    for i, (path, value) in enumerate(sorted(flat.items())):
+      if path[-1].startswith('relative_'):
+        np.testing.assert_allclose(value.std(), stddev, atol=0.2 * stddev)
+      elif not np.any(value):
+        key = jax.random.key(i)
+        flat[path] = 0.1 * jax.random.normal(key, value.shape)
+    params = flax.traverse_util.unflatten_dict(flat)
+    played = model.apply({'params': params}, z, logsnr)
+    backwards = model.apply({'params': params}, z[:, ::-1], logsnr)
+    gaps.append(np.abs(played[:, ::-1] - backwards).max())
+  assert gaps[0] < 2e-5 < 1e-3 < gaps[1], gaps
+
+
 def test_no_parameter_depends_on_the_length(net):
-  _, params = net
-  model = unet3d.UNet3D(**TINY)
+  _, params, fields = net
+  model = unet3d.UNet3D(**fields)
   z = jax.ShapeDtypeStruct((1, 19, 8, 8, 3), jnp.float32)
   other = jax.eval_shape(
       lambda z: model.init(
@@ -91,7 +120,7 @@ def test_no_parameter_depends_on_the_length(net):
 
 
 def test_logsnr_per_video_equals_logsnr_per_frame(net):
-  apply, _ = net
+  apply, _, _ = net
   z, _ = draw(3, batch=2)
   logsnr = jnp.array([-1.0, 2.0])
   np.testing.assert_allclose(
@@ -100,7 +129,7 @@ def test_logsnr_per_video_equals_logsnr_per_frame(net):
 
 
 def test_a_batch_is_its_examples(net):
-  apply, _ = net
+  apply, _, _ = net
   z, logsnr = draw(3, batch=2)
   both = apply(z, logsnr)
   for i in range(2):
@@ -123,17 +152,17 @@ def test_the_last_layer_of_a_new_network_is_zero():
 
 
 def test_remat_changes_nothing_and_bfloat16_little(net):
-  _, params = net
+  _, params, fields = net
   z, logsnr = draw(3, 1)
 
-  def loss(p, **fields):
-    model = unet3d.UNet3D(**TINY, **fields)
+  def loss(p, **changes):
+    model = unet3d.UNet3D(**fields, **changes)
     y = model.apply({'params': p}, z, logsnr, num_images=1)
     assert y.dtype == jnp.float32
     return (y**2).mean()
 
-  step = lambda **fields: jax.jit(
-      jax.value_and_grad(functools.partial(loss, **fields))
+  step = lambda **changes: jax.jit(
+      jax.value_and_grad(functools.partial(loss, **changes))
   )(params)
   plain, grad = step()
   again, regrad = step(remat=(8, 4, 16))
@@ -145,8 +174,8 @@ def test_remat_changes_nothing_and_bfloat16_little(net):
 
 
 def test_dropout_is_of_training_alone(net):
-  _, params = net
-  model = unet3d.UNet3D(**TINY, dropout=0.5)
+  _, params, fields = net
+  model = unet3d.UNet3D(**fields, dropout=0.5)
   z, logsnr = draw(2)
   @functools.partial(jax.jit, static_argnums=0)
   def run(train, seed):

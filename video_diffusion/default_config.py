@@ -75,6 +75,12 @@ def get_config() -> ml_collections.ConfigDict:
   model.dropout = 0.0
   # 'add' (the paper) or 'scale_shift' after the second norm of a block.
   model.injection = 'add'
+  # Relative positions of frames: 'bias' of the attention logits, or 'shaw',
+  # vectors added to keys and values (Shaw et al. 2018, whom the paper cites).
+  model.position = 'bias'
+  # Of their tables at the start. At 0 the network takes the past like the
+  # future, which captions of motion must first undo.
+  model.position_stddev = 0.0
   # Of convolutions and matrix products; parameters are always float32.
   model.dtype = 'bfloat16'
   # Feature-map sides whose blocks are recomputed in the backward pass, as

@@ -22,6 +22,7 @@ MODEL_RULES = (
     (r'qkv/(kernel|bias)$', -2),
     (r'(spatial|temporal)/out/kernel$', -3),
     (r'relative_bias$', -1),
+    (r'relative_(keys|values)$', -2),
     (r'residual/conv_1/(kernel|bias)$', -1),
     (r'residual/emb/(kernel|bias)$', -1),
     (r'residual/norm_2/(scale|bias)$', -1),

@@ -13,6 +13,7 @@ from video_diffusion.data import pipeline
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.diffusion import sampling
+from video_diffusion.models import attention
 from video_diffusion.models import blocks
 from video_diffusion.models import text
 from video_diffusion.models import unet3d
@@ -46,6 +47,7 @@ RANGES = {
     'model.emb_dim': (1, None),
     'model.emb_layers': (1, None),
     'model.cond_dim': (0, None),
+    'model.position_stddev': (0, None),
     'model.dropout': (0, 1),
     'diffusion.cond_drop': (0, 1),
     'diffusion.logsnr_shift': (-10, 10),
@@ -275,6 +277,7 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
       ('text.encoder', config.text.encoder, TEXT_ENCODERS),
       ('text.dtype', config.text.dtype, DTYPES),
       ('model.injection', model.injection, blocks.INJECTIONS),
+      ('model.position', model.position, attention.POSITIONS),
       ('model.dtype', model.dtype, DTYPES),
       ('diffusion.prediction', config.diffusion.prediction,
        loss_lib.PREDICTIONS),

@@ -3,6 +3,7 @@
 Activations are [batch, frames, height, width, channels]; the last `num_images`
 frames are independent images (paper section 3.1, joint training).
 """
+import functools
 import math
 
 import flax.linen as nn
@@ -13,6 +14,8 @@ import numpy as np
 from video_diffusion import partitioning
 from video_diffusion.models import blocks
 from video_diffusion.models import temporal_kernel
+
+POSITIONS = ('bias', 'shaw')
 
 
 def joint_mask(num_video_frames: int, num_image_frames: int) -> np.ndarray:
@@ -114,6 +117,37 @@ def attend_frames(qkv: jax.Array, bias: jax.Array) -> jax.Array:
   return _plain_frames(qkv, bias)
 
 
+def attend_frames_shaw(
+    qkv: jax.Array, keys: jax.Array, values: jax.Array
+) -> jax.Array:
+  """Attention over the frames of each position, of Shaw et al. (2018).
+
+  softmax(q_i (k_j + keys_ij) / sqrt(d))_ij (v_j + values_ij): their equations
+  3 and 4. Unlike a bias, which looks into the past or the future whatever the
+  caption, the keys let the query choose; and by the values a frame can count
+  those before and behind it, so that it knows its own place.
+
+  Args:
+    qkv: [batch, frames, positions, 3, heads, head_dim].
+    keys: float32 [frames, frames, heads, head_dim]; values likewise.
+
+  Returns:
+    [batch, frames, positions, heads, head_dim]. The softmax is in float32.
+  """
+  q, k, v = (qkv[:, :, :, i] for i in range(3))
+  keys, values = keys.astype(q.dtype), values.astype(q.dtype)
+  logits = jnp.einsum(
+      'bqnhd,bknhd->bnhqk', q, k, preferred_element_type=jnp.float32
+  ) + jnp.einsum(
+      'bqnhd,qkhd->bnhqk', q, keys, preferred_element_type=jnp.float32
+  )
+  weights = jax.nn.softmax(logits / math.sqrt(q.shape[-1]), axis=-1)
+  weights = weights.astype(v.dtype)
+  return jnp.einsum('bnhqk,bknhd->bqnhd', weights, v) + jnp.einsum(
+      'bnhqk,qkhd->bqnhd', weights, values
+  )
+
+
 def _plain_frames(qkv, bias):
   # Swapped this late, the copies are those that the products make anyway.
   q, k, v = (jnp.swapaxes(qkv[:, :, :, i], 1, 2) for i in range(3))
@@ -149,13 +183,27 @@ class SpatialAttention(nn.Module):
 class TemporalAttention(nn.Module):
   """Self-attention over the frames at each position; positions are a batch.
 
-  With a learned relative position bias and no absolute frame index. The last
+  With learned relative positions and no absolute frame index. The last
   `num_images` frames attend to themselves alone (`joint_mask`): their output is
   their own value, so only the T video frames pay for a softmax.
+
+  Tables that are equal in both directions of time, as zeros are, tell no past
+  from future: a video played backwards gives the same, backwards.
+
+  Attributes:
+    head_dim: channels per head.
+    dtype: of the matrix products.
+    position: 'bias' is a bias of the logits (this project's choice), 'shaw'
+      vectors added to keys and values, as in Shaw et al., whom the paper cites.
+    position_stddev: of their tables at the start.
+    num_buckets: of signed distances, see `relative_buckets`.
+    max_distance: from which on they are one.
   """
 
   head_dim: int
   dtype: jnp.dtype
+  position: str = 'bias'
+  position_stddev: float = 0.0
   num_buckets: int = 32
   max_distance: int = 128
 
@@ -169,17 +217,27 @@ class TemporalAttention(nn.Module):
     qkv = nn.DenseGeneral(
         (3, heads, self.head_dim), dtype=self.dtype, name='qkv'
     )(y)
-    table = self.param(
-        'relative_bias',
-        nn.initializers.zeros,
-        (self.num_buckets, heads),
-        jnp.float32,
-    )
-    values = qkv[..., 2, :, :]
+    buckets = relative_buckets(t, self.num_buckets, self.max_distance)
+
+    def table(name, *shape):
+      init = nn.initializers.normal(self.position_stddev)
+      return self.param(name, init, (self.num_buckets, *shape), jnp.float32)
+
+    values = qkv[:, t:, :, 2]
+    if self.position == 'bias':
+      bias = jnp.moveaxis(table('relative_bias', heads)[buckets], -1, 0)
+      attend_video = functools.partial(attend_frames, bias=bias)
+    else:
+      tables = [
+          table(name, heads, self.head_dim)
+          for name in ('relative_keys', 'relative_values')
+      ]
+      attend_video = functools.partial(
+          attend_frames_shaw, keys=tables[0][buckets], values=tables[1][buckets]
+      )
+      values = values + tables[1][0].astype(self.dtype)  # of no distance
     if t:
-      buckets = relative_buckets(t, self.num_buckets, self.max_distance)
-      video = attend_frames(qkv[:, :t], jnp.moveaxis(table[buckets], -1, 0))
-      values = jnp.concatenate([video, values[:, t:]], axis=1)
+      values = jnp.concatenate([attend_video(qkv[:, :t]), values], axis=1)
     y = nn.DenseGeneral(
         c,
         axis=(-2, -1),

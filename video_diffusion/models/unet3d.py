@@ -16,6 +16,8 @@ class Block(nn.Module):
   attend: bool
   head_dim: int
   injection: str
+  position: str
+  position_stddev: float
   dropout: float
   dtype: jnp.dtype
 
@@ -36,7 +38,11 @@ class Block(nn.Module):
           self.head_dim, self.dtype, name='spatial'
       )(x)
       x = attention.TemporalAttention(
-          self.head_dim, self.dtype, name='temporal'
+          self.head_dim,
+          self.dtype,
+          self.position,
+          self.position_stddev,
+          name='temporal',
       )(x, num_images)
     return partitioning.constrain_batch(x)
 
@@ -63,6 +69,8 @@ class UNet3D(nn.Module):
     emb_layers: layers of that MLP.
     dropout: rate inside residual blocks, in training.
     injection: how the embedding enters a block, 'add' or 'scale_shift'.
+    position: how attention over frames knows their distance, 'bias' or 'shaw'.
+    position_stddev: of what it learns of each distance, at the start.
     dtype: of convolutions and matrix products; parameters, norm statistics,
       softmax and the last layer stay float32.
     remat: feature-map sides whose blocks are recomputed in the backward pass
@@ -78,6 +86,8 @@ class UNet3D(nn.Module):
   emb_layers: int = 2
   dropout: float = 0.0
   injection: str = 'add'
+  position: str = 'bias'
+  position_stddev: float = 0.0
   dtype: jnp.dtype = jnp.float32
   remat: tuple[int, ...] = ()
 
@@ -127,6 +137,8 @@ class UNet3D(nn.Module):
           attend,
           self.head_dim,
           self.injection,
+          self.position,
+          self.position_stddev,
           self.dropout,
           self.dtype,
           name=name,
