@@ -1,6 +1,9 @@
 import collections
 import hashlib
+import multiprocessing
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -139,6 +142,25 @@ def test_tf_data_gives_the_same_batches():
 
 def test_processes_give_the_same_batches():
   equal(draw(source(), loader='processes'), draw(source()))
+
+
+def test_workers_outlive_the_signals_of_their_group():
+  """Schedulers send SIGTERM to all; the loop still needs a step's batch."""
+  whole = draw(source(), stop=9)
+  batches = pipeline.batches(
+      source(), batch_size=4, num_frames=4, num_images=2, seed=3, stop=9,
+      loader='processes',
+  )
+  found = [next(batches)]
+  workers = multiprocessing.active_children()
+  assert workers
+  for worker in workers:
+    os.kill(worker.pid, signal.SIGTERM)
+    os.kill(worker.pid, signal.SIGINT)
+  time.sleep(0.2)
+  assert all(worker.is_alive() for worker in workers)
+  equal(found + list(batches), whole)
+  assert not multiprocessing.active_children()
 
 
 def test_workers_end_with_a_killed_parent():

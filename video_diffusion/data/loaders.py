@@ -10,12 +10,15 @@ import concurrent.futures
 import functools
 import multiprocessing
 import os
+import signal
 import threading
 import weakref
 
 import numpy as np
 
 Batches = Iterator[dict[str, np.ndarray]]
+# Longer than the loop takes to save and end after SIGTERM.
+LINGER_SECONDS = 60.0
 
 
 def pool_batches(
@@ -40,7 +43,7 @@ def pool_batches(
     make_pool = functools.partial(
         concurrent.futures.ProcessPoolExecutor,
         mp_context=multiprocessing.get_context('spawn'),
-        initializer=_end_with_parent,
+        initializer=_start_worker,
     )
   with make_pool(workers) as pool:
     ahead = collections.deque()
@@ -56,8 +59,21 @@ def pool_batches(
         future.cancel()
 
 
-def _end_with_parent():
-  """Ends a worker when its parent has died, however that was."""
+def _start_worker():
+  """Lets a worker end with its parent, however that ends, and not before.
+
+  Schedulers and Ctrl-C signal the whole group of processes. The parent still
+  wants batches then, until it has saved.
+  """
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+  def linger(*_):
+    # Not for ever: a pool that has lost a worker ends the others by SIGTERM.
+    timer = threading.Timer(LINGER_SECONDS, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+  signal.signal(signal.SIGTERM, linger)
 
   def watch():
     multiprocessing.parent_process().join()
