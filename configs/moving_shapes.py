@@ -106,17 +106,22 @@ def get_config(variant: str = 'laptop'):
     config.sample.batch_size = 64
     config.sample.num_steps = 128
   if variant in ('text_small', 'cascade_base', 'cascade_refine'):
-    config.train.steps = optim.decay_steps = 3000
-    optim.warmup_steps = 150
+    config.train.steps = optim.decay_steps = 5000
+    optim.lr = 1e-3
+    optim.warmup_steps = 250
     # Larger, so that shapes are told apart at 32x32.
     data.radius = 0.2
+  if variant == 'text_accelerator':
+    data.speed = 0.04
   if variant == 'text_small':
+    data.speed = 0.035
+    config.eval.num_clips = 256
     config.sample.sampler = 'dpmpp_2m'
     config.sample.num_steps = 32
   if variant in ('text_small', 'cascade_base'):
     data.height = data.width = 32
   if variant in ('cascade_base', 'cascade_refine'):
-    data.speed = 0.0075  # a path over 64 frames stays inside
+    data.speed = 0.0085
   if variant == 'cascade_base':
     data.frameskips = (4,)
   if variant == 'cascade_refine':
@@ -126,8 +131,10 @@ def get_config(variant: str = 'laptop'):
   if variant not in ('laptop', 'accelerator', 'text'):
     # Colour and shape show in any frame, a direction in all of them alone: it
     # is decided where the noise hides single frames, which times drawn by the
-    # paper's schedule seldom visit.
-    config.diffusion.logsnr_shift = -4.0
+    # paper's schedule seldom visit. The longer a path, the more of where a
+    # shape may be is said by its direction: these cross most of the frame.
+    config.diffusion.logsnr_shift = -5.0
+    config.diffusion.pure_noise = 0.2
     # Where frames hold noise alone, a bias leaves them alike: softmax over like
     # values is that value. These vectors tell early from late frames there.
     model.position = 'shaw'

@@ -147,6 +147,7 @@ def test_hyper_parameters_are_the_papers(name):
   assert (m.cond_dim, c.text.encoder) == ((1024, 't5') if text else (0, ''))
   assert m.injection == 'add' and o.ema_rule == 'constant'
   assert (m.position, m.position_stddev) == ('bias', 0.0)
+  assert (c.diffusion.logsnr_shift, c.diffusion.pure_noise) == (0.0, 0.0)
   assert o.schedule == 'constant' and o.clip_norm == 1.0
   assert (o.warmup_steps, o.eps) == (1000, 1e-8)
   assert (c.diffusion.logsnr_min, c.diffusion.logsnr_max) == (-20, 20)

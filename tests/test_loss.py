@@ -30,6 +30,20 @@ def test_images_may_share_the_noise_of_the_video():
   assert np.all(logsnr == logsnr[:, :1])
 
 
+def test_a_share_of_the_videos_is_pure_noise():
+  plain, noisy = (
+      loss.draw_logsnr(
+          jax.random.key(0), batch=4000, num_frames=3, num_images=2,
+          pure_noise=share,
+      )
+      for share in (0.0, 0.3)
+  )
+  blind = noisy[:, 0] == -20.0
+  assert abs(blind.mean() - 0.3) < 5 * np.sqrt(0.21 / 4000)
+  want = np.where(blind[:, None] & (np.arange(5) < 3), -20.0, plain)
+  np.testing.assert_array_equal(noisy, want)
+
+
 def test_times_are_uniform():
   logsnr = loss.draw_logsnr(
       jax.random.key(0),

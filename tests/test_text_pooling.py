@@ -19,7 +19,7 @@ def test_pooling_is_softmax_attention_by_its_definition(random_params):
   x = np.where(mask[..., None], tokens, 0)
   x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
   x = x * p['norm']['scale'] + p['norm']['bias']
-  want = np.zeros((2, 3, 16))
+  want, pooled = np.zeros((2, 3, 16)), np.zeros((2, 3, 8, 2))
   for i, j in np.ndindex(2, 3):
     n = mask[i, j].sum()
     for h in range(8 if n else 0):
@@ -28,7 +28,10 @@ def test_pooling_is_softmax_attention_by_its_definition(random_params):
       )
       logits = keys @ p['query'][h] / np.sqrt(2)
       weights = np.exp(logits) / np.exp(logits).sum()
-      want[i, j] += (weights @ values) @ p['out']['kernel'][h]
+      pooled[i, j, h] = weights @ values
+    y = pooled[i, j].ravel()
+    y = (y - y.mean()) / np.sqrt(y.var() + 1e-6) * p['norm_out']['scale']
+    want[i, j] = (n > 0) * (y @ p['out']['kernel'])
   np.testing.assert_allclose(got, want, atol=1e-5)
   assert not np.any(got[1, 2])  # no token: exactly zero
 

@@ -96,6 +96,8 @@ def get_config() -> ml_collections.ConfigDict:
   diffusion.logsnr_shift = 0.0
   # One noise level for a video and its images, instead of one for each.
   diffusion.images_share_noise = False
+  # Share of the videos trained at t = 1, where all is noise but the condition.
+  diffusion.pure_noise = 0.0
   diffusion.cond_drop = 0.1  # probability of dropping the condition
 
   config.optim = optim = ml_collections.ConfigDict()

@@ -250,6 +250,7 @@ def make_step(config: ml_collections.ConfigDict, model, optimizer, rate):
       prediction=config.diffusion.prediction,
       logsnr_fn=experiment.make_logsnr_fn(config),
       share_noise=config.diffusion.images_share_noise,
+      pure_noise=config.diffusion.pure_noise,
       cond_drop=config.diffusion.cond_drop if model.encoder else 0.0,
       train=True,
   )

@@ -95,6 +95,7 @@ def make_loss(
     prediction: str,
     logsnr_fn: Callable[[jax.Array], jax.Array],
     share_noise: bool = False,
+    pure_noise: float = 0.0,
     cond_drop: float = 0.0,
     train: bool = False,
 ) -> tuple[Callable, Callable]:
@@ -119,6 +120,7 @@ def make_loss(
         num_frames=f - num_images,
         num_images=num_images,
         share=share_noise,
+        pure_noise=pure_noise,
         logsnr_fn=logsnr_fn,
     )
     eps = jax.random.normal(eps_key, batch['video'].shape, jnp.float32)

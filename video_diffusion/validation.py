@@ -51,6 +51,7 @@ RANGES = {
     'model.dropout': (0, 1),
     'diffusion.cond_drop': (0, 1),
     'diffusion.logsnr_shift': (-10, 10),
+    'diffusion.pure_noise': (0, 1),
     'optim.lr': (0, None),
     'optim.warmup_steps': (0, None),
     'optim.decay_steps': (0, None),

@@ -41,15 +41,22 @@ def draw_logsnr(
     num_images: int,
     num_frames: int,
     share: bool = False,
+    pure_noise: float = 0.0,
     logsnr_fn: Callable[[jax.Array], jax.Array] = schedules.cosine_logsnr,
 ) -> jax.Array:
   """Log-SNRs of continuous times t ~ U[0, 1], float32 [batch, T + K].
 
   The T video frames of an example share one t; every appended image has its
   own, or with `share` the video's (the paper is silent; own is this project's
-  choice).
+  choice). A part `pure_noise` of the videos, drawn at random, has t = 1
+  instead: there the network learns what a condition says by itself, of a motion
+  above all, before it can see anything (0 in the paper).
   """
   t = jax.random.uniform(key, (batch, 1 + num_images))
+  if pure_noise:
+    blind_key = jax.random.fold_in(key, 1)
+    blind = jax.random.bernoulli(blind_key, pure_noise, (batch,))
+    t = t.at[:, 0].set(jnp.where(blind, 1.0, t[:, 0]))
   logsnr = logsnr_fn(t)
   if share:
     return jnp.repeat(logsnr[:, :1], num_frames + num_images, axis=1)

@@ -36,9 +36,10 @@ class TokenTable(nn.Module):
 class AttentionPooling(nn.Module):
   """Token vectors -> one vector: attention by a single learned query.
 
-  The paper names attention pooling alone; eight heads, the norm of the tokens
-  before it and the projection after it are this project's choice. There is no
-  bias, and a caption without a token gives exactly zero, the null condition.
+  The paper names attention pooling alone; eight heads, the norms of the tokens
+  before it and of their average, and the projection are this project's choice.
+  There is no bias, and a caption without a token gives exactly zero, the null
+  condition.
 
   Attributes:
     dim: width of the result, a multiple of the heads.
@@ -72,8 +73,12 @@ class AttentionPooling(nn.Module):
     )
     bias = jnp.where(mask, 0.0, -1e9)[..., None, None, :]
     pooled = attention.attend(query, key, value, bias)[..., 0, :, :]
-    out = nn.DenseGeneral(
-        self.dim, axis=(-2, -1), use_bias=False, dtype=self.dtype, name='out'
+    # An average of many tokens is small, and of two captions much alike.
+    pooled = nn.LayerNorm(use_bias=False, dtype=self.dtype, name='norm_out')(
+        pooled.reshape(mask.shape[:-1] + (self.dim,))
+    )
+    out = nn.Dense(
+        self.dim, use_bias=False, dtype=self.dtype, name='out'
     )(pooled)
     return jnp.where(mask.any(-1)[..., None], out.astype(jnp.float32), 0.0)
 
