@@ -13,7 +13,7 @@ frames of 64x64, 26 M parameters) in minutes on one data-centre GPU. `text` and
 
 Their tokenizer is made of the captions; three pairs of a colour and a shape
 never appear in training, to see whether words are combined anew
-(`python -m benchmarks.alignment`). `text_small` is `text_accelerator` at 32x32,
+(`python -m benchmarks.alignment`). `text_small` is of 32x32,
 four times as fast, to compare K, as in
 
   python -m video_diffusion.main --config=configs/moving_shapes.py:text_small \
