@@ -13,8 +13,8 @@ frames of 64x64, 26 M parameters) in minutes on one data-centre GPU. `text` and
 
 Their tokenizer is made of the captions; three pairs of a colour and a shape
 never appear in training, to see whether words are combined anew
-(`python -m benchmarks.alignment`). `text_small` is of 32x32,
-four times as fast, to compare K, as in
+(`python -m benchmarks.alignment`). `text_small`, of 32x32, is fast enough to
+compare K, as in
 
   python -m video_diffusion.main --config=configs/moving_shapes.py:text_small \
     --config.data.images=0 --workdir=runs/k_0

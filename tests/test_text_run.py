@@ -87,6 +87,22 @@ def test_prompts_are_drawn_written_and_kept(finished, run_main, tmp_path):
     assert container.metadata['comment'].splitlines() == kept
 
 
+def test_what_a_model_takes_from_captions(finished, capsys):
+  from benchmarks import caption_use
+
+  rows = caption_use.main([str(finished), '--clips=4', '--logsnr=-8,0'])
+  assert [row['logsnr'] for row in rows] == [-8.0, 0.0]
+  for row in rows:
+    assert 0 < row['error'] < 4
+    assert all(np.isfinite(row[word]) for word in caption_use.WORDS)
+  assert 'weights_sha256' in capsys.readouterr().out
+  label = np.array([[2, 5, 6], [0, 0, 1]])
+  assert caption_use.wrong(label, 'shape').tolist() == [[0, 5, 6], [1, 0, 1]]
+  assert caption_use.wrong(label, 'colour').tolist() == [[2, 0, 6], [0, 1, 1]]
+  opposite = caption_use.wrong(label, 'direction')
+  assert opposite.tolist() == [[2, 5, 2], [0, 0, 5]]
+
+
 def test_alignment_is_a_table_by_weight_and_pairs(finished, tmp_path):
   from benchmarks import alignment
 
