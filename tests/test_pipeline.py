@@ -157,7 +157,7 @@ def test_workers_outlive_the_signals_of_their_group():
   for worker in workers:
     os.kill(worker.pid, signal.SIGTERM)
     os.kill(worker.pid, signal.SIGINT)
-  time.sleep(0.2)
+  time.sleep(0.5)
   assert all(worker.is_alive() for worker in workers)
   equal(found + list(batches), whole)
   assert not multiprocessing.active_children()

@@ -16,9 +16,12 @@ import weakref
 
 import numpy as np
 
+from video_diffusion.data import processes
+
 Batches = Iterator[dict[str, np.ndarray]]
 # Longer than the loop takes to save and end after SIGTERM.
 LINGER_SECONDS = 60.0
+_GROUP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 def pool_batches(
@@ -33,11 +36,9 @@ def pool_batches(
     first: number of the first example.
     last: one past that of the last.
   """
-  workers = len(os.sched_getaffinity(0)) if hasattr(
-      os, 'sched_getaffinity'
-  ) else os.cpu_count()
   if kind == 'threads':
     make_pool = concurrent.futures.ThreadPoolExecutor
+    submit = lambda pool, n: pool.submit(example, n)
   else:
     # Not forked: the threads of JAX would be copied in any state.
     make_pool = functools.partial(
@@ -45,11 +46,12 @@ def pool_batches(
         mp_context=multiprocessing.get_context('spawn'),
         initializer=_start_worker,
     )
-  with make_pool(workers) as pool:
+    submit = lambda pool, n: _submit(pool, example, n)
+  with make_pool(processes.usable_cores()) as pool:
     ahead = collections.deque()
     try:
       for n in range(first, last):
-        ahead.append(pool.submit(example, n))
+        ahead.append(submit(pool, n))
         if len(ahead) == 3 * local:
           yield _stack([ahead.popleft().result() for _ in range(local)])
       while ahead:
@@ -57,6 +59,18 @@ def pool_batches(
     finally:
       for future in ahead:
         future.cancel()
+
+
+def _submit(pool, example, n):
+  """Submits, which may spawn: a worker is born with the signals blocked.
+
+  Until `_start_worker` has said what they mean, they would kill it.
+  """
+  mask = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
+  try:
+    return pool.submit(example, n)
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _start_worker():
@@ -74,12 +88,8 @@ def _start_worker():
     timer.start()
 
   signal.signal(signal.SIGTERM, linger)
-
-  def watch():
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-  threading.Thread(target=watch, daemon=True).start()
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, _GROUP_SIGNALS)
+  processes.end_with_parent()
 
 
 def _stack(examples):

@@ -99,8 +99,13 @@ def _send_result(sender, work, arguments):
 
 
 def _start():
-  """Ends a process on Ctrl-C, and when its parent ends, however that is."""
+  """Ends a process on Ctrl-C, and when its parent ends."""
   signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of each
+  end_with_parent()
+
+
+def end_with_parent() -> None:
+  """Ends this process when its parent has ended, however that was."""
 
   def watch():
     multiprocessing.parent_process().join()
