@@ -22,6 +22,7 @@ Writes to OUT alignment.json, with the protocol, and w_<w>.gif for each weight:
 Needs no TensorFlow.
 """
 import argparse
+from collections.abc import Iterator
 import dataclasses
 import functools
 import itertools
@@ -59,14 +60,36 @@ def run_folder(path: str) -> epath.Path:
   return path.parent if path.name == weights_lib.FOLDER else path
 
 
-def real_clips(source, n: int, config, first: int = 0) -> list[dict]:
-  """n clips of a source, from the `first` on."""
+def restore(
+    path: str, overrides: dict, parser: argparse.ArgumentParser
+) -> tuple[epath.Path, sample.Run]:
+  """The folder that a path names and its run, of moving_shapes with captions.
+  """
+  workdir = run_folder(path)
+  run = sample.restore(overrides, workdir)
+  if run.config.data.name != 'moving_shapes' or not run.config.text.encoder:
+    parser.error(f'{workdir} holds no run of moving_shapes with captions')
+  return workdir, run
+
+
+def protocol(run: sample.Run) -> dict:
+  """Which weights were read, by what, and when."""
+  return {
+      'step': run.step,
+      'parameters': experiment.tree_size(run.params),
+      'weights_sha256': weights_lib.digest(run.params),
+      'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+      'software': f'jax {jax.__version__}',
+      'date': timing.today(),
+  }
+
+
+def real_clips(source, config, first: int = 0) -> Iterator[dict]:
+  """The clips of a source, from the `first` on, without end."""
   rng = np.random.default_rng(0)
   data = config.data
-  return [
-      source.example(first + i, rng, data.frames, data.frameskips)
-      for i in range(n)
-  ]
+  for i in itertools.count(first):
+    yield source.example(i, rng, data.frames, data.frameskips)
 
 
 def frame_statistics(videos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -155,12 +178,10 @@ def main(argv: list[str] | None = None) -> list[dict]:
       for name, value in given.items()
       if value is not None
   }
-  workdir, out = run_folder(args.workdir), epath.Path(args.out)
+  out = epath.Path(args.out)
   # The held-out clips' captions of the run are drawn anew below.
-  run = sample.restore(overrides, workdir)
+  workdir, run = restore(args.workdir, overrides, parser)
   config, options = run.config, run.config.sample
-  if config.data.name != 'moving_shapes' or not config.text.encoder:
-    parser.error(f'{workdir} holds no run of moving_shapes with captions')
   mesh = experiment.make_mesh(config)
   _, sampler = sample.make_grid_sampler(config, run.model, mesh)
   encode = functools.partial(text_input.encode, config, workdir)
@@ -168,10 +189,11 @@ def main(argv: list[str] | None = None) -> list[dict]:
   kinds = ('seen', 'heldout') if config.data.heldout_pairs else ('seen',)
   for pairs in kinds:
     source = dataclasses.replace(run.source, pairs=pairs)
-    clips = real_clips(source, args.clips, config)
-    scores = Scores(
-        source, clips, real_clips(source, args.clips, config, args.clips)
+    clips, others = (
+        list(itertools.islice(real_clips(source, config, first), args.clips))
+        for first in (0, args.clips)
     )
+    scores = Scores(source, clips, others)
     real = scores(np.stack([clip['video'] for clip in clips]))
     rows.append({'pairs': pairs, 'weight': None, **real})
     drawn = conditions.of_captions([c['caption'] for c in clips], encode)
@@ -189,22 +211,15 @@ def main(argv: list[str] | None = None) -> list[dict]:
     videos, captions = zip(*pairs, strict=True)
     grid = media.grid(media.with_texts(np.stack(videos), captions))
     media.write_gif(out / f'w_{weight:g}.gif', grid, fps=options.fps)
-  protocol = {
+  content = {'rows': rows, 'protocol': protocol(run) | {
       'clips': args.clips,
-      'step': run.step,
-      'parameters': experiment.tree_size(run.params),
-      'weights_sha256': weights_lib.digest(run.params),
       'images': config.data.images,
       'sampler': options.sampler,
       'steps': options.num_steps,
       'gamma': options.gamma,
       'seed': options.seed,
       'heldout_pairs': list(config.data.heldout_pairs),
-      'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
-      'software': f'jax {jax.__version__}',
-      'date': timing.today(),
-  }
-  content = {'rows': rows, 'protocol': protocol}
+  }}
   (out / 'alignment.json').write_text(json.dumps(content, indent=1))
   print(as_table(rows))
   return rows

@@ -1,6 +1,6 @@
 """What a model takes from captions, and at which noise.
 
-  python -m benchmarks.caption_use WORKDIR [--clips 32] [--logsnr -14,-10,...]
+  python -m benchmarks.caption_use WORKDIR [--clips 32] [--logsnr=-14,-10,...]
 
 WORKDIR is a run of a text variant of configs/moving_shapes.py, in training
 still perhaps, or what it exported. Clips of one shape from the test split are
@@ -14,7 +14,7 @@ in a second, while a run is young, and where in the noise it is learned. Needs
 no TensorFlow.
 """
 import argparse
-import json
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,8 @@ from benchmarks import alignment
 from benchmarks import timing
 from video_diffusion import conditions
 from video_diffusion import experiment
-from video_diffusion import sample
 from video_diffusion import text_input
-from video_diffusion import weights as weights_lib
+from video_diffusion import train_state
 from video_diffusion import writers
 from video_diffusion.data import shapes
 from video_diffusion.diffusion import gaussian
@@ -48,19 +47,14 @@ def wrong(labels: np.ndarray, word: str) -> np.ndarray:
   return labels
 
 
-def single_shapes(source, n: int, config) -> tuple[np.ndarray, np.ndarray]:
-  """n clips of one shape: videos in [-1, 1] and labels [n, 3]."""
-  rng = np.random.default_rng(0)
-  videos, labels, index = [], [], 0
-  while len(videos) < n:
-    clip = source.example(
-        index, rng, config.data.frames, config.data.frameskips
-    )
-    index += 1
-    if clip['labels'][1, 0] < 0:
-      videos.append(clip['video'])
-      labels.append(clip['labels'][0])
-  return np.stack(videos) / np.float32(127.5) - 1, np.stack(labels)
+def single_shapes(source, n: int, config) -> tuple[jax.Array, np.ndarray]:
+  """The first n clips of one shape: videos in [-1, 1] and labels [n, 3]."""
+  clips = alignment.real_clips(source, config)
+  single = (clip for clip in clips if clip['labels'][1, 0] < 0)
+  found = list(itertools.islice(single, n))
+  videos = np.stack([clip['video'] for clip in found])
+  labels = np.stack([clip['labels'][0] for clip in found])
+  return train_state.to_float(videos), labels
 
 
 def main(argv: list[str] | None = None) -> list[dict]:
@@ -76,11 +70,10 @@ def main(argv: list[str] | None = None) -> list[dict]:
       help='as --logsnr=-10,-5',
   )
   args = parser.parse_args(argv)
-  workdir = alignment.run_folder(args.workdir)
-  run = sample.restore({'sample.num_clips': 1, 'sample.batch_size': 1}, workdir)
+  # Nothing is sampled: sizes that do on any number of devices.
+  overrides = {'sample.num_clips': 1, 'sample.batch_size': jax.device_count()}
+  workdir, run = alignment.restore(args.workdir, overrides, parser)
   config = run.config
-  if config.data.name != 'moving_shapes' or not config.text.encoder:
-    parser.error(f'{workdir} holds no run of moving_shapes with captions')
   videos, labels = single_shapes(run.source, args.clips, config)
 
   def condition(labels):
@@ -105,16 +98,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
     for word, other in others.items():
       row[word] = float(error(run.params, videos, z, logsnr, other)) / right - 1
     rows.append(row)
-  protocol = {
-      'clips': args.clips,
-      'step': run.step,
-      'parameters': experiment.tree_size(run.params),
-      'weights_sha256': weights_lib.digest(run.params),
-      'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
-      'software': f'jax {jax.__version__}',
-      'date': timing.today(),
-  }
-  print(json.dumps(protocol))
+  timing.emit(alignment.protocol(run) | {'clips': args.clips})
   cells = [
       [f'{row["logsnr"]:g}', f'{row["error"]:.4f}',
        *(f'{row[word]:+.1%}' for word in WORDS)]

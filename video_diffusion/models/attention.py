@@ -228,14 +228,14 @@ class TemporalAttention(nn.Module):
       bias = jnp.moveaxis(table('relative_bias', heads)[buckets], -1, 0)
       attend_video = functools.partial(attend_frames, bias=bias)
     else:
-      tables = [
-          table(name, heads, self.head_dim)
-          for name in ('relative_keys', 'relative_values')
-      ]
+      key_table = table('relative_keys', heads, self.head_dim)
+      value_table = table('relative_values', heads, self.head_dim)
       attend_video = functools.partial(
-          attend_frames_shaw, keys=tables[0][buckets], values=tables[1][buckets]
+          attend_frames_shaw,
+          keys=key_table[buckets],
+          values=value_table[buckets],
       )
-      values = values + tables[1][0].astype(self.dtype)  # of no distance
+      values = values + value_table[0].astype(self.dtype)  # of no distance
     if t:
       values = jnp.concatenate([attend_video(qkv[:, :t]), values], axis=1)
     y = nn.DenseGeneral(
