@@ -60,13 +60,29 @@ def run_folder(path: str) -> epath.Path:
   return path.parent if path.name == weights_lib.FOLDER else path
 
 
+def positive(text: str) -> int:
+  """A flag's whole number from 1 on."""
+  value = int(text)
+  if value < 1:
+    raise argparse.ArgumentTypeError(f'is {text}; at least 1')
+  return value
+
+
+def numbers(text: str) -> list[float]:
+  """A flag's numbers, with commas between them."""
+  return [float(x) for x in text.split(',')]
+
+
 def restore(
     path: str, overrides: dict, parser: argparse.ArgumentParser
 ) -> tuple[epath.Path, sample.Run]:
   """The folder that a path names and its run, of moving_shapes with captions.
   """
   workdir = run_folder(path)
-  run = sample.restore(overrides, workdir)
+  try:
+    run = sample.restore(overrides, workdir)
+  except ValueError as error:
+    parser.error(str(error))
   if run.config.data.name != 'moving_shapes' or not run.config.text.encoder:
     parser.error(f'{workdir} holds no run of moving_shapes with captions')
   return workdir, run
@@ -160,10 +176,11 @@ def main(argv: list[str] | None = None) -> list[dict]:
   parser.add_argument('workdir')
   parser.add_argument('out')
   parser.add_argument(
-      '--weights', default=[0.0, 1.0, 2.0, 4.0, 5.0],
-      type=lambda text: [float(w) for w in text.split(',')],
+      '--weights', type=numbers, default=[0.0, 1.0, 2.0, 4.0, 5.0]
   )
-  parser.add_argument('--clips', type=int, default=256, help='of each row')
+  parser.add_argument(
+      '--clips', type=positive, default=256, help='of each row'
+  )
   parser.add_argument('--batch', type=int, help='clips drawn at once')
   parser.add_argument('--sampler', help='by default those of the run')
   parser.add_argument('--steps', type=int)

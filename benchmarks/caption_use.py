@@ -63,11 +63,10 @@ def main(argv: list[str] | None = None) -> list[dict]:
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter
   )
   parser.add_argument('workdir')
-  parser.add_argument('--clips', type=int, default=32)
+  parser.add_argument('--clips', type=alignment.positive, default=32)
   parser.add_argument(
-      '--logsnr', default=[-14.0, -10.0, -8.0, -6.0, -4.0, -2.0, 0.0],
-      type=lambda text: [float(x) for x in text.split(',')],
-      help='as --logsnr=-10,-5',
+      '--logsnr', type=alignment.numbers, help='as --logsnr=-10,-5',
+      default=[-14.0, -10.0, -8.0, -6.0, -4.0, -2.0, 0.0],
   )
   args = parser.parse_args(argv)
   # Nothing is sampled: sizes that do on any number of devices.

@@ -103,6 +103,21 @@ def test_what_a_model_takes_from_captions(finished, capsys):
   assert opposite.tolist() == [[2, 5, 2], [0, 0, 5]]
 
 
+@pytest.mark.parametrize('flags, words', [
+    ((), 'nowhere holds no run'),
+    (('--clips=0',), '--clips: is 0; at least 1'),
+    (('--logsnr=low',), '--logsnr: invalid numbers value'),
+])
+def test_the_readers_of_runs_refuse_by_one_sentence(
+    tmp_path, capsys, flags, words
+):
+  from benchmarks import caption_use
+
+  with pytest.raises(SystemExit):
+    caption_use.main([str(tmp_path / 'nowhere'), *flags])
+  assert words in capsys.readouterr().err
+
+
 def test_alignment_is_a_table_by_weight_and_pairs(finished, tmp_path):
   from benchmarks import alignment
 
