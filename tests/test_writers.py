@@ -74,6 +74,15 @@ def test_a_full_disk_costs_points_and_no_run(tmp_path, caplog):
   assert sum('the run goes on' in text for text in said) == 1
 
 
+def test_files_of_one_moment_do_not_overwrite_each_other(tmp_path, monkeypatch):
+  monkeypatch.setattr(writers.time, 'time', lambda: 1000.0)
+  for step in (1, 2):
+    writer = writers.Writer(tmp_path)
+    writer.scalars(step, {'loss': 0.5})
+    writer.close()
+  assert points(tmp_path) == ([1, 2], [1, 2])
+
+
 def test_a_line_that_a_kill_cut_costs_no_other(tmp_path):
   (tmp_path / 'metrics.jsonl').write_text('{"step": 1, "loss": 1.0}\n{"st')
   assert writers.has(tmp_path, 1, 'loss')

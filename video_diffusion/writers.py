@@ -1,5 +1,6 @@
 """Metrics to TensorBoard event files, a JSON-lines file and the log."""
 from collections.abc import Mapping
+import itertools
 import json
 import os
 import time
@@ -94,6 +95,9 @@ class Writer:
       self._lost.add(what)
 
 
+_files = itertools.count()
+
+
 class _EventFile:
   """An event file, written where it is called: errors come to the caller."""
 
@@ -102,7 +106,9 @@ class _EventFile:
     from tensorboard.compat.proto import event_pb2
     from tensorboard.summary.writer import record_writer
 
-    name = f'events.out.tfevents.{time.time():.3f}.{os.getpid()}'
+    # Numbered, as TensorBoard's own: a second file within the same millisecond
+    # would empty the first.
+    name = f'events.out.tfevents.{time.time():.3f}.{os.getpid()}.{next(_files)}'
     self._records = record_writer.RecordWriter(
         tf.io.gfile.GFile(str(path / name), 'wb')
     )
