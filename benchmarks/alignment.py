@@ -184,13 +184,12 @@ def main(argv: list[str] | None = None) -> list[dict]:
   parser.add_argument('--batch', type=int, help='clips drawn at once')
   parser.add_argument('--sampler', help='by default those of the run')
   parser.add_argument('--steps', type=int)
-  parser.add_argument('--spacing', help="of the steps: 'time' or 'logsnr'")
   parser.add_argument('--gamma', type=float)
   parser.add_argument('--seed', type=int)
   args = parser.parse_args(argv)
   given = {'num_clips': args.clips, 'batch_size': args.batch,
            'sampler': args.sampler, 'num_steps': args.steps,
-           'spacing': args.spacing, 'gamma': args.gamma, 'seed': args.seed}
+           'gamma': args.gamma, 'seed': args.seed}
   overrides = {
       f'sample.{name}': value
       for name, value in given.items()
@@ -234,7 +233,6 @@ def main(argv: list[str] | None = None) -> list[dict]:
       'images': config.data.images,
       'sampler': options.sampler,
       'steps': options.num_steps,
-      'spacing': options.spacing,
       'gamma': options.gamma,
       'seed': options.seed,
       'heldout_pairs': list(config.data.heldout_pairs),

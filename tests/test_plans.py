@@ -67,34 +67,6 @@ def test_an_extension_compiles_two_programs_from_noise_and_one_from_a_clip(
 
 
 @pytest.mark.parametrize(
-    'spacing, levels',
-    [
-        ('logsnr', [-20.0, -10.0, 0.0, 10.0]),
-        ('time', [-20.0, -6.76, -5.0, -3.24]),  # -5 - 2 log tan(pi t / 2)
-    ],
-)
-def test_a_sampler_visits_levels_of_even_logsnr_or_time(
-    tmp_path, spacing, levels
-):
-  seen = []
-
-  class Watched(Net):
-
-    def apply(self, variables, z, logsnr, condition=None):
-      jax.debug.callback(lambda level: seen.append(float(level)), logsnr[0])
-      return super().apply(variables, z, logsnr, condition)
-
-  config = make(num_steps=4, spacing=spacing)
-  config.diffusion.logsnr_shift = -5.0
-  sampler = sample.make_sampler(
-      config, Watched(), partitioning.make_mesh(), frames=4
-  )
-  run(config, tmp_path, sampler=sampler)
-  jax.effects_barrier()
-  np.testing.assert_allclose(sorted(set(seen)), levels, atol=0.01)
-
-
-@pytest.mark.parametrize(
     'fields, places',
     [
         (dict(frames=9), range(3)),

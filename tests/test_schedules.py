@@ -51,10 +51,3 @@ def test_a_shift_moves_the_middle_and_leaves_the_ends(shift):
   want = shift + schedules.cosine_logsnr(t)
   np.testing.assert_allclose(got[20:81], want[20:81], atol=3e-3)
   np.testing.assert_allclose(got[50], shift, atol=1e-3)
-
-
-def test_a_linear_schedule_is_even_in_the_logsnr():
-  got = schedules.linear_logsnr(
-      jnp.linspace(0.0, 1.0, 5), logsnr_min=-20.0, logsnr_max=12.0
-  )
-  np.testing.assert_allclose(got, [12.0, 4.0, -4.0, -12.0, -20.0], rtol=1e-6)

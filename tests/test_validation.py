@@ -58,7 +58,6 @@ def test_the_defaults_pass():
         ('eval.num_clips', 100, 'eval.num_clips is 100; it must divide by'),
         ('train.max_minutes', -1.0, 'train.max_minutes is -1.0'),
         ('sample.clip', 'soft', "sample.clip is 'soft'"),
-        ('sample.spacing', 'even', "sample.spacing is 'even'"),
         ('diffusion.logsnr_min', -30.0, 'within [-20, 20]'),
     ],
 )

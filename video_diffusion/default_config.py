@@ -151,9 +151,6 @@ def get_config() -> ml_collections.ConfigDict:
   sample.frames = 0
   sample.sampler = 'ancestral'  # or 'ddim', 'dpmpp_2m'
   sample.num_steps = 256
-  # Steps of even 'time', as the paper's, by the schedule of training, or of
-  # even 'logsnr', whatever that schedule is.
-  sample.spacing = 'time'
   sample.gamma = 0.1  # of 'ancestral': 0 lower, 1 upper variance
   sample.eta = 0.0  # of 'ddim'
   # Of x_hat: 'static' to [-1, 1], 'dynamic' by its 99.5th percentile, 'none'.

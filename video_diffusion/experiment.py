@@ -200,17 +200,6 @@ def make_logsnr_fn(config: ml_collections.ConfigDict) -> Callable:
   )
 
 
-def make_sampling_logsnr_fn(config: ml_collections.ConfigDict) -> Callable:
-  """The schedule whose times a sampler visits evenly, by sample.spacing."""
-  if config.sample.spacing == 'time':
-    return make_logsnr_fn(config)
-  return functools.partial(
-      schedules.linear_logsnr,
-      logsnr_min=config.diffusion.logsnr_min,
-      logsnr_max=config.diffusion.logsnr_max,
-  )
-
-
 def batch_shapes(
     config: ml_collections.ConfigDict, sizes: tuple[int, ...] = ()
 ) -> dict[str, jax.ShapeDtypeStruct]:

@@ -102,7 +102,7 @@ def make_sampler(
         known=known,
         known_mask=known_mask,
         replacement=options.replacement,
-        logsnr_fn=experiment.make_sampling_logsnr_fn(config),
+        logsnr_fn=experiment.make_logsnr_fn(config),
     )
 
   return jax.jit(sampler, out_shardings=partitioning.batch_sharding(mesh))

@@ -21,7 +21,6 @@ from video_diffusion.models import unet3d
 DTYPES = ('float32', 'bfloat16')
 TEXT_ENCODERS = ('', 'table', 't5')
 TASKS = ('extend', 'extend_backwards', 'interpolate')
-SPACINGS = ('time', 'logsnr')
 
 def require(condition: bool, sentence: str) -> None:
   """Raises ValueError(sentence) unless the condition holds."""
@@ -284,7 +283,6 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
       ('diffusion.prediction', config.diffusion.prediction,
        loss_lib.PREDICTIONS),
       ('sample.sampler', config.sample.sampler, sampling.SAMPLERS),
-      ('sample.spacing', config.sample.spacing, SPACINGS),
       ('data.loader', data.loader, pipeline.LOADERS),
       ('sample.replacement', config.sample.replacement,
        sampling.REPLACEMENTS),

@@ -45,22 +45,3 @@ def cosine_logsnr(
   )
   logsnr = -2.0 * jnp.log(jnp.tan(angle))
   return jnp.where(near_end, -logsnr, logsnr) + shift
-
-
-def linear_logsnr(
-    t: jax.Array, *, logsnr_min: float = -20.0, logsnr_max: float = 20.0
-) -> jax.Array:
-  """lambda(t) = logsnr_max + (logsnr_min - logsnr_max) t.
-
-  Of samplers (this project's choice): steps of even size in the log-SNR,
-  whichever noise levels training preferred.
-
-  Args:
-    t: times in [0, 1], any shape.
-    logsnr_min: the log-SNR at t = 1 (pure noise).
-    logsnr_max: the log-SNR at t = 0 (clean data).
-
-  Returns:
-    The log-SNR, of t's shape.
-  """
-  return logsnr_max + (logsnr_min - logsnr_max) * jnp.asarray(t)
