@@ -80,7 +80,7 @@ def random_tree(abstract):
 
 
 def lowered_flops(fn, *args) -> float:
-  """FLOPs of one call as written; NaN without a CPU (`train.step_flops`)."""
+  """FLOPs of one call as written; NaN without a CPU (`updates.step_flops`)."""
   shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
   try:
     cpu = jax.local_devices(backend='cpu')[0]

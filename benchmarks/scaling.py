@@ -30,7 +30,6 @@ from benchmarks import cases
 from benchmarks import timing
 from video_diffusion import experiment
 from video_diffusion import partitioning
-from video_diffusion import train
 
 UPDATES = 50
 DTYPES = {'float32': 'highest', 'bfloat16': None}  # precision of products
@@ -108,12 +107,14 @@ def losses(config, mesh, updates: int = UPDATES) -> list[float]:
   source = experiment.make_source(config, 'train')
   sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, sizes)
-  rate, optimizer = train.make_optimizer(config)
+  rate, optimizer = updates.make_optimizer(config)
   shapes = experiment.batch_shapes(config, sizes)
-  init, abstract = train.abstract_state(config, model, optimizer, shapes, mesh)
+  init, abstract = updates.abstract_state(
+      config, model, optimizer, shapes, mesh
+  )
   layout = jax.tree.map(lambda x: x.sharding, abstract)
   state = jax.jit(init, out_shardings=layout)()
-  step, _ = train.compile_step(
+  step, _ = updates.compile_step(
       config, model, optimizer, rate, abstract, shapes, mesh
   )
   found = []

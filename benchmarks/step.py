@@ -22,17 +22,17 @@ from benchmarks import cases
 from benchmarks import timing
 from video_diffusion import experiment
 from video_diffusion import partitioning
-from video_diffusion import train
+from video_diffusion import updates
 
 
 def measure(config, mesh, trace: str | None = None) -> dict:
   """One row of the table."""
   model = experiment.make_model(config, ())
-  rate, optimizer = train.make_optimizer(config)
+  rate, optimizer = updates.make_optimizer(config)
   shapes = experiment.batch_shapes(config, ())
-  _, abstract = train.abstract_state(config, model, optimizer, shapes, mesh)
+  _, abstract = updates.abstract_state(config, model, optimizer, shapes, mesh)
   began = time.perf_counter()
-  step, flops = train.compile_step(
+  step, flops = updates.compile_step(
       config, model, optimizer, rate, abstract, shapes, mesh
   )
   compile_seconds = time.perf_counter() - began

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from video_diffusion import clips
 from video_diffusion import conditions
 from video_diffusion import default_config
-from video_diffusion import sample
 from video_diffusion.data import shapes
 
 
@@ -51,7 +51,7 @@ def test_the_figures_stand_beside_those_of_real_noise_and_blank():
   videos = np.stack(
       [source.example(i, np.random.default_rng(0), 2)['video'] for i in (0, 1)]
   )
-  lines = sample.figures_table(config, videos, source).splitlines()
+  lines = clips.figures_table(config, videos, source).splitlines()
   assert [line.split('  ')[0] for line in lines] == [
       '2 clips', 'samples', 'real clips', 'noise', 'blank'
   ]

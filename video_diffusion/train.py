@@ -9,16 +9,16 @@ import jax
 import ml_collections
 
 from video_diffusion import checkpoint
+from video_diffusion import clips
 from video_diffusion import conditions
 from video_diffusion import evaluate
 from video_diffusion import experiment
-from video_diffusion import optimizer as optimizer_lib
 from video_diffusion import partitioning
 from video_diffusion import preemption
 from video_diffusion import progress
 from video_diffusion import sample
 from video_diffusion import text_input
-from video_diffusion import train_state
+from video_diffusion import updates
 from video_diffusion import validation
 from video_diffusion import weights
 from video_diffusion import workdirs
@@ -59,7 +59,7 @@ def train(
   text = text_input.open_text(config, workdir, source)
   label_sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, label_sizes)
-  rate, optimizer = make_optimizer(config)
+  rate, optimizer = updates.make_optimizer(config)
   mesh = experiment.make_mesh(config)
   if text:
     text_input.check_prompts(config, text.tokenizer)
@@ -78,7 +78,9 @@ def train(
 
   # ---- State: abstract first, then drawn or restored, sharded ----------------
   shapes = experiment.batch_shapes(config, label_sizes)
-  init, abstract = abstract_state(config, model, optimizer, shapes, mesh)
+  init, abstract = updates.abstract_state(
+      config, model, optimizer, shapes, mesh
+  )
   checkpoints = checkpoint.Checkpoints(
       workdir / 'checkpoints',
       keep=config.checkpoint.keep,
@@ -114,9 +116,9 @@ def train(
       writer.scalars(step, evaluate.as_scalars(losses))
       writers.log_lines(evaluate.as_table(losses))
     if due(step, config.log.sample_every, last_step) and not (
-        sample.grid_path(workdir, step).exists()
+        clips.grid_path(workdir, step).exists()
     ):
-      sample.write_grid(
+      clips.write_grid(
           config, plan, sampler, state.ema_params, step, drawn=drawn,
           source=heldout, workdir=workdir, writer=writer, mesh=mesh,
       )
@@ -126,7 +128,7 @@ def train(
     if step:
       report(step, state)  # what an interruption left undone
     if step < last_step:
-      train_step, flops = compile_step(
+      train_step, flops = updates.compile_step(
           config, model, optimizer, rate, abstract, shapes, mesh
       )
       batches = experiment.make_batches(
@@ -205,124 +207,6 @@ def train(
   )
 
 
-def abstract_state(config, model, optimizer, shapes, mesh):
-  """(what draws the first state, its shapes and shardings)."""
-
-  def init():
-    params = train_state.init_params(model, shapes, seed=config.seed)
-    return train_state.init_state(params, optimizer)
-
-  return init, partitioning.abstract(
-      jax.eval_shape(init), mesh, config.mesh.min_sharded
-  )
-
-
 def due(step: int, every: int, last_step: int) -> bool:
   """True every so many steps and at the last; 0 is at the last alone."""
   return step == last_step or (every > 0 and step % every == 0)
-
-
-def make_optimizer(config: ml_collections.ConfigDict):
-  """(learning rate, optax chain) of a config."""
-  optim = config.optim
-  rate = optimizer_lib.learning_rate(
-      lr=optim.lr,
-      warmup_steps=optim.warmup_steps,
-      schedule=optim.schedule,
-      decay_steps=optim.decay_steps,
-  )
-  optimizer = optimizer_lib.make_optimizer(
-      rate,
-      beta1=optim.beta1,
-      beta2=optim.beta2,
-      eps=optim.eps,
-      weight_decay=optim.weight_decay,
-      clip_norm=optim.clip_norm,
-  )
-  return rate, optimizer
-
-
-def make_step(config: ml_collections.ConfigDict, model, optimizer, rate):
-  """The pure train step of a config."""
-  draw, loss_fn = train_state.make_loss(
-      model,
-      num_images=config.data.images,
-      prediction=config.diffusion.prediction,
-      logsnr_fn=experiment.make_logsnr_fn(config),
-      share_noise=config.diffusion.images_share_noise,
-      pure_noise=config.diffusion.pure_noise,
-      cond_drop=config.diffusion.cond_drop if model.encoder else 0.0,
-      train=True,
-  )
-  ema_decay = optimizer_lib.ema_decay(
-      decay=config.optim.ema_decay, rule=config.optim.ema_rule
-  )
-  return train_state.make_train_step(
-      draw,
-      loss_fn,
-      optimizer,
-      rate=rate,
-      ema_decay=ema_decay,
-      seed=config.seed,
-      accumulate=config.train.accumulate,
-  )
-
-
-def lower_step(config, model, optimizer, rate, abstract, shapes, mesh):
-  """The train step of a config, lowered for the devices of a mesh."""
-  batch_sharding = partitioning.batch_sharding(mesh)
-  batch = {
-      name: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=batch_sharding)
-      for name, s in shapes.items()
-  }
-  layout = jax.tree.map(lambda x: x.sharding, abstract)
-  step = jax.jit(
-      make_step(config, model, optimizer, rate),
-      donate_argnums=0,
-      out_shardings=(layout, partitioning.replicated(mesh)),
-  )
-  with jax.set_mesh(mesh):
-    return step.lower(abstract, batch)
-
-
-def compile_step(config, model, optimizer, rate, abstract, shapes, mesh):
-  """(the compiled train step, FLOPs of one global step)."""
-  began = time.time()
-  compiled = lower_step(
-      config, model, optimizer, rate, abstract, shapes, mesh
-  ).compile()
-  flops = step_flops(config, model, optimizer, rate, abstract, shapes)
-  logging.info(
-      'Compiled the train step in %.0f s: %.3g FLOP, %s parameters, %d %s, '
-      'mesh %s.',
-      time.time() - began,
-      flops,
-      f'{experiment.tree_size(abstract.params):,}',
-      jax.device_count(),
-      jax.devices()[0].device_kind,
-      ' x '.join(f'{n} {name}' for name, n in mesh.shape.items()),
-  )
-  return compiled, flops
-
-
-def step_flops(config, model, optimizer, rate, abstract, shapes) -> float:
-  """FLOPs of one global step, of the module as written, not recomputation.
-
-  Of the lowered module: a compiled one counts cuDNN calls as zero, and remat
-  would count what it recomputes as work. Lowered for the CPU, since plugins of
-  accelerators do not analyse; the operations are the same. NaN without a CPU.
-  """
-  plain = model.clone(unet=model.unet.clone(remat=()))
-  config = config.copy_and_resolve_references()
-  with config.unlocked():
-    config.train.accumulate = 1  # a scanned body would count once
-  step = jax.jit(make_step(config, plain, optimizer, rate))
-  state = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), abstract
-  )
-  try:
-    cpu = jax.local_devices(backend='cpu')[0]
-  except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
-    return float('nan')
-  with jax.default_device(cpu):
-    return float(step.lower(state, shapes).cost_analysis()['flops'])
