@@ -79,17 +79,6 @@ def random_tree(abstract):
   return jax.tree.map(fill, abstract)
 
 
-def lowered_flops(fn, *args) -> float:
-  """FLOPs of one call as written; NaN without a CPU (`updates.step_flops`)."""
-  shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
-  try:
-    cpu = jax.local_devices(backend='cpu')[0]
-  except RuntimeError:
-    return float('nan')
-  with jax.default_device(cpu):
-    return float(jax.jit(fn).lower(*shapes).cost_analysis()['flops'])
-
-
 def program_bytes(compiled) -> int:
   """Memory of one device that a program needs: arguments, results, scratch."""
   memory = compiled.memory_analysis()

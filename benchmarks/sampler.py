@@ -31,6 +31,7 @@ from video_diffusion import experiment
 from video_diffusion import partitioning
 from video_diffusion import sample
 from video_diffusion import train_state
+from video_diffusion import updates
 from video_diffusion.diffusion import guidance
 
 # Name -> fields of config.sample.
@@ -92,7 +93,7 @@ def call_flops(config, model, params, guided: str) -> float:
       )
     return denoise_fn(z, logsnr)
 
-  return cases.lowered_flops(call, params, z, jnp.zeros(1))
+  return updates.lowered_flops(call, params, z, jnp.zeros(1))
 
 
 def make_weights(config, model, mesh):

@@ -30,6 +30,7 @@ from benchmarks import cases
 from benchmarks import timing
 from video_diffusion import experiment
 from video_diffusion import partitioning
+from video_diffusion import updates
 
 UPDATES = 50
 DTYPES = {'float32': 'highest', 'bfloat16': None}  # precision of products
@@ -102,7 +103,7 @@ def check_config(case: str, dtype: str, batch: int):
   return config
 
 
-def losses(config, mesh, updates: int = UPDATES) -> list[float]:
+def losses(config, mesh, num_updates: int = UPDATES) -> list[float]:
   """The loss before any update, after one, ..., after so many."""
   source = experiment.make_source(config, 'train')
   sizes = experiment.label_sizes(source)
@@ -119,7 +120,7 @@ def losses(config, mesh, updates: int = UPDATES) -> list[float]:
   )
   found = []
   for batch in experiment.make_batches(
-      config, source, start=0, stop=updates + 1
+      config, source, start=0, stop=num_updates + 1
   ):
     state, metrics = step(state, partitioning.global_batch(batch, mesh))
     found.append(metrics['loss'])

@@ -7,6 +7,7 @@ import pytest
 from video_diffusion import default_config
 from video_diffusion import inspect
 from video_diffusion import media
+from video_diffusion.data import mixing
 from video_diffusion.data import pipeline
 from video_diffusion.data import shapes
 
@@ -113,8 +114,8 @@ def test_rows_say_where_a_data_set_stands_and_its_share():
   class Bare:
     num_examples = 1234
 
-  mixture = pipeline.Mixture(
-      [source(), source()], [1, 3], pipeline.Mixture([Bare()], [1])
+  mixture = mixing.Mixture(
+      [source(), source()], [1, 3], mixing.Mixture([Bare()], [1])
   )
   rows = inspect.data_rows(config, mixture)
   assert [(row['data set'], row['share']) for row in rows] == [

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests import conftest
+from video_diffusion.data import mixing
 from video_diffusion.data import order
 from video_diffusion.data import pipeline
 
@@ -25,7 +26,7 @@ class Fake:
     return index // self.per_group
 
   def example(self, index, rng, num_frames, frameskips=(1,)):
-    frames = pipeline.window(rng, 6, num_frames, frameskips)
+    frames = mixing.window(rng, 6, num_frames, frameskips)
     # The right column differs, or no flip would be seen.
     video = np.zeros((num_frames, 1, 2, 3), np.uint8)
     video[..., 0], video[..., 1] = self.name, index
@@ -40,7 +41,7 @@ class Fake:
 
 
 def three():
-  return pipeline.Mixture(
+  return mixing.Mixture(
       [Fake(0, 30), Fake(1, 11), Fake(2, 7)], [0.5, 0.3, 0.2]
   )
 
@@ -201,7 +202,7 @@ def codes(captions):
 
 @pytest.mark.parametrize('loader', ['tf', 'threads', 'processes'])
 def test_tokens_are_of_their_captions_at_any_start_and_host_count(loader):
-  source = pipeline.Mixture([Fake(0, 9, sizes=(3,)), Fake(1, 9, sizes=(3,))],
+  source = mixing.Mixture([Fake(0, 9, sizes=(3,)), Fake(1, 9, sizes=(3,))],
                             [2, 1])
   whole = draw(source, encode=codes)
   for batch in whole:
@@ -233,8 +234,8 @@ def test_tokens_are_of_their_captions_at_any_start_and_host_count(loader):
     ],
 )
 def test_only_what_all_sources_share_is_in_a_batch(second, images, fields):
-  images = pipeline.Mixture([Fake(2, 9, **(dict(sizes=(3,)) | images))], [1])
-  mixture = pipeline.Mixture(
+  images = mixing.Mixture([Fake(2, 9, **(dict(sizes=(3,)) | images))], [1])
+  mixture = mixing.Mixture(
       [Fake(0, 9, sizes=(3,)), Fake(1, 9, **(dict(sizes=(3,)) | second))],
       [1, 1],
       images,
@@ -245,7 +246,7 @@ def test_only_what_all_sources_share_is_in_a_batch(second, images, fields):
 
 def test_images_follow_the_weights_and_avoid_the_video_of_their_clip():
   """10,000 batches: the share of each clip is within sampling error."""
-  mixture = pipeline.Mixture([Fake(0, 9), Fake(1, 60), Fake(2, 1)], [3, 2, 1])
+  mixture = mixing.Mixture([Fake(0, 9), Fake(1, 60), Fake(2, 1)], [3, 2, 1])
   counts, shares = collections.Counter(), collections.Counter()
   given, rng = collections.Counter(), np.random.default_rng(0)
   for _ in range(10_000):
@@ -272,7 +273,7 @@ def test_images_follow_the_weights_and_avoid_the_video_of_their_clip():
 
 def test_joint_batches_hold_no_image_of_the_clips_video():
   """The same by whole batches, 10,000 of them."""
-  mixture = pipeline.Mixture([Fake(0, 6), Fake(1, 12)], [1, 3])
+  mixture = mixing.Mixture([Fake(0, 6), Fake(1, 12)], [1, 3])
   clips, images = collections.Counter(), collections.Counter()
   for step in range(10_000):
     example = pipeline.joint_example(
@@ -293,8 +294,8 @@ def test_joint_batches_hold_no_image_of_the_clips_video():
 
 def test_image_sources_of_their_own():
   shared = Fake(0, 6)
-  images = pipeline.Mixture([shared, Fake(5, 4, per_group=1)], [1, 1])
-  mixture = pipeline.Mixture([shared, Fake(1, 9)], [1, 1], images)
+  images = mixing.Mixture([shared, Fake(5, 4, per_group=1)], [1, 1])
+  mixture = mixing.Mixture([shared, Fake(1, 9)], [1, 1], images)
   batches = draw(mixture, stop=50)
   clips, stills = pixels(batches, 0)[:, 0], pixels(batches, 1)
   assert set(clips[:, 0]) == {0, 1} and set(stills[..., 0].ravel()) == {0, 5}
@@ -303,9 +304,9 @@ def test_image_sources_of_their_own():
 
 
 def test_one_video_lends_itself_only_where_there_is_no_other():
-  alone = pipeline.Mixture([Fake(0, 1)] * 2, [1, 1])
+  alone = mixing.Mixture([Fake(0, 1)] * 2, [1, 1])
   assert set(pixels(draw(alone), 1)[..., 0].ravel()) == {0}
-  pair = pipeline.Mixture([Fake(0, 1), Fake(1, 1)], [1, 1])
+  pair = mixing.Mixture([Fake(0, 1), Fake(1, 1)], [1, 1])
   batches = draw(pair)
   assert np.all(pixels(batches, 1)[..., 0] != pixels(batches, 0)[:, :1, 0])
 

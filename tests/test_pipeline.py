@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from video_diffusion.data import mixing
 from video_diffusion.data import order
 from video_diffusion.data import pipeline
 from video_diffusion.data import shapes
@@ -68,12 +69,12 @@ def test_permute_is_a_permutation_that_depends_on_the_key(size):
 def test_windows_take_every_place_and_only_skips_that_fit():
   rng = np.random.default_rng(0)
   seen = {
-      tuple(pipeline.window(rng, 6, 3, (1, 2, 3)).tolist()) for _ in range(300)
+      tuple(mixing.window(rng, 6, 3, (1, 2, 3)).tolist()) for _ in range(300)
   }
   assert seen == {(0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 2, 4),
                   (1, 3, 5)}
   with pytest.raises(ValueError, match='has 6 frames, fewer than the 7'):
-    pipeline.window(rng, 6, 4, (2,))
+    mixing.window(rng, 6, 4, (2,))
 
 
 def test_permute_spreads_evenly():

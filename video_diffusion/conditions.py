@@ -13,7 +13,7 @@ from video_diffusion.data import pipeline
 def heldout_examples(
     config: ml_collections.ConfigDict, source
 ) -> Iterator[dict[str, Any]]:
-  """sample.num_clips held-out clips, in turn; see `pipeline.Source.example`."""
+  """sample.num_clips held-out clips, in turn; see `mixing.Source.example`."""
   rng = np.random.default_rng(0)
   for i in range(config.sample.num_clips):
     yield source.example(

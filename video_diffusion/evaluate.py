@@ -16,7 +16,7 @@ from video_diffusion import train_state
 from video_diffusion import validation
 from video_diffusion import workdirs
 from video_diffusion import writers
-from video_diffusion.data import pipeline
+from video_diffusion.data import mixing
 
 SEED = 0  # of times and noise, whatever the run's seed
 
@@ -112,7 +112,7 @@ def evaluate(overrides: dict[str, Any], workdir: str) -> dict[str, Any]:
       'losses': losses,
       'step': step,
       'windows': config.eval.num_clips,
-      'clips': pipeline.as_mixture(source).distinct(config.eval.num_clips),
+      'clips': mixing.as_mixture(source).distinct(config.eval.num_clips),
       'data': ' + '.join(
           fields['name']
           for prefix, fields in experiment.data_sets(config).items()

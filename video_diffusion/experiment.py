@@ -22,6 +22,7 @@ from video_diffusion import train_state
 from video_diffusion import validation
 from video_diffusion import weights
 from video_diffusion.data import datasets
+from video_diffusion.data import mixing
 from video_diffusion.data import pipeline
 from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.diffusion import schedules
@@ -68,7 +69,7 @@ def _fields_of(prefix):
 
 def make_source(
     config: ml_collections.ConfigDict, split: str
-) -> pipeline.Source | pipeline.Mixture:
+) -> mixing.Source | mixing.Mixture:
   """The source of clips; prepares records on first use.
 
   A mixture where the config has further data sets. Data sets with the same
@@ -103,7 +104,7 @@ def make_source(
     return sources['data']
 
   def mixture(prefixes, images=None):
-    return pipeline.Mixture(
+    return mixing.Mixture(
         [sources[p] for p in prefixes], [weights[p] for p in prefixes], images
     )
 
@@ -113,7 +114,7 @@ def make_source(
 
 def make_batches(
     config: ml_collections.ConfigDict,
-    source: pipeline.Source,
+    source: mixing.Source,
     *,
     start: int,
     stop: int,
@@ -149,7 +150,7 @@ def batch_clips(
     config: ml_collections.ConfigDict, source, step: int
 ) -> list[tuple[int, int]]:
   """(source, clip) of every row of the global batch that makes step `step`."""
-  mixture = pipeline.as_mixture(source)
+  mixture = mixing.as_mixture(source)
   first = (step - 1) * config.batch_size
   return [
       pipeline.clip_at(mixture, first + row, seed=config.seed)
@@ -185,7 +186,7 @@ def make_model(
   return conditional.ConditionalUNet(unet3d.UNet3D(**fields), encoder)
 
 
-def label_sizes(source: pipeline.Source) -> tuple[int, ...]:
+def label_sizes(source: mixing.Source) -> tuple[int, ...]:
   """The number of values of each label slot of a source, () without labels."""
   return tuple(getattr(source, 'label_sizes', ()))
 

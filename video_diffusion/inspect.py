@@ -18,7 +18,7 @@ from video_diffusion import experiment
 from video_diffusion import media
 from video_diffusion import validation
 from video_diffusion import writers
-from video_diffusion.data import pipeline
+from video_diffusion.data import mixing
 
 MAX_ROWS = 8  # examples in the picture, from the start of the batch
 SECONDS = 3.0  # of the measurement
@@ -98,7 +98,7 @@ def data_rows(
 
   The share is of the clips, or, of 'data.image_mixture', of the images.
   """
-  mixture = pipeline.as_mixture(source)
+  mixture = mixing.as_mixture(source)
   sources = list(mixture.sources)
   if mixture.images is not mixture:
     sources += mixture.images.sources

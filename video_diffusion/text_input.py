@@ -21,7 +21,7 @@ from video_diffusion import workdirs
 from video_diffusion.data import captions as captions_lib
 from video_diffusion.data import datasets
 from video_diffusion.data import embeddings
-from video_diffusion.data import pipeline
+from video_diffusion.data import mixing
 from video_diffusion.data import tokens
 from video_diffusion.models import t5
 from video_diffusion.validation import require
@@ -38,7 +38,7 @@ Text = tokens.Ids | tokens.Vectors
 def open_text(
     config: ml_collections.ConfigDict,
     workdir: epath.Path,
-    source: pipeline.Source | pipeline.Mixture,
+    source: mixing.Source | mixing.Mixture,
 ) -> Text | None:
   """What makes tokens of a source's captions; None for a run without text.
 
@@ -48,9 +48,9 @@ def open_text(
   """
   if not config.text.encoder:
     return None
-  mixture = pipeline.as_mixture(source)
+  mixture = mixing.as_mixture(source)
   require(
-      'caption' in pipeline.shared_fields(mixture),
+      'caption' in mixing.shared_fields(mixture),
       f'text.encoder is {config.text.encoder!r}, but data.name '
       f'{config.data.name!r}, or a data set mixed with it, has no captions.',
   )

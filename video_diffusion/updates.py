@@ -108,23 +108,26 @@ def compile_step(config, model, optimizer, rate, abstract, shapes, mesh):
 
 
 def step_flops(config, model, optimizer, rate, abstract, shapes) -> float:
-  """FLOPs of one global step, of the module as written, not recomputation.
-
-  Of the lowered module: a compiled one counts cuDNN calls as zero, and remat
-  would count what it recomputes as work. Lowered for the CPU, since plugins of
-  accelerators do not analyse; the operations are the same. NaN without a CPU.
-  """
+  """FLOPs of one global step as written: remat's recomputation is no work."""
   plain = model.clone(unet=model.unet.clone(remat=()))
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.train.accumulate = 1  # a scanned body would count once
-  step = jax.jit(make_step(config, plain, optimizer, rate))
-  state = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), abstract
-  )
+  step = make_step(config, plain, optimizer, rate)
+  return lowered_flops(step, abstract, shapes)
+
+
+def lowered_flops(fn, *args) -> float:
+  """FLOPs of one call with such arrays, wherever these are.
+
+  Of the lowered module: a compiled one counts cuDNN calls as zero. Lowered for
+  the CPU, since plugins of accelerators do not analyse; the operations are the
+  same. NaN without a CPU.
+  """
+  shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
   try:
     cpu = jax.local_devices(backend='cpu')[0]
   except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
     return float('nan')
   with jax.default_device(cpu):
-    return float(step.lower(state, shapes).cost_analysis()['flops'])
+    return float(jax.jit(fn).lower(*shapes).cost_analysis()['flops'])

@@ -4,7 +4,7 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
-from video_diffusion.data import pipeline
+from video_diffusion.data import mixing
 from video_diffusion.data import records
 from video_diffusion.data import shapes
 from video_diffusion.data.builders import kinetics600
@@ -184,7 +184,7 @@ class DataSet(NamedTuple):
   """
 
   options: set[str]
-  make: Callable[..., pipeline.Source]
+  make: Callable[..., mixing.Source]
   drawn: bool = False
 
 
@@ -245,7 +245,7 @@ def make_source(
     seed: int,
     frameskips: Sequence[int] = (1,),
     **options: Any,
-) -> pipeline.Source:
+) -> mixing.Source:
   """The source of a data set's split; prepares records where there are none.
 
   Args:

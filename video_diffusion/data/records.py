@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from video_diffusion.data import pipeline
+from video_diffusion.data import mixing
 
 
 class VideoRecords:
@@ -99,7 +99,7 @@ class VideoRecords:
 
     Args:
       index: in [0, num_examples).
-      rng: draws the window, see `pipeline.window`, and nothing else.
+      rng: draws the window, see `mixing.window`, and nothing else.
       num_frames: of the window.
       frameskips: distances of its frames to draw from.
 
@@ -114,7 +114,7 @@ class VideoRecords:
     record = self._records[index]
     clip = record['video']
     try:
-      frames = pipeline.window(rng, len(clip), num_frames, frameskips)
+      frames = mixing.window(rng, len(clip), num_frames, frameskips)
     except ValueError as error:
       raise ValueError(f'{os.fsdecode(record["file"])}: {error}') from error
     example = {'video': clip[frames]}

@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from video_diffusion.data import pipeline
+from video_diffusion.data import mixing
 
 SHAPES = ('circle', 'square', 'triangle')
 PALETTE = {
@@ -188,7 +188,7 @@ class MovingShapes:
 
     Args:
       index: in [0, num_examples).
-      rng: draws the window, see `pipeline.window`.
+      rng: draws the window, see `mixing.window`.
       num_frames: of the window.
       frameskips: distances of its frames to draw from.
 
@@ -197,7 +197,7 @@ class MovingShapes:
       (object; shape, colour, direction), -1 where there is no second object,
       'caption': those labels in words}.
     """
-    frames = pipeline.window(rng, self.num_frames, num_frames, frameskips)
+    frames = mixing.window(rng, self.num_frames, num_frames, frameskips)
     objects = self._draw_objects(index)
     video = np.zeros((num_frames, self.height, self.width, 3), np.uint8)
     labels = np.full((2, 3), -1, np.int32)
