@@ -80,12 +80,24 @@ def test_super_resolution():
 
 def test_the_cascade_of_the_paper():
   plan = extension.cascade(64, base_frames=16, stride=4, block_frames=9)
-  base, *fine = plan.blocks
+  base, opening, *fine = plan.blocks
   assert base.frames == tuple(range(0, 64, 4)) and not any(base.known)
+  # Drawn for frame 0 alone, which the next block of the same frames knows.
+  assert opening.frames == fine[0].frames and not any(opening.known)
+  assert opening.low_res == fine[0].low_res and opening.model == 1
   assert len(fine) == 8 and {b.model for b in fine} == {1}
   assert [b.frames[0] for b in fine] == [0, 8, 16, 24, 32, 40, 48, 55]
+  assert [sum(b.known) for b in fine] == [1] * 7 + [2]
   assert [sum(b.low_res) for b in fine[:7]] == [3] * 7
-  check(extension.Plan(64, (), tuple(fine)), 9, model=1)
+  check(extension.Plan(64, (0,), tuple(fine)), 9, model=1)
+
+
+def test_a_cascade_keeps_only_the_frame_that_has_a_partner():
+  """Whatever the overlap, and in a video of one block."""
+  plan = extension.cascade(
+      9, base_frames=3, stride=4, block_frames=9, overlap=4
+  )
+  assert [sum(b.known) for b in plan.blocks] == [0, 0, 1]
 
 
 @pytest.mark.parametrize(

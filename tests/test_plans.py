@@ -118,7 +118,7 @@ def test_a_cascade_refines_what_the_first_model_drew(tmp_path):
   """16 frames in blocks of 3 that overlap by 1, every fourth from the base."""
   video, plan, seen, samplers = cascade(tmp_path)
   assert video.shape[1:] == (16, 16, 16, 3)
-  assert [block.model for block in plan.blocks] == [0] + [1] * 8
+  assert [block.model for block in plan.blocks] == [0] + [1] * 9
   # One program of the base, two of the refiner: its first block and the others.
   assert [sampler._cache_size() for sampler in samplers] == [1, 2]
   assert not seen[0] and 'known' not in seen[1]
@@ -131,11 +131,16 @@ def test_a_cascade_refines_what_the_first_model_drew(tmp_path):
         np.testing.assert_array_equal(
             inputs['low_res'][:, i], small[:, frame // 4]
         )
-  # What is known of a block is what the block before drew; the last one moves
-  # back to end with the video.
+  # What is known of a block is what the block before drew: its first frame
+  # where the same frames are drawn again, else its last. (The last block moves
+  # back to end with the video.)
   for i, inputs in enumerate(seen[2:-1], start=2):
     before = np.load(tmp_path / 'blocks_0' / f'batch_0_block_{i - 1}.npy')
-    np.testing.assert_array_equal(inputs['known'][:, 0], before[:, -1])
+    np.testing.assert_array_equal(
+        inputs['known'][:, 0], before[:, 0 if i == 2 else -1]
+    )
+  last = np.load(tmp_path / 'blocks_0' / 'batch_0_block_2.npy')
+  np.testing.assert_array_equal(video[:, :3], media.to_uint8(last))
 
 
 def test_a_cascade_reaches_only_so_far(tmp_path):

@@ -186,6 +186,11 @@ def cascade(
   is one and go on from the block before. The paper: 16 frames of 64x64 at
   stride 4, then blocks of 9 of 128x128, to 64 frames.
 
+  The first of these blocks is drawn twice, for its frame 0 and then, with that
+  known, for the others (this project's choice). Guidance is weak at high noise,
+  where a place is decided: without a known frame, frames without a partner can
+  settle elsewhere than the three that have one (docs/results.md).
+
   Args:
     num_frames: of the whole video, at most base_frames * stride.
     base_frames: T of model 0.
@@ -202,11 +207,14 @@ def cascade(
       f'reach from {(base_frames - 1) * stride + 1} to {base_frames * stride}.',
   )
   sparse = tuple(range(0, base_frames * stride, stride))
-  fine = extend(num_frames, block_frames=block_frames, overlap=overlap)
+  fine = extend(
+      num_frames, block_frames=block_frames, overlap=overlap, num_given=1
+  )
+  opening = _block(range(block_frames), ())
   blocks = [_block(sparse, ())] + [
       dataclasses.replace(
           block, low_res=tuple(f in sparse for f in block.frames), model=1
       )
-      for block in fine.blocks
+      for block in (opening, *fine.blocks)
   ]
   return Plan(num_frames, (), tuple(blocks))
