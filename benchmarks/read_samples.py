@@ -1,12 +1,14 @@
 """How often sampled clips of moving_shapes show what their captions say.
 
-  python -m benchmarks.read_samples WORKDIR/samples/step_N_seed_M
+  python -m benchmarks.read_samples WORKDIR/samples/step_N_seed_M [...]
 
 For clips that `--mode=sample` wrote, of a cascade too: reads samples.npz by
 `metrics.shapes_reader` and prints the shares of clips whose colours, shapes,
-directions, and all of these on the same object, are those of the caption, for
-the whole clip and for its first and last 16 frames. Writes alignment.json
-beside it.
+directions, and all of these on the same object, are those of the caption: of
+all clips, of those with one and with two objects, and for their first and last
+16 frames. `path`, in pixels, is the mean over the clips of
+`metrics.shapes_score.path_errors`. Several folders, as of several seeds, are
+read as one. Writes alignment.json into the first.
 """
 import json
 import sys
@@ -20,17 +22,17 @@ from video_diffusion import workdirs
 from video_diffusion import writers
 from video_diffusion.data import shapes
 from video_diffusion.metrics import shapes_reader
+from video_diffusion.metrics import shapes_score
 
 WINDOW = 16
 
 
-def read(folder: str) -> list[dict]:
-  """A row for each part of the clips.
+def load(folder: epath.Path) -> tuple[np.ndarray, list[str]]:
+  """(uint8 [n, t, h, w, 3], captions) that --mode=sample wrote.
 
   Raises:
-    ValueError: no samples with captions of moving_shapes.
+    ValueError: no samples, or without captions.
   """
-  folder = epath.Path(folder).expanduser()
   path = folder / 'samples.npz'
   if not path.exists():
     raise ValueError(f'{path} does not exist; give a folder that --mode=sample '
@@ -38,39 +40,69 @@ def read(folder: str) -> list[dict]:
   with path.open('rb') as file, np.load(file) as arrays:
     if 'captions' not in arrays:
       raise ValueError(f'{path} holds no captions: the run knows no text.')
-    videos, captions = arrays['video'], arrays['captions'].tolist()
-  config = workdirs.saved_config({}, folder.parent.parent, ())
+    return arrays['video'], arrays['captions'].tolist()
+
+
+def read(*folders: str) -> list[dict]:
+  """A row for each part of the clips.
+
+  Raises:
+    ValueError: no samples with captions of moving_shapes, or of several sizes.
+  """
+  paths = [epath.Path(folder).expanduser() for folder in folders]
+  loaded = [load(path) for path in paths]
+  sizes = sorted({videos.shape[1:4] for videos, _ in loaded})
+  if len(sizes) > 1:
+    raise ValueError(f'the folders hold clips of several sizes, {sizes}.')
+  videos = np.concatenate([videos for videos, _ in loaded])
+  captions = sum((captions for _, captions in loaded), [])
+  config = workdirs.saved_config({}, paths[0].parent.parent, ())
   source = shapes.MovingShapes(
       split='test', seed=0, num_examples=1, num_frames=1,
       height=videos.shape[2], width=videos.shape[3], radius=config.data.radius,
   )
   reader = alignment.make_reader(source)
   wanted = np.stack([shapes.parse_caption(caption) for caption in captions])
-  parts = {'all frames': videos}
+  every = np.ones(len(videos), bool)
+  two = wanted[:, 1, 0] >= 0
+  parts = {'all frames': (every, slice(None))}
+  if two.any() and not two.all():
+    parts['- one object'] = (~two, slice(None))
+    parts['- two objects'] = (two, slice(None))
   if videos.shape[1] > WINDOW:
-    parts[f'first {WINDOW}'] = videos[:, :WINDOW]
-    parts[f'last {WINDOW}'] = videos[:, -WINDOW:]
-  rows = [
-      {'part': name, **shapes_reader.match_shares(reader(part), wanted)}
-      for name, part in parts.items()
-  ]
+    parts[f'first {WINDOW}'] = (every, slice(WINDOW))
+    parts[f'last {WINDOW}'] = (every, slice(-WINDOW, None))
+  rows = []
+  for name, (clips, frames) in parts.items():
+    part = videos[clips][:, frames]
+    path = shapes_score.path_errors(part, shapes.BACKGROUND).mean()
+    rows.append({
+        'part': name, 'clips': int(clips.sum()),
+        **shapes_reader.match_shares(reader(part), wanted[clips]),
+        # JSON has no infinity.
+        'path': float(path) if np.isfinite(path) else None,
+    })
   content = {
-      'rows': rows, 'clips': len(videos), 'frames': videos.shape[1],
-      'size': list(videos.shape[2:4]), 'date': timing.today(),
+      'rows': rows, 'folders': [str(path) for path in paths],
+      'frames': videos.shape[1], 'size': list(videos.shape[2:4]),
+      'date': timing.today(),
   }
-  (folder / 'alignment.json').write_text(json.dumps(content, indent=1))
-  columns = ('colour', 'shape', 'motion', 'all')
+  (paths[0] / 'alignment.json').write_text(json.dumps(content, indent=1))
+  columns = ('colour', 'shape', 'motion', 'all', 'path')
+  cells = [[row[c] for c in columns] for row in rows]
   print(writers.table(
-      [f'{len(videos)} clips', *columns],
-      [[row['part'], *(f'{row[c]:.3f}' for c in columns)] for row in rows],
+      ['', 'clips', *columns],
+      [[row['part'], str(row['clips']),
+        *('-' if x is None else f'{x:.3f}' for x in values)]
+       for row, values in zip(rows, cells, strict=True)],
   ))
   return rows
 
 
 if __name__ == '__main__':
-  if len(sys.argv) != 2:
+  if len(sys.argv) < 2 or sys.argv[1].startswith('-'):
     sys.exit(__doc__)
   try:
-    read(sys.argv[1])
+    read(*sys.argv[1:])
   except ValueError as error:
     sys.exit(f'read_samples: {error}')

@@ -21,26 +21,58 @@ def shape_figures(
     'motion': path of the centroid of the non-background pixels per frame, in
       pixels; 0 where a frame has none, and for clips of one frame.
   """
-  x = videos.astype(np.float32) / 255.0
-
-  def near(colour):
-    distance = np.abs(x - np.asarray(colour, np.float32) / 255.0)
-    return distance.max(axis=-1) <= NEAR
-
-  shown = ~near(background)
+  shown = ~_near(videos, background)
   coloured = np.zeros_like(shown)
   for colour in palette:
-    coloured |= near(colour)
-  count = shown.sum((-2, -1))
-  height, width = shown.shape[-2:]
-  row = (shown * np.arange(height)[:, None]).sum((-2, -1))
-  column = (shown * np.arange(width)).sum((-2, -1))
-  centroid = np.stack([row, column], -1) / np.maximum(count, 1)[..., None]
+    coloured |= _near(videos, colour)
+  centroid, seen = _centroids(shown)
   path = np.linalg.norm(np.diff(centroid, axis=1), axis=-1)
-  seen = (count[:, 1:] > 0) & (count[:, :-1] > 0)
-  motion = float((path * seen).mean()) if path.size else 0.0
+  both = seen[:, 1:] & seen[:, :-1]
+  motion = float((path * both).mean()) if path.size else 0.0
   return {
       'palette': float(coloured[shown].mean()) if shown.any() else 0.0,
       'area': float(shown.mean()),
       'motion': motion,
   }
+
+
+def path_errors(videos: np.ndarray, background: np.ndarray) -> np.ndarray:
+  """How far shapes stray from straight and even motion (this project's own).
+
+  Args:
+    videos: uint8 [n, time, height, width, 3], of moving_shapes that do not
+      bounce.
+    background: uint8 [3].
+
+  Returns:
+    float [n], pixels: the rms distance of the centroid of the non-background
+    pixels from the straight path of even speed that fits it best, over the
+    frames that have such pixels; infinite where no frame has.
+  """
+  errors = []
+  for centroid, seen in zip(*_centroids(~_near(videos, background)),
+                            strict=True):
+    t = np.flatnonzero(seen)
+    if not len(t):
+      errors.append(np.inf)
+      continue
+    terms = np.stack([np.ones(len(t)), t], axis=1)
+    fit = terms @ np.linalg.lstsq(terms, centroid[t])[0]
+    errors.append(np.sqrt(((centroid[t] - fit) ** 2).sum(-1).mean()))
+  return np.array(errors)
+
+
+def _near(videos, colour):
+  """bool [n, time, height, width]: the pixels near a colour, uint8 [3]."""
+  distance = np.abs(videos - np.asarray(colour, np.float32)) / 255.0
+  return distance.max(axis=-1) <= NEAR
+
+
+def _centroids(shown):
+  """Of pixels: (row, column) [n, time, 2], and whether there are any."""
+  count = shown.sum((-2, -1))
+  height, width = shown.shape[-2:]
+  row = (shown * np.arange(height)[:, None]).sum((-2, -1))
+  column = (shown * np.arange(width)).sum((-2, -1))
+  centroid = np.stack([row, column], -1) / np.maximum(count, 1)[..., None]
+  return centroid, count > 0
