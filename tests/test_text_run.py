@@ -151,7 +151,8 @@ def test_samples_are_read_by_their_captions(finished, run_main):
   assert code == 0, output
   folder = finished / 'samples' / 'step_3_seed_7'
   rows = read_samples.read(str(folder), str(folder))
-  assert rows[0]['part'] == 'all frames' and rows[0]['clips'] == 2 * len(PROMPTS)
+  assert rows[0]['part'] == 'all frames'
+  assert rows[0]['clips'] == 2 * len(PROMPTS)
   assert all(0 <= row['all'] <= row['colour'] <= 1 for row in rows)
   assert json.loads((folder / 'alignment.json').read_text())['rows'] == rows
   with pytest.raises(ValueError, match='does not exist'):
