@@ -6,9 +6,10 @@ For clips that `--mode=sample` wrote, of a cascade too: reads samples.npz by
 `metrics.shapes_reader` and prints the shares of clips whose colours, shapes,
 directions, and all of these on the same object, are those of the caption: of
 all clips, of those with one and with two objects, and for their first and last
-16 frames. `path`, in pixels, is the mean over the clips of
-`metrics.shapes_score.path_errors`. Several folders, as of several seeds, are
-read as one. Writes alignment.json into the first.
+16 frames. `path`, in pixels, is the mean of `metrics.shapes_score.path_errors`
+over the clips without an empty frame, of which `empty` have one. Several
+folders, as of several seeds, are read as one. Writes alignment.json into the
+first.
 """
 import json
 import sys
@@ -33,14 +34,17 @@ def load(folder: epath.Path) -> tuple[np.ndarray, list[str]]:
   Raises:
     ValueError: no samples, or without captions.
   """
-  path = folder / 'samples.npz'
-  if not path.exists():
-    raise ValueError(f'{path} does not exist; give a folder that --mode=sample '
-                     'has written.')
-  with path.open('rb') as file, np.load(file) as arrays:
-    if 'captions' not in arrays:
-      raise ValueError(f'{path} holds no captions: the run knows no text.')
-    return arrays['video'], arrays['captions'].tolist()
+  videos, captions = [], []
+  for path in sorted(folder.glob('samples*.npz')):  # one for each process
+    with path.open('rb') as file, np.load(file) as arrays:
+      if 'captions' not in arrays:
+        raise ValueError(f'{path} holds no captions: the run knows no text.')
+      videos.append(arrays['video'])
+      captions += arrays['captions'].tolist()
+  if not videos:
+    raise ValueError(f'{folder} holds no samples.npz; give a folder that '
+                     '--mode=sample has written.')
+  return np.concatenate(videos), captions
 
 
 def read(*folders: str) -> list[dict]:
@@ -57,12 +61,17 @@ def read(*folders: str) -> list[dict]:
   videos = np.concatenate([videos for videos, _ in loaded])
   captions = sum((captions for _, captions in loaded), [])
   config = workdirs.saved_config({}, paths[0].parent.parent, ())
+  if config.data.name != 'moving_shapes':
+    raise ValueError(f'{paths[0]} holds clips of data.name '
+                     f'{config.data.name!r}; only moving_shapes can be read.')
   source = shapes.MovingShapes(
       split='test', seed=0, num_examples=1, num_frames=1,
       height=videos.shape[2], width=videos.shape[3], radius=config.data.radius,
   )
   reader = alignment.make_reader(source)
-  wanted = np.stack([shapes.parse_caption(caption) for caption in captions])
+  # People's case and full stops, which the tokenizer takes as well.
+  plain = [caption.lower().rstrip(' .!?') for caption in captions]
+  wanted = np.stack([shapes.parse_caption(caption) for caption in plain])
   every = np.ones(len(videos), bool)
   two = wanted[:, 1, 0] >= 0
   parts = {'all frames': (every, slice(None))}
@@ -75,12 +84,13 @@ def read(*folders: str) -> list[dict]:
   rows = []
   for name, (clips, frames) in parts.items():
     part = videos[clips][:, frames]
-    path = shapes_score.path_errors(part, shapes.BACKGROUND).mean()
+    errors = shapes_score.path_errors(part, shapes.BACKGROUND)
+    whole = np.isfinite(errors)
     rows.append({
         'part': name, 'clips': int(clips.sum()),
         **shapes_reader.match_shares(reader(part), wanted[clips]),
-        # JSON has no infinity.
-        'path': float(path) if np.isfinite(path) else None,
+        'path': float(errors[whole].mean()) if whole.any() else None,
+        'empty': int((~whole).sum()),
     })
   content = {
       'rows': rows, 'folders': [str(path) for path in paths],
@@ -91,9 +101,9 @@ def read(*folders: str) -> list[dict]:
   columns = ('colour', 'shape', 'motion', 'all', 'path')
   cells = [[row[c] for c in columns] for row in rows]
   print(writers.table(
-      ['', 'clips', *columns],
+      ['', 'clips', *columns, 'empty'],
       [[row['part'], str(row['clips']),
-        *('-' if x is None else f'{x:.3f}' for x in values)]
+        *('-' if x is None else f'{x:.3f}' for x in values), str(row['empty'])]
        for row, values in zip(rows, cells, strict=True)],
   ))
   return rows

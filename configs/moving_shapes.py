@@ -4,7 +4,7 @@
   python -m video_diffusion.main --config=configs/moving_shapes.py:accelerator
 
 `laptop` (the default) trains in minutes on two cores; `accelerator` (16 + 8
-frames of 64x64, 26 M parameters) in minutes on one data-centre GPU. `text` and
+frames of 64x64, 27 M parameters) in minutes on one data-centre GPU. `text` and
 `text_accelerator` are of these sizes and take captions in place of labels:
 
   python -m video_diffusion.main --config=configs/moving_shapes.py:text

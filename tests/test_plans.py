@@ -144,8 +144,16 @@ def test_a_cascade_refines_what_the_first_model_drew(tmp_path):
 
 
 def test_a_cascade_reaches_only_so_far(tmp_path):
-  with pytest.raises(ValueError, match='4 at stride 4 reach from 13 to 16'):
+  with pytest.raises(ValueError, match='4 at stride 4 reach from 13 to') as e:
     cascade(tmp_path, frames=17)
+  assert str(e.value).startswith('sample.frames, sample.stride, sample.overlap')
+
+
+def test_blocks_of_a_cascade_overlap_as_its_second_run_says():
+  base, fine = make(stride=4, overlap=3), make(overlap=2)
+  fine.data.frames = 5
+  plan = plans.make_plan(base, None, fine)
+  assert [sum(block.known) for block in plan.blocks[:4]] == [0, 0, 1, 2]
 
 
 def test_an_interrupted_plan_continues_and_another_call_starts_anew(tmp_path):

@@ -1,10 +1,15 @@
 """Every way of sampling, from the fields of a call to the files it leaves."""
+import logging
+
 import jax
 import numpy as np
 import pytest
 
+from video_diffusion import clips
+from video_diffusion import experiment
 from video_diffusion import media
 from video_diffusion import sample
+from video_diffusion import workdirs
 
 
 @pytest.fixture(scope='module')
@@ -12,7 +17,7 @@ def runs(run_main, tmp_path_factory):
   """(a run of 4 frames of 8x8, one of 3 frames of 16x16), of one step each."""
   folder = tmp_path_factory.mktemp('runs')
   for name, fields in (
-      ('base', ('data.frames=4',)),
+      ('base', ('data.frames=4', 'data.frameskips=(3,)')),
       ('fine', ('data.frames=3', 'data.height=16', 'data.width=16',
                 # Joins the (1,) that stands there: a second level, of 8x8.
                 'model.channel_mults=(1,)')),
@@ -77,10 +82,16 @@ def test_a_clip_is_enlarged(runs, tmp_path):
   assert video.shape == (1, 5, 8, 8, 3)
 
 
-def test_a_cascade_of_two_runs(runs):
+def test_a_cascade_of_two_runs(runs, caplog):
   base, fine = runs
-  video = draw(base, refine_workdir=str(fine), stride=3, seed=4)
+  with caplog.at_level(logging.INFO):
+    video = draw(base, refine_workdir=str(fine), stride=3, seed=4)
   assert video.shape == (1, 12, 16, 16, 3)
+  # The clips that it is compared with are of its own size and rate.
+  config = workdirs.saved_config({}, fine, ())
+  source = experiment.make_source(config, 'test')
+  real = clips.figures_table(config, video, source).splitlines()[2]
+  assert real.startswith('real clips') and real in caplog.text
 
 
 def test_a_cascade_that_does_not_fit_is_one_sentence(runs, tmp_path):
@@ -91,3 +102,6 @@ def test_a_cascade_that_does_not_fit_is_one_sentence(runs, tmp_path):
     draw(base, refine_workdir=str(fine), init_video='a.mp4')
   with pytest.raises(ValueError, match=f'{tmp_path} holds no run'):
     draw(base, refine_workdir=str(tmp_path))
+  with pytest.raises(ValueError, match='of frames 1 frames apart') as error:
+    draw(base, refine_workdir=str(fine), stride=2)
+  assert 'sample.stride is 2' in str(error.value)

@@ -38,13 +38,14 @@ def test_real_noise_and_blank_clips_are_told_apart():
 def test_frames_out_of_place_are_off_the_path():
   video = np.zeros((3, 9, 32, 32, 3), np.uint8)
   for i in range(9):
-    video[:2, i, 2 : 6, 3 + 2 * i : 7 + 2 * i] = (250, 10, 20)
+    video[:, i, 2 : 6, 3 + 2 * i : 7 + 2 * i] = (250, 10, 20)
   # Of the second clip, the fifth frame's square is 8 pixels lower.
   video[1, 4] = np.roll(video[1, 4], 8, axis=0)
-  even, off, blank = shapes_score.path_errors(video, shapes.BACKGROUND)
+  video[2, 8] = 0
+  even, off, gone = shapes_score.path_errors(video, shapes.BACKGROUND)
   np.testing.assert_allclose(even, 0, atol=1e-6)
   # Eight frames 8/9 above the mean, one 64/9 below; no slope fits better.
   np.testing.assert_allclose(
       off, np.sqrt((8 * (8 / 9) ** 2 + (64 / 9) ** 2) / 9)
   )
-  assert blank == np.inf
+  assert gone == np.inf

@@ -5,11 +5,13 @@ import shutil
 import numpy as np
 import pytest
 
+from benchmarks import read_samples
 from video_diffusion import conditions
 from video_diffusion import default_config
 from video_diffusion import experiment
 from video_diffusion import sample
 from video_diffusion.data import captions
+from video_diffusion.data import shapes
 
 CONFIG = '--config=configs/moving_shapes.py:text'
 PROMPTS = (
@@ -142,21 +144,88 @@ def test_alignment_is_a_table_by_weight_and_pairs(finished, tmp_path):
 
 
 def test_samples_are_read_by_their_captions(finished, run_main):
-  from benchmarks import read_samples
-
   code, output = run_main(
       CONFIG, f'--workdir={finished}', '--mode=sample', *PROMPTS,
       '--config.sample.seed=7', tiny=False,
   )
   assert code == 0, output
   folder = finished / 'samples' / 'step_3_seed_7'
-  rows = read_samples.read(str(folder), str(folder))
-  assert rows[0]['part'] == 'all frames'
-  assert rows[0]['clips'] == 2 * len(PROMPTS)
-  assert all(0 <= row['all'] <= row['colour'] <= 1 for row in rows)
-  assert json.loads((folder / 'alignment.json').read_text())['rows'] == rows
-  with pytest.raises(ValueError, match='does not exist'):
+  (row,) = read_samples.read(str(folder))
+  assert row['part'] == 'all frames' and row['clips'] == len(PROMPTS)
+  assert row['all'] < 1  # three steps have not taught it
+  with pytest.raises(ValueError, match='holds no samples.npz'):
     read_samples.read(str(finished))
+
+
+def test_real_clips_are_read_as_their_captions_say(tmp_path):
+  """By parts, from the files of two processes and of two calls."""
+  source = shapes.MovingShapes(
+      split='test', seed=0, num_examples=40, num_frames=20, height=64, width=64
+  )
+  rng = np.random.default_rng(0)
+  clips = [source.example(i, rng, 20) for i in range(40)]
+  videos = np.stack([clip['video'] for clip in clips])
+  captions = np.array([f'{clip["caption"].capitalize()}.' for clip in clips])
+  videos[0, 5] = 0
+  config = default_config.get_config()
+  config.data.update(name='moving_shapes', radius=source.radius)
+  (tmp_path / 'config.json').write_text(config.to_json())
+  folders = [tmp_path / 'samples' / name for name in ('a', 'b')]
+  for folder, name, part in (
+      (folders[0], 'samples_0', slice(10)),
+      (folders[0], 'samples_1', slice(10, 20)),
+      (folders[1], 'samples', slice(20, 40)),
+  ):
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        folder / f'{name}.npz', video=videos[part], captions=captions[part]
+    )
+  rows = read_samples.read(*map(str, folders))
+  rows = {row['part']: row for row in rows}
+  two = sum(', ' in caption for caption in captions)
+  assert {name: row['clips'] for name, row in rows.items()} == {
+      'all frames': 40, '- one object': 40 - two, '- two objects': two,
+      'first 16': 40, 'last 16': 40,
+  }
+  assert 0 < two < 40
+  # The empty frame may hide which way a clip goes.
+  assert all(row['all'] > 0.97 and row['path'] < 1 for row in rows.values())
+  assert rows['all frames']['empty'] == rows['first 16']['empty'] == 1
+  assert rows['last 16']['empty'] == 1  # of 20 frames they share the middle
+  np.savez(folders[1] / 'samples.npz', video=videos[:, :9], captions=captions)
+  with pytest.raises(ValueError, match='several sizes'):
+    read_samples.read(*map(str, folders))
+  config.data.name = 'video_folder'
+  (tmp_path / 'config.json').write_text(config.to_json())
+  with pytest.raises(ValueError, match="data.name 'video_folder'"):
+    read_samples.read(str(folders[0]))
+
+
+def test_a_cascade_hands_its_captions_on(finished, run_main, tiny, tmp_path):
+  fine = tmp_path / 'fine'
+  code, output = run_main(
+      *tiny, f'--workdir={fine}', '--config.train.steps=1',
+      '--config.data.height=16', '--config.data.width=16',
+      '--config.model.channel_mults=(1,)', tiny=False,
+  )
+  assert code == 0, output
+  code, output = run_main(
+      CONFIG, f'--workdir={finished}', '--mode=sample', *PROMPTS,
+      f'--config.sample.refine_workdir={fine}', '--config.sample.stride=1',
+      '--config.sample.seed=8', tiny=False,
+  )
+  assert code == 0, output
+  with np.load(finished / 'samples/step_3_seed_8/samples.npz') as arrays:
+    assert arrays['video'].shape == (2, 2, 16, 16, 3)
+    assert arrays['captions'].tolist() == [p.split('=')[1] for p in PROMPTS]
+  # A model that takes labels has none from a run with captions.
+  config = json.loads((fine / 'config.json').read_text())
+  config['text']['encoder'] = ''
+  (fine / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(ValueError, match='a model that takes labels, and the'):
+    sample.sample(
+        {'sample.refine_workdir': str(fine), 'sample.stride': 1}, str(finished)
+    )
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,8 @@ def get_config() -> ml_collections.ConfigDict:
   sample.upscale = 1
   sample.super_resolution_weight = 9.0
   # The paper's cascade: the workdir of a second run, which refines frames that
-  # this one draws, sample.stride apart, to its own size and rate.
+  # this one draws, sample.stride apart, to its own size and rate. Sample fields
+  # of the command line are for both; for the rest each has those of its run.
   sample.refine_workdir = ''
   sample.stride = 4
   sample.seed = 0

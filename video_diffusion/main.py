@@ -157,7 +157,7 @@ def main(argv: list[str]) -> None:
   ]
   watch = preemption.Preemption()
   try:
-    if _MODE.value not in ('prepare', 'inspect'):  # which use no device
+    if _MODE.value not in ('prepare', 'inspect'):  # by one process
       distributed.initialize(
           _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
       )

@@ -4,6 +4,7 @@ A plan is executed block by block; what is finished lies on disk, so a call
 that was interrupted continues with the same frames.
 """
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import json
 from typing import Any, NamedTuple
@@ -75,13 +76,14 @@ def make_plan(
   options, block = config.sample, config.data.frames
   overlap = options.overlap or max(1, block // 2)
   if refiner is not None:
-    return extension.cascade(
-        options.frames or block * options.stride,
-        base_frames=block,
-        stride=options.stride,
-        block_frames=refiner.data.frames,
-        overlap=options.overlap or 1,
-    )
+    with _fields('frames', 'stride', 'overlap'):
+      return extension.cascade(
+          options.frames or block * options.stride,
+          base_frames=block,
+          stride=options.stride,
+          block_frames=refiner.data.frames,
+          overlap=refiner.sample.overlap or 1,
+      )
   if init is None:
     require(
         options.task == 'extend',
@@ -93,22 +95,36 @@ def make_plan(
       return extension.Plan(
           frames, (), (extension.Block(tuple(range(frames)), empty, empty),)
       )
-    return extension.extend(frames, block_frames=block, overlap=overlap)
+    with _fields('frames', 'overlap'):
+      return extension.extend(frames, block_frames=block, overlap=overlap)
   if options.upscale > 1:
-    return extension.super_resolve(
-        len(init), block_frames=block, overlap=overlap
-    )
+    with _fields('init_video', 'overlap'):
+      return extension.super_resolve(
+          len(init), block_frames=block, overlap=overlap
+      )
   if options.task == 'interpolate':
-    return extension.interpolate(
-        len(init), factor=options.factor, block_frames=block
+    with _fields('init_video', 'factor'):
+      return extension.interpolate(
+          len(init), factor=options.factor, block_frames=block
+      )
+  with _fields('init_video', 'frames', 'overlap'):
+    return extension.extend(
+        options.frames or len(init) + block - overlap,
+        block_frames=block,
+        overlap=overlap,
+        num_given=len(init),
+        backwards=options.task == 'extend_backwards',
     )
-  return extension.extend(
-      options.frames or len(init) + block - overlap,
-      block_frames=block,
-      overlap=overlap,
-      num_given=len(init),
-      backwards=options.task == 'extend_backwards',
-  )
+
+
+@contextlib.contextmanager
+def _fields(*names):
+  """Errors begin with the sample fields that a plan is made of."""
+  try:
+    yield
+  except ValueError as error:
+    fields = ', '.join(f'sample.{name}' for name in names)
+    raise ValueError(f'{fields}: {error}') from error
 
 
 class Stage(NamedTuple):

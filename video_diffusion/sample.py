@@ -1,5 +1,6 @@
 """Samples from the EMA weights of a run, or of two in a cascade."""
 import functools
+import math
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -136,9 +137,10 @@ def restore(
   """
   config = workdirs.saved_config(overrides, workdir, ('sample', 'mesh'))
   validation.check(config, 'sample')
-  # Clips on disk are needed for their labels or captions alone.
-  wanted = config.model.cond_dim and not config.sample.prompts
-  wanted = wanted or experiment.drawn(config)
+  # Clips on disk are needed for their labels or captions alone, which a second
+  # model has from the first.
+  taken = config.sample.prompts or (base and config.text.encoder)
+  wanted = (config.model.cond_dim and not taken) or experiment.drawn(config)
   source = experiment.make_source(config, 'test') if wanted else None
   encode = functools.partial(text_input.encode, config, workdir)
   if base is None:
@@ -150,8 +152,15 @@ def restore(
         'the run that it refines has none.',
     )
     drawn = conditions.of_captions(base.drawn.captions, encode)
+  elif config.model.cond_dim:
+    validation.require(
+        'labels' in (base.drawn.condition or {}),
+        f'sample.refine_workdir {workdir} holds a model that takes labels, and '
+        'the run that it refines has none.',
+    )
+    drawn = base.drawn
   else:
-    drawn = base.drawn if config.model.cond_dim else conditions.Drawn(None)
+    drawn = conditions.Drawn(None)
   sizes = experiment.label_sizes(source)
   model = experiment.make_model(config, sizes)
   params, step = experiment.restore_ema(config, workdir, model, sizes)
@@ -188,10 +197,33 @@ def restore_refiner(overrides: dict[str, Any], base: Run) -> Run | None:
   sizes = [experiment.label_sizes(run.source) for run in (base, refiner)]
   by_labels = refiner.config.model.cond_dim and not refiner.config.text.encoder
   validation.require(
-      not by_labels or (sizes[0] == sizes[1] and base.drawn.condition),
+      not by_labels or sizes[0] == sizes[1],
       f'sample.refine_workdir {path} holds a model with other labels.',
   )
+  apart, fine = (_frame_distances(run.config) for run in (base, refiner))
+  validation.require(
+      apart[0] != fine[0]
+      or any(math.isclose(a, options.stride * b)
+             for a in apart[1] for b in fine[1]),
+      f'sample.stride is {options.stride}, but {path} holds a model of frames '
+      f'{_words(fine)} apart, and the run that it refines one of '
+      f'{_words(apart)}; set it to their ratio.',
+  )
   return refiner
+
+
+def _frame_distances(config) -> tuple[str, list[float]]:
+  """(unit, how far apart the frames of the clips may lie)."""
+  data = config.data
+  fps = data.get('fps', 0)
+  if fps:
+    return 'seconds', [skip / fps for skip in data.frameskips]
+  return 'frames', list(data.frameskips)
+
+
+def _words(distances):
+  unit, values = distances
+  return f'{" or ".join(f"{value:g}" for value in values)} {unit}'
 
 
 def sample(overrides: dict[str, Any], workdir: str) -> None:
@@ -214,7 +246,7 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   """
   workdir = epath.Path(workdir).expanduser()
   base = restore(overrides, workdir)
-  config, source, step = base.config, base.source, base.step
+  config, step = base.config, base.step
   captions = base.drawn.captions
   refiner = restore_refiner(overrides, base)
   init = plans.read_init(config)
@@ -246,8 +278,9 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
       media.grid(media.with_texts(shown, captions[: len(shown)])),
       fps=config.sample.fps, comment='\n'.join(captions[: len(shown)]),
   )
-  if experiment.drawn(config):
-    writers.log_lines(clips.figures_table(config, shown, source))
+  last = refiner or base
+  if experiment.drawn(last.config):
+    writers.log_lines(clips.figures_table(last.config, shown, last.source))
   logging.info(
       'Wrote %d clips of step %d to %s.', config.sample.num_clips, step, folder
   )

@@ -199,6 +199,13 @@ def _tokenizer(config, workdir, source) -> captions_lib.Tokenizer:
   beside = [p / name for p in (folder, folder.parent) for name in _NAMES]
   if own and own.exists():
     model = own.read_bytes()
+    given = options.tokenizer and epath.Path(options.tokenizer).expanduser()
+    # On another machine than that of the training it need not exist.
+    require(
+        not given or not given.exists() or given.read_bytes() == model,
+        f'text.tokenizer {given} is not the one that the run was trained with, '
+        f'{own}.',
+    )
   elif options.tokenizer:
     model = epath.Path(options.tokenizer).expanduser()
   elif is_t5:

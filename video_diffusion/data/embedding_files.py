@@ -80,7 +80,9 @@ def read(path: str | os.PathLike) -> File | None:
   return captions if os.path.getsize(path) == whole else None
 
 
-@functools.lru_cache(maxsize=256)
+# More than the files of any cache: to open one again is to read its index. Maps
+# hold no file open; Linux allows a process 65,530 of them.
+@functools.lru_cache(maxsize=32_768)
 def open_tokens(path: str, dtype: np.dtype) -> np.ndarray:
   """[rows, D] of a file, mapped from disk."""
   _, offset, shape, _ = _parse(path)

@@ -46,20 +46,15 @@ def path_errors(videos: np.ndarray, background: np.ndarray) -> np.ndarray:
 
   Returns:
     float [n], pixels: the rms distance of the centroid of the non-background
-    pixels from the straight path of even speed that fits it best, over the
-    frames that have such pixels; infinite where no frame has.
+    pixels from the straight path of even speed that fits it best; infinite
+    where a frame has no such pixels.
   """
-  errors = []
-  for centroid, seen in zip(*_centroids(~_near(videos, background)),
-                            strict=True):
-    t = np.flatnonzero(seen)
-    if not len(t):
-      errors.append(np.inf)
-      continue
-    terms = np.stack([np.ones(len(t)), t], axis=1)
-    fit = terms @ np.linalg.lstsq(terms, centroid[t])[0]
-    errors.append(np.sqrt(((centroid[t] - fit) ** 2).sum(-1).mean()))
-  return np.array(errors)
+  centroid, seen = _centroids(~_near(videos, background))
+  t = np.arange(centroid.shape[1])
+  terms = np.stack([np.ones(len(t)), t], axis=1)
+  fit = terms @ (np.linalg.pinv(terms) @ centroid)
+  errors = np.sqrt(((centroid - fit) ** 2).sum(-1).mean(-1))
+  return np.where(seen.all(axis=1), errors, np.inf)
 
 
 def _near(videos, colour):

@@ -54,25 +54,75 @@ class GroupNorm(nn.Module):
     return y.astype(self.dtype)
 
 
-def space_conv(
-    x: jax.Array,
-    features: int,
-    *,
-    dtype: jnp.dtype,
-    name: str,
-    zero: bool = False,
-) -> jax.Array:
+def _conv(x, kernel, padding='SAME'):
+  return jax.lax.conv_general_dilated(
+      x, kernel, (1, 1), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
+
+
+@jax.custom_vjp
+def conv_3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """x [n, h, w, in], kernel [3, 3, in, out] -> [n, h, w, out], zero-padded.
+
+  On CPUs its gradients are convolutions of this very layout. JAX's own keep the
+  arrays as they are and name their axes otherwise, which XLA's CPU compiler
+  mends only outside of loops: in the samplers' scan a guided step took 3.6
+  times as long as by itself, and in that of train.accumulate 11 times.
+  """
+  return _conv(x, kernel)
+
+
+def _conv_forward(x, kernel):
+  return _conv(x, kernel), (x, kernel)
+
+
+def _conv_backward(saved, g):
+  def plain(x, kernel, g):
+    return (
+        *jax.linear_transpose(lambda x: _conv(x, kernel), x)(g),
+        *jax.linear_transpose(lambda kernel: _conv(x, kernel), kernel)(g),
+    )
+
+  def canonical(x, kernel, g):
+    grad_x = _conv(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+    # Channels in place of images, and the frame itself as the window.
+    grad_kernel = _conv(
+        x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), ((1, 1), (1, 1))
+    )
+    return grad_x, grad_kernel.transpose(1, 2, 0, 3)
+
+  return jax.lax.platform_dependent(*saved, g, cpu=canonical, default=plain)
+
+
+conv_3x3.defvjp(_conv_forward, _conv_backward)
+
+
+class SpaceConv(nn.Module):
   """A space-only convolution: the paper's 1 x 3 x 3.
 
   Run as a 2-D convolution on merged batch and frames, which is several times
   faster than a 3-D one with a kernel of one in time.
   """
-  b, f, h, w, c = x.shape
-  init = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
-  y = nn.Conv(
-      features, (3, 3), kernel_init=init, dtype=dtype, name=name
-  )(x.reshape(b * f, h, w, c))
-  return y.reshape(b, f, h, w, features)
+
+  features: int
+  dtype: jnp.dtype
+  zero: bool = False  # whether it starts at zero
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """x [b, f, h, w, c] -> [b, f, h, w, features]."""
+    *lead, h, w, c = x.shape
+    zeros, normal = nn.initializers.zeros, nn.initializers.lecun_normal()
+    kernel = self.param(
+        'kernel', zeros if self.zero else normal, (3, 3, c, self.features),
+        jnp.float32,
+    )
+    bias = self.param('bias', zeros, (self.features,), jnp.float32)
+    y = conv_3x3(
+        x.reshape(-1, h, w, c).astype(self.dtype), kernel.astype(self.dtype)
+    )
+    y = y + bias.astype(self.dtype)
+    return y.reshape(*lead, h, w, self.features)
 
 
 def downsample(x: jax.Array) -> jax.Array:
@@ -115,9 +165,7 @@ class ResidualBlock(nn.Module):
         self.resample
     ]
     y = nn.swish(GroupNorm(self.dtype, name='norm_1')(x))
-    y = space_conv(
-        resample(y), self.features, dtype=self.dtype, name='conv_1'
-    )
+    y = SpaceConv(self.features, self.dtype, name='conv_1')(resample(y))
     affine = self.injection == 'scale_shift'
     emb = nn.Dense(
         self.features * (2 if affine else 1), dtype=self.dtype, name='emb'
@@ -129,9 +177,7 @@ class ResidualBlock(nn.Module):
     else:
       y = norm(y, emb)
     y = nn.Dropout(self.dropout, deterministic=not train)(nn.swish(y))
-    y = space_conv(
-        y, self.features, dtype=self.dtype, name='conv_2', zero=True
-    )
+    y = SpaceConv(self.features, self.dtype, zero=True, name='conv_2')(y)
     x = resample(x)
     if x.shape[-1] != self.features:
       # A matrix product, which runs faster than a 1 x 1 convolution.

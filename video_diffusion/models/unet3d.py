@@ -144,9 +144,7 @@ class UNet3D(nn.Module):
           name=name,
       )(x, emb, num_images, train)
 
-    x = blocks.space_conv(
-        z, self.base_channels, dtype=self.dtype, name='conv_in'
-    )
+    x = blocks.SpaceConv(self.base_channels, self.dtype, name='conv_in')(z)
     x = partitioning.constrain_batch(x)
     skips = [x]
     for level in range(levels):
@@ -166,6 +164,4 @@ class UNet3D(nn.Module):
         x = block(f'up_{level}_unpool', x, level, 'up', attend=False)
     assert not skips
     x = nn.swish(blocks.GroupNorm(jnp.float32, name='norm_out')(x))
-    return blocks.space_conv(
-        x, c, dtype=jnp.float32, name='conv_out', zero=True
-    )
+    return blocks.SpaceConv(c, jnp.float32, zero=True, name='conv_out')(x)
