@@ -2,6 +2,7 @@
 import logging
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 
@@ -102,6 +103,29 @@ def test_a_cascade_that_does_not_fit_is_one_sentence(runs, tmp_path):
     draw(base, refine_workdir=str(fine), init_video='a.mp4')
   with pytest.raises(ValueError, match=f'{tmp_path} holds no run'):
     draw(base, refine_workdir=str(tmp_path))
-  with pytest.raises(ValueError, match='of frames 1 frames apart') as error:
+  with pytest.raises(ValueError, match='sample.stride is 2, but the first mod'):
     draw(base, refine_workdir=str(fine), stride=2)
-  assert 'sample.stride is 2' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'base, fine, good',
+    [
+        (((4,), 0.0), ((1,), 0.0), True),
+        (((1, 4), 0.0), ((1,), 0.0), True),
+        (((1,), 0.0), ((1,), 0.0), False),
+        (((1,), 6.0), ((1,), 24.0), True),
+        (((4,), 6.0), ((1,), 24.0), False),
+        (((1,), 6.0), ((1,), 0.0), True),  # not to be compared
+    ],
+)
+def test_the_stride_of_a_cascade_is_that_of_its_clips(base, fine, good):
+  base, fine = (
+      ml_collections.ConfigDict({'frameskips': skips, 'fps': fps})
+      for skips, fps in (base, fine)
+  )
+  if good:
+    sample.check_stride(4, base, fine)
+  else:
+    with pytest.raises(ValueError, match='set it to their ratio') as error:
+      sample.check_stride(4, base, fine)
+    assert ('seconds' in str(error.value)) == bool(base.fps)

@@ -200,30 +200,38 @@ def restore_refiner(overrides: dict[str, Any], base: Run) -> Run | None:
       not by_labels or sizes[0] == sizes[1],
       f'sample.refine_workdir {path} holds a model with other labels.',
   )
-  apart, fine = (_frame_distances(run.config) for run in (base, refiner))
-  validation.require(
-      apart[0] != fine[0]
-      or any(math.isclose(a, options.stride * b)
-             for a in apart[1] for b in fine[1]),
-      f'sample.stride is {options.stride}, but {path} holds a model of frames '
-      f'{_words(fine)} apart, and the run that it refines one of '
-      f'{_words(apart)}; set it to their ratio.',
-  )
+  check_stride(options.stride, base.config.data, large)
   return refiner
 
 
-def _frame_distances(config) -> tuple[str, list[float]]:
-  """(unit, how far apart the frames of the clips may lie)."""
-  data = config.data
-  fps = data.get('fps', 0)
-  if fps:
-    return 'seconds', [skip / fps for skip in data.frameskips]
-  return 'frames', list(data.frameskips)
+def check_stride(stride: int, base, refiner) -> None:
+  """Requires that the base's frames lie `stride` of the refiner's apart.
 
+  Args:
+    stride: sample.stride.
+    base: config.data of the run that draws first.
+    refiner: config.data of the run that refines. Where the frames of one of
+      the two are counted and those of the other timed (data.fps), they cannot
+      be compared, and any stride will do.
 
-def _words(distances):
-  unit, values = distances
-  return f'{" or ".join(f"{value:g}" for value in values)} {unit}'
+  Raises:
+    ValueError: they lie otherwise.
+  """
+  rates = [data.get('fps', 0.0) for data in (base, refiner)]
+  if bool(rates[0]) != bool(rates[1]):
+    return
+  sparse, dense = (
+      [skip / (rate or 1) for skip in data.frameskips]
+      for data, rate in zip((base, refiner), rates, strict=True)
+  )
+  unit = ' seconds' if rates[0] else ''
+  words = lambda distances: ' or '.join(f'{d:g}' for d in distances) + unit
+  validation.require(
+      any(math.isclose(s, stride * d) for s in sparse for d in dense),
+      f'sample.stride is {stride}, but the first model draws frames '
+      f'{words(sparse)} apart and that of sample.refine_workdir frames '
+      f'{words(dense)} apart (data.frameskips); set it to their ratio.',
+  )
 
 
 def sample(overrides: dict[str, Any], workdir: str) -> None:
