@@ -24,10 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import cases
+from video_diffusion import drawing
 from video_diffusion import experiment
 from video_diffusion import media
 from video_diffusion import partitioning
-from video_diffusion import plans
 from video_diffusion import sample
 from video_diffusion import train_state
 from video_diffusion import workdirs
@@ -70,8 +70,8 @@ def run(config, params, plan, *, mesh, sampler, init):
   """(videos, seconds): one execution of a plan, compilation included."""
   began = time.time()
   key = train_state.stream_key(config.sample.seed, 'sample', 0)
-  stage = plans.Stage(config, sampler, params, None)
-  video = plans.execute(plan, [stage], key, init=init, mesh=mesh)
+  stage = drawing.Stage(config, sampler, params, None)
+  video = drawing.execute(plan, [stage], key, init=init, mesh=mesh)
   return video, time.time() - began
 
 

@@ -20,7 +20,6 @@ import numpy as np
 from benchmarks import alignment
 from benchmarks import timing
 from video_diffusion import workdirs
-from video_diffusion import writers
 from video_diffusion.data import shapes
 from video_diffusion.metrics import shapes_reader
 from video_diffusion.metrics import shapes_score
@@ -42,8 +41,8 @@ def load(folder: epath.Path) -> tuple[np.ndarray, list[str]]:
       videos.append(arrays['video'])
       captions += arrays['captions'].tolist()
   if not videos:
-    raise ValueError(f'{folder} holds no samples.npz; give a folder that '
-                     '--mode=sample has written.')
+    raise ValueError(f'{folder / "samples.npz"} does not exist; give a folder '
+                     'that --mode=sample has written.')
   return np.concatenate(videos), captions
 
 
@@ -98,14 +97,11 @@ def read(*folders: str) -> list[dict]:
       'date': timing.today(),
   }
   (paths[0] / 'alignment.json').write_text(json.dumps(content, indent=1))
-  columns = ('colour', 'shape', 'motion', 'all', 'path')
-  cells = [[row[c] for c in columns] for row in rows]
-  print(writers.table(
-      ['', 'clips', *columns, 'empty'],
-      [[row['part'], str(row['clips']),
-        *('-' if x is None else f'{x:.3f}' for x in values), str(row['empty'])]
-       for row, values in zip(rows, cells, strict=True)],
-  ))
+  timing.print_table(
+      [{name: f'{value:.3f}' if isinstance(value, float) else value
+        for name, value in row.items()} for row in rows],
+      {'': 'part'} | {name: name for name in list(rows[0])[1:]},
+  )
   return rows
 
 

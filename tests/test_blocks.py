@@ -108,8 +108,9 @@ def test_the_convolution_is_flax_conv_of_each_frame(zero, random_params):
   """Values, gradients and first parameters, alone and in a scan."""
   x = jax.random.normal(jax.random.key(1), (2, 3, 6, 4, 5))
   ours = blocks.SpaceConv(7, jnp.float32, zero=zero)
-  init = blocks.nn.initializers.zeros if zero else None
-  truth = blocks.nn.Conv(7, (3, 3), **({'kernel_init': init} if zero else {}))
+  inits = blocks.nn.initializers
+  init = inits.zeros if zero else inits.lecun_normal()
+  truth = blocks.nn.Conv(7, (3, 3), kernel_init=init)
   jax.tree.map(
       np.testing.assert_array_equal,
       ours.init(jax.random.key(0), x), truth.init(jax.random.key(0), x[:, 0]),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from video_diffusion import default_config
+from video_diffusion import drawing
 from video_diffusion import experiment
 from video_diffusion import media
 from video_diffusion import partitioning
@@ -41,8 +42,8 @@ def run(config, folder, init=None, sampler=None):
       config, Net(), mesh, frames=len(plan.blocks[0].frames),
       upscale=config.sample.upscale,
   )
-  stages = [plans.Stage(config, sampler, jnp.float32(1.0), None)]
-  video = plans.draw(
+  stages = [drawing.Stage(config, sampler, jnp.float32(1.0), None)]
+  video = drawing.draw(
       plan, stages, init=init, mesh=mesh, folder=epath.Path(folder)
   )
   return video, sampler, plan
@@ -108,9 +109,9 @@ def cascade(folder, **fields):
       seen.append(inputs)
       return sampler(*args, **inputs)
 
-    stages.append(plans.Stage(config, watched, jnp.float32(1.0), None))
+    stages.append(drawing.Stage(config, watched, jnp.float32(1.0), None))
     stages[-1].sampler.jitted = sampler
-  video = plans.draw(plan, stages, mesh=mesh, folder=epath.Path(folder))
+  video = drawing.draw(plan, stages, mesh=mesh, folder=epath.Path(folder))
   return video, plan, seen, [stage.sampler.jitted for stage in stages]
 
 
@@ -144,9 +145,12 @@ def test_a_cascade_refines_what_the_first_model_drew(tmp_path):
 
 
 def test_a_cascade_reaches_only_so_far(tmp_path):
-  with pytest.raises(ValueError, match='4 at stride 4 reach from 13 to') as e:
+  with pytest.raises(
+      ValueError, match='4 at stride 4 reach from 13 to 16'
+  ) as error:
     cascade(tmp_path, frames=17)
-  assert str(e.value).startswith('sample.frames, sample.stride, sample.overlap')
+  fields = 'sample.frames, sample.stride, sample.overlap: '
+  assert str(error.value).startswith(fields)
 
 
 def test_blocks_of_a_cascade_overlap_as_its_second_run_says():
@@ -192,10 +196,10 @@ def test_batches_are_cut_to_the_clips_and_take_their_labels(tmp_path):
     seen.append(condition['labels'].ravel().tolist())
     return jnp.zeros((size, 4, 8, 8, 3))
 
-  stage = plans.Stage(config, sampler, None, condition)
-  assert plans.draw(plan, [stage], mesh=mesh).shape[0] == n
+  stage = drawing.Stage(config, sampler, None, condition)
+  assert drawing.draw(plan, [stage], mesh=mesh).shape[0] == n
   assert sum(seen, []) == [i % n for i in range(2 * size)]
-  assert plans.own_clips(config, mesh).tolist() == list(range(n))
+  assert drawing.own_clips(config, mesh).tolist() == list(range(n))
 
 
 def test_guidance_weights_matter(tmp_path):

@@ -152,8 +152,10 @@ def test_samples_are_read_by_their_captions(finished, run_main):
   folder = finished / 'samples' / 'step_3_seed_7'
   (row,) = read_samples.read(str(folder))
   assert row['part'] == 'all frames' and row['clips'] == len(PROMPTS)
+  assert 0 <= row['all'] <= row['colour'] <= 1
   assert row['all'] < 1  # three steps have not taught it
-  with pytest.raises(ValueError, match='holds no samples.npz'):
+  assert (folder / 'alignment.json').exists()
+  with pytest.raises(ValueError, match='does not exist'):
     read_samples.read(str(finished))
 
 

@@ -4,9 +4,9 @@ import jax
 import ml_collections
 import numpy as np
 
+from video_diffusion import drawing
 from video_diffusion import experiment
 from video_diffusion import media
-from video_diffusion import plans
 from video_diffusion import writers
 from video_diffusion.data import shapes
 from video_diffusion.metrics import shapes_score
@@ -51,10 +51,10 @@ def write_grid(
 ) -> None:
   """A grid of the first samples as samples/<step>.gif and .mp4, and to
   TensorBoard; every process takes part, the first one writes."""
-  videos = plans.draw(
-      plan, [plans.Stage(config, sampler, params, drawn.condition)], mesh=mesh
+  videos = drawing.draw(
+      plan, [drawing.Stage(config, sampler, params, drawn.condition)], mesh=mesh
   )
-  videos = plans.first_clips(config, mesh, videos, GRID_CLIPS)
+  videos = drawing.first_clips(config, mesh, videos, GRID_CLIPS)
   if jax.process_index() == 0:
     path = grid_path(workdir, step)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def write_clips(
   The arrays are samples.npz or, where several processes drew, samples_<i>.npz
   with the numbers of its clips as 'clip'.
   """
-  clips = plans.own_clips(config, mesh)
+  clips = drawing.own_clips(config, mesh)
   arrays, names = {'video': videos}, ['samples']
   if jax.process_count() > 1:
     arrays['clip'] = clips

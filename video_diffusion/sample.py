@@ -10,6 +10,7 @@ import ml_collections
 
 from video_diffusion import clips
 from video_diffusion import conditions
+from video_diffusion import drawing
 from video_diffusion import experiment
 from video_diffusion import media
 from video_diffusion import partitioning
@@ -182,11 +183,11 @@ def restore_refiner(overrides: dict[str, Any], base: Run) -> Run | None:
       'begins from noise.',
   )
   path = epath.Path(options.refine_workdir).expanduser()
-  shared = {
+  fields = overrides | {
       f'sample.{name}': options[name] for name in ('num_clips', 'batch_size')
   }
-  refiner = restore(overrides | shared, path, base)
-  large = refiner.config.data
+  # Before its weights are read.
+  large = workdirs.saved_config(fields, path, ('sample', 'mesh')).data
   factor = large.height // small.height
   validation.require(
       (large.height, large.width)
@@ -194,13 +195,14 @@ def restore_refiner(overrides: dict[str, Any], base: Run) -> Run | None:
       f'sample.refine_workdir {path} holds a model of {large.height}x'
       f'{large.width}, no whole multiple of {small.height}x{small.width}.',
   )
+  check_stride(options.stride, small, large)
+  refiner = restore(fields, path, base)
   sizes = [experiment.label_sizes(run.source) for run in (base, refiner)]
   by_labels = refiner.config.model.cond_dim and not refiner.config.text.encoder
   validation.require(
       not by_labels or sizes[0] == sizes[1],
       f'sample.refine_workdir {path} holds a model with other labels.',
   )
-  check_stride(options.stride, base.config.data, large)
   return refiner
 
 
@@ -269,16 +271,16 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
         run.config, run.model, mesh, frames=frames, upscale=upscale
     )
     stages.append(
-        plans.Stage(run.config, sampler, run.params, run.drawn.condition)
+        drawing.Stage(run.config, sampler, run.params, run.drawn.condition)
     )
   folder = workdir / 'samples' / f'step_{step}_seed_{config.sample.seed}'
   steps = [run.step for run in (base, refiner) if run]
-  videos = plans.draw(
+  videos = drawing.draw(
       plan, stages, mesh=mesh, init=init, folder=folder, steps=steps
   )
   clips.write_clips(folder, config, mesh, videos, base.drawn)
-  shown = plans.first_clips(config, mesh, videos, clips.GRID_CLIPS)
-  plans.blocks_folder(folder).rmtree()  # all that they held is written
+  shown = drawing.first_clips(config, mesh, videos, clips.GRID_CLIPS)
+  drawing.blocks_folder(folder).rmtree()  # all that they held is written
   if jax.process_index():
     return
   clips.write_video(
