@@ -17,9 +17,10 @@ from jax.experimental import multihost_utils
 import orbax.checkpoint as ocp
 
 from video_diffusion import digests
+from video_diffusion.errors import UserError
 
 
-class DamagedError(ValueError):
+class DamagedError(UserError):
   """A checkpoint does not hold what was saved."""
 
 
@@ -125,12 +126,12 @@ class Checkpoints:
     """Waits for a save in flight; from any thread.
 
     Raises:
-      ValueError: the newest save failed.
+      UserError: the newest save failed.
     """
     with self._lock:
       self._finish()
       if self._failed:
-        raise ValueError(self._failed)
+        raise UserError(self._failed)
 
   def restore(self, step: int, abstract_state: Any) -> Any:
     """The `TrainState` saved at `step`, laid out as `abstract_state` says.
@@ -172,7 +173,7 @@ class Checkpoints:
         once an older one has been read.
 
     Raises:
-      ValueError: there are checkpoints, and none can be read.
+      UserError: there are checkpoints, and none can be read.
     """
     bad = []
     for step in sorted(self._manager.all_steps(), reverse=True):
@@ -193,7 +194,7 @@ class Checkpoints:
         )
       return state, step
     if bad:
-      raise ValueError(
+      raise UserError(
           f'{self._directory} holds checkpoints of steps '
           f'{", ".join(map(str, bad))}, and none can be read; put a sound copy '
           'in place, or pass another --workdir.'
@@ -218,7 +219,7 @@ class Checkpoints:
     """Waits for a save in flight.
 
     Raises:
-      ValueError: the newest save failed.
+      UserError: the newest save failed.
     """
     try:
       self.wait()

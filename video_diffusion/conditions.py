@@ -48,7 +48,7 @@ def sample_condition(
     encode: captions -> tokens and mask, of a run with text.
 
   Raises:
-    ValueError: prompts or labels that do not fit.
+    UserError: prompts or labels that do not fit.
   """
   if not config.text.encoder:
     labels = sample_labels(config, source)
@@ -83,7 +83,7 @@ def sample_labels(
   """int32 [num_clips, 1, slots]: sample.labels, else those of held-out clips.
 
   Raises:
-    ValueError: sample.labels of another length or out of range.
+    UserError: sample.labels of another length or out of range.
   """
   sizes = experiment.label_sizes(source)
   n, given = config.sample.num_clips, config.sample.labels

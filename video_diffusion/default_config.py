@@ -6,6 +6,8 @@ fields of its data set to `config.data` (the arguments of that data set in
 """
 import ml_collections
 
+from video_diffusion.errors import UserError
+
 
 def get_config() -> ml_collections.ConfigDict:
   """The default config; model fields are those of the paper's large models."""
@@ -209,8 +211,8 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def require_variant(variant: str, known: tuple[str, ...]) -> None:
-  """Raises ValueError, naming what is known, for an unknown variant."""
+  """Raises UserError, naming what is known, for an unknown variant."""
   if variant not in known:
-    raise ValueError(
+    raise UserError(
         f'the config has no variant {variant!r}; it has {", ".join(known)}.'
     )

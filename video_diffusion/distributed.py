@@ -6,6 +6,8 @@ import os
 from absl import logging
 import jax
 
+from video_diffusion.errors import UserError
+
 
 def initialize(
     coordinator: str = '',
@@ -23,20 +25,20 @@ def initialize(
     process_id: of this one, from 0.
 
   Raises:
-    ValueError: arguments that do not fit together.
+    UserError: arguments that do not fit together.
   """
   given = (bool(coordinator), num_processes is not None, process_id is not None)
   if any(given) and not all(given):
-    raise ValueError(
+    raise UserError(
         '--coordinator, --num_processes and --process_id belong together; pass '
         'all three, or none on Cloud TPU, GKE and SLURM.'
     )
   if coordinator:
     host, _, port = coordinator.rpartition(':')
     if not (host and port.isdigit()):
-      raise ValueError(f'--coordinator is {coordinator!r}; it is HOST:PORT.')
+      raise UserError(f'--coordinator is {coordinator!r}; it is HOST:PORT.')
     if not 0 <= process_id < num_processes:
-      raise ValueError(
+      raise UserError(
           f'--process_id is {process_id}; it is from 0 to below '
           f'--num_processes, {num_processes}.'
       )
@@ -62,7 +64,7 @@ def check(processes: int) -> None:
     processes: how many there must be; 0 takes what there is.
 
   Raises:
-    ValueError: there are not so many.
+    UserError: there are not so many.
   """
   logging.info(
       'Process %d of %d, %d of %d devices (%s).',
@@ -73,7 +75,7 @@ def check(processes: int) -> None:
       jax.devices()[0].device_kind,
   )
   if processes and jax.process_count() != processes:
-    raise ValueError(
+    raise UserError(
         f'mesh.processes is {processes}, but this process finds '
         f'{jax.process_count()}; start {processes} that find each other (on '
         'Cloud TPU, GKE or SLURM, or by --coordinator), or set it to 0.'

@@ -95,7 +95,7 @@ def evaluate(overrides: dict[str, Any], workdir: str) -> dict[str, Any]:
   and noise that are the same for every run.
 
   Raises:
-    ValueError: no run or no checkpoint in workdir; bad eval fields.
+    UserError: no run or no checkpoint in workdir; bad eval fields.
   """
   workdir = epath.Path(workdir).expanduser()
   config = workdirs.saved_config(overrides, workdir, ('eval', 'mesh'))

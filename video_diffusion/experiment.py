@@ -26,6 +26,7 @@ from video_diffusion.data import mixing
 from video_diffusion.data import pipeline
 from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.diffusion import schedules
+from video_diffusion.errors import UserError
 from video_diffusion.models import conditional
 from video_diffusion.models import text as text_lib
 from video_diffusion.models import unet3d
@@ -59,12 +60,12 @@ def _fields_of(prefix):
   """Errors name the fields of a data set where they stand in the config."""
   try:
     yield
-  except ValueError as error:
+  except UserError as error:
     if prefix == 'data':
       raise
     names = '|'.join({'name'}.union(*datasets.OPTIONS.values()))
     sentence = re.sub(rf'\bdata\.({names})\b', rf'{prefix}.\1', str(error))
-    raise ValueError(sentence) from error
+    raise UserError(sentence) from error
 
 
 def make_source(
@@ -76,7 +77,7 @@ def make_source(
   fields are one source: images then avoid the video of their clip.
 
   Raises:
-    ValueError: names the field, of all data sets before any is prepared.
+    UserError: names the field, of all data sets before any is prepared.
   """
   data, sets = config.data, data_sets(config)
   weights = {prefix: fields.pop('weight') for prefix, fields in sets.items()}
@@ -283,7 +284,7 @@ def restore_ema(
   A checkpoint that cannot be read is passed over for the one before it.
 
   Raises:
-    ValueError: workdir holds neither, or none that can be read.
+    UserError: workdir holds neither, or none that can be read.
   """
   mesh = make_mesh(config)
   params = jax.eval_shape(
@@ -300,8 +301,8 @@ def restore_ema(
       found = checkpoints.restore_latest(
           train_state.TrainState(None, None, target, None), set_aside=False
       )
-    except ValueError as error:
-      raise ValueError(
+    except UserError as error:
+      raise UserError(
           f'{error} If they are sound, they do not hold the model of '
           f'{workdir / "config.json"}.'
       ) from error

@@ -150,7 +150,7 @@ def inspect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
     second with the loader of the config, memory in bytes, the texts.
 
   Raises:
-    ValueError: a bad config, or data that are missing.
+    UserError: a bad config, or data that are missing.
   """
   # Devices are counted, and a GPU's memory would be taken on that occasion.
   jax.config.update('jax_platforms', 'cpu')

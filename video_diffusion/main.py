@@ -5,13 +5,14 @@ import os
 import pathlib
 import re
 import sys
-import traceback
 import warnings
 
 from absl import app
 from absl import flags
 from absl import logging
 from ml_collections import config_flags
+
+from video_diffusion.errors import UserError
 
 MODES = ('train', 'sample', 'evaluate', 'prepare', 'inspect')
 # What ends a run, and is not an error of the program.
@@ -166,10 +167,7 @@ def main(argv: list[str]) -> None:
     if _MODE.value == 'train':
       args.append(watch)
     run(*args)
-  except ValueError as error:
-    *_, last = traceback.extract_tb(error.__traceback__)
-    if pathlib.Path(__file__).parent not in pathlib.Path(last.filename).parents:
-      raise  # a library's, not one of our sentences
+  except UserError as error:
     fail(str(error))
   except OSError as error:
     if error.errno not in DISK_ERRORS:

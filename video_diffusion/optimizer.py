@@ -4,6 +4,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optax
 
+from video_diffusion.errors import UserError
+
 SCHEDULES = ('constant', 'cosine')
 EMA_RULES = ('constant', 'ramp')
 
@@ -21,7 +23,7 @@ def learning_rate(
     decay_steps: of 'cosine', the update at which the rate reaches zero.
   """
   if schedule not in SCHEDULES:
-    raise ValueError(
+    raise UserError(
         f'optim.schedule is {schedule!r}; it must be one of {SCHEDULES}.'
     )
   if schedule == 'constant':
@@ -29,7 +31,7 @@ def learning_rate(
   elif decay_steps > warmup_steps:
     after = optax.cosine_decay_schedule(lr, decay_steps - warmup_steps)
   else:
-    raise ValueError(
+    raise UserError(
         f'optim.decay_steps is {decay_steps}; a cosine rate needs more than '
         f'optim.warmup_steps, {warmup_steps}.'
     )
@@ -68,7 +70,7 @@ def ema_decay(*, decay: float, rule: str) -> Callable:
   runs, whose average would otherwise remain mostly the initial weights.
   """
   if rule not in EMA_RULES:
-    raise ValueError(
+    raise UserError(
         f'optim.ema_rule is {rule!r}; it must be one of {EMA_RULES}.'
     )
   if rule == 'constant':

@@ -10,6 +10,8 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
+from video_diffusion.errors import UserError
+
 AXES = ('data', 'fsdp', 'model')
 BATCH_SPEC = PartitionSpec(('data', 'fsdp'))
 MAX_FSDP = 16  # where it is chosen here: larger groups gather more slowly
@@ -48,19 +50,19 @@ def make_mesh(
     devices: those of the mesh; None takes all.
 
   Raises:
-    ValueError: the axes do not divide the devices of a slice.
+    UserError: the axes do not divide the devices of a slice.
   """
   devices = list(jax.devices() if devices is None else devices)
   slices = len({getattr(d, 'slice_index', 0) for d in devices})
   each = len(devices) // slices
   if each % model:
-    raise ValueError(
+    raise UserError(
         f'mesh.model is {model}; it must divide the {each} devices'
         f'{" of a slice" if slices > 1 else ""}.'
     )
   fsdp = fsdp or math.gcd(each // model, MAX_FSDP)
   if each // model % fsdp:
-    raise ValueError(
+    raise UserError(
         f'mesh.fsdp is {fsdp}; it must divide the {each // model} devices'
         f'{" of a slice" if slices > 1 else ""} that mesh.model leaves.'
     )

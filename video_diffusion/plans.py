@@ -7,6 +7,7 @@ import numpy as np
 
 from video_diffusion.data import video as video_lib
 from video_diffusion.diffusion import extension
+from video_diffusion.errors import UserError
 from video_diffusion.validation import require
 
 
@@ -17,7 +18,7 @@ def read_init(config: ml_collections.ConfigDict) -> np.ndarray | None:
   sample.upscale. None without a file.
 
   Raises:
-    ValueError: the file cannot be used, or the size does not divide.
+    UserError: the file cannot be used, or the size does not divide.
   """
   options, data = config.sample, config.data
   if not options.init_video:
@@ -59,7 +60,7 @@ def make_plan(
   sample.upscale.
 
   Raises:
-    ValueError: lengths that do not fit.
+    UserError: lengths that do not fit.
   """
   options, block = config.sample, config.data.frames
   overlap = options.overlap or max(1, block // 2)
@@ -110,6 +111,6 @@ def _fields(*names):
   """Errors begin with the sample fields that a plan is made of."""
   try:
     yield
-  except ValueError as error:
+  except UserError as error:
     fields = ', '.join(f'sample.{name}' for name in names)
-    raise ValueError(f'{fields}: {error}') from error
+    raise UserError(f'{fields}: {error}') from error

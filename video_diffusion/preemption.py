@@ -22,6 +22,8 @@ import threading
 from absl import logging
 import jax
 
+from video_diffusion.errors import UserError
+
 EXIT_CODE = 75  # EX_TEMPFAIL: start the same command again
 GRACE_SECONDS = 45.0  # a hold that lasts longer is left without its save
 
@@ -93,7 +95,7 @@ class Preemption:
   def _exit(self):
     try:
       self._before_exit()
-    except ValueError as error:
+    except UserError as error:
       logging.error('%s', error)
     logging.info(
         'SIGTERM: all that was to be kept is saved. Exit code %d.', EXIT_CODE

@@ -20,7 +20,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
     workdir: of the run; nothing is written there.
 
   Raises:
-    ValueError: a bad config, or data that is missing or unusable.
+    UserError: a bad config, or data that is missing or unusable.
   """
   del workdir  # all modes have it
   validation.check(config, 'prepare')

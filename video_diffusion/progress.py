@@ -12,6 +12,7 @@ import numpy as np
 
 from video_diffusion import train_state
 from video_diffusion import writers
+from video_diffusion.errors import UserError
 
 # Dense bfloat16 peak of one device as its maker states it, by device kind.
 PEAK_TFLOPS = {
@@ -51,7 +52,7 @@ class Trace:
       logging.info('The profile is in %s.', self._path)
 
 
-class TooManySkipsError(ValueError):
+class TooManySkipsError(UserError):
   """As many updates in a row as allowed were not finite."""
 
 

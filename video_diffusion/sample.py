@@ -105,7 +105,7 @@ def make_grid_sampler(config: ml_collections.ConfigDict, model, mesh):
   """(plan, sampler) of the grids that a training run draws.
 
   Raises:
-    ValueError: sample fields that do not fit.
+    UserError: sample fields that do not fit.
   """
   plan = plans.make_plan(config, None)
   frames = len(plan.blocks[0].frames)
@@ -134,7 +134,7 @@ def restore(
     base: the run that this one refines, whose labels or captions it takes.
 
   Raises:
-    ValueError: no run or no checkpoint in workdir; bad sample fields.
+    UserError: no run or no checkpoint in workdir; bad sample fields.
   """
   config = workdirs.saved_config(overrides, workdir, ('sample', 'mesh'))
   validation.check(config, 'sample')
@@ -172,7 +172,7 @@ def restore_refiner(overrides: dict[str, Any], base: Run) -> Run | None:
   """The run in sample.refine_workdir; None without one.
 
   Raises:
-    ValueError: it does not fit the base run.
+    UserError: it does not fit the base run.
   """
   options, small = base.config.sample, base.config.data
   if not options.refine_workdir:
@@ -217,7 +217,7 @@ def check_stride(stride: int, base, refiner) -> None:
       be compared, and any stride will do.
 
   Raises:
-    ValueError: they lie otherwise.
+    UserError: they lie otherwise.
   """
   rates = [data.get('fps', 0.0) for data in (base, refiner)]
   if bool(rates[0]) != bool(rates[1]):
@@ -252,7 +252,7 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   interrupted call, made again, continues behind its last finished block.
 
   Raises:
-    ValueError: no run or no checkpoint in workdir; bad sample fields.
+    UserError: no run or no checkpoint in workdir; bad sample fields.
   """
   workdir = epath.Path(workdir).expanduser()
   base = restore(overrides, workdir)

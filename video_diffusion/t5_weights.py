@@ -17,6 +17,7 @@ import numpy as np
 
 from video_diffusion import t5x_checkpoint
 from video_diffusion import weights
+from video_diffusion.errors import UserError
 from video_diffusion.models import t5
 
 _ENDS = 2**20  # bytes of a file's head and tail that `stamp` reads
@@ -75,7 +76,7 @@ class _Checkpoint(NamedTuple):
 
   def shape(self, name: str, ndim: int) -> tuple[int, ...]:
     if name not in self.shapes:
-      raise ValueError(
+      raise UserError(
           f'{self.path} has no array {self.stored_name(name)}, which the '
           'encoder of a T5 has; give a whole checkpoint of T5 or T5 1.1.'
       )
@@ -84,8 +85,8 @@ class _Checkpoint(NamedTuple):
       raise self.wrong_shape(name, shape, f'{ndim} axes')
     return shape
 
-  def wrong_shape(self, name, shape, wanted) -> ValueError:
-    return ValueError(
+  def wrong_shape(self, name, shape, wanted) -> UserError:
+    return UserError(
         f'{self.path}: the array {self.stored_name(name)} has the shape '
         f'{shape}, kernels taken as [in, out]; beside the others it must have '
         f'{wanted}.'
@@ -113,7 +114,7 @@ def load_t5(
     (config, params), params float32 NumPy arrays for `t5.T5Encoder(config)`.
 
   Raises:
-    ValueError: there is no such checkpoint; an array of it is missing, cannot
+    UserError: there is no such checkpoint; an array of it is missing, cannot
       be read or has a shape that does not fit; its configuration says
       otherwise; the tokenizer has more pieces than the embedding has rows.
   """
@@ -137,7 +138,7 @@ def _checked(path, num_pieces):
   checkpoint = _open(epath.Path(path).expanduser())
   config = _config(checkpoint)
   if num_pieces > config.vocab_size:
-    raise ValueError(
+    raise UserError(
         f'{path}: the array {checkpoint.stored_name(_EMBEDDING)} has '
         f'{config.vocab_size} rows, fewer than the {num_pieces} pieces of the '
         'tokenizer; give the tokenizer that this T5 was trained with.'
@@ -203,8 +204,8 @@ def _open(path: epath.Path) -> _Checkpoint:
     return _open_hugging_face(path)
   steps = sorted(item.name for item in path.glob('checkpoint_*'))
   if steps:
-    raise ValueError(f'{path} holds {", ".join(steps)}; name one of them.')
-  raise ValueError(
+    raise UserError(f'{path} holds {", ".join(steps)}; name one of them.')
+  raise UserError(
       f'{path} is no T5: it must be a checkpoint of T5X, which is a file or a '
       "folder with a file 'checkpoint', or a folder with config.json and "
       'model.safetensors.'
@@ -240,12 +241,12 @@ def _config(checkpoint: _Checkpoint) -> t5.T5Config:
     if field in ('activation', 'max_distance', 'epsilon'):
       config = dataclasses.replace(config, **{field: value})
     elif getattr(config, field) != value:
-      raise ValueError(
+      raise UserError(
           f'{checkpoint.settings_file} gives {field} as {value}, but the '
           f'arrays have {getattr(config, field)}; they must be of one model.'
       )
   if config.activation not in t5.ACTIVATIONS:
-    raise ValueError(
+    raise UserError(
         f'{checkpoint.settings_file} names the activation '
         f'{config.activation!r}; it must be one of {", ".join(t5.ACTIVATIONS)}.'
     )
@@ -256,7 +257,7 @@ def _open_hugging_face(path: epath.Path) -> _Checkpoint:
   settings_file = path / 'config.json'
   values = json.loads(settings_file.read_text())
   if values.get('model_type') not in ('t5', 'mt5'):
-    raise ValueError(
+    raise UserError(
         f'{settings_file} gives model_type {values.get("model_type")!r}; it '
         "must be 't5' or 'mt5'."
     )
@@ -316,7 +317,7 @@ def _safetensors_files(path: epath.Path) -> list[epath.Path]:
     names = ['model.safetensors']
   for name in names:
     if not (path / name).exists():
-      raise ValueError(
+      raise UserError(
           f'{path} has no {name}; weights in other formats are to be saved '
           'again by transformers: T5EncoderModel.from_pretrained(...)'
           '.save_pretrained(...).'

@@ -13,6 +13,8 @@ import flax.serialization
 import flax.traverse_util
 import numpy as np
 
+from video_diffusion.errors import UserError
+
 # Field of T5X's T5Config -> ours.
 _SETTINGS = {
     'vocab_size': 'vocab_size',
@@ -55,7 +57,7 @@ def open_t5x(path: epath.Path) -> T5XCheckpoint:
       the arrays beside it. config.gin is looked for in that folder and above.
 
   Raises:
-    ValueError: it is not a T5X checkpoint. `read` raises it for an array that
+    UserError: it is not a T5X checkpoint. `read` raises it for an array that
       is not there or not whole.
   """
   index = path if path.is_file() else path / 'checkpoint'
@@ -63,7 +65,7 @@ def open_t5x(path: epath.Path) -> T5XCheckpoint:
     tree = flax.serialization.msgpack_restore(index.read_bytes())
     target = tree.get('optimizer', tree)['target']
   except Exception as error:  # msgpack raises many kinds
-    raise ValueError(
+    raise UserError(
         f"{index} is no checkpoint of T5X: it must be msgpack that holds "
         "'optimizer/target'."
     ) from error
@@ -126,7 +128,7 @@ def _read_tensorstore(folder, specs):
     for name, future in reads.items():
       arrays[name] = future.result()
   except ValueError as error:
-    raise ValueError(
+    raise UserError(
         f'{folder}: the array {stored_name(name)} is missing or not whole '
         f'({str(error).partition(" [")[0]}); copy the checkpoint again.'
     ) from error

@@ -43,7 +43,7 @@ def open_text(
   """What makes tokens of a source's captions; None for a run without text.
 
   Raises:
-    ValueError: there are no captions, no tokenizer or no encoder, or
+    UserError: there are no captions, no tokenizer or no encoder, or
       --mode=prepare has not computed the vectors.
   """
   if not config.text.encoder:
@@ -90,7 +90,7 @@ def encode(
     {'tokens': [n, length] or [n, length, D], 'mask': bool [n, length]}.
 
   Raises:
-    ValueError: a prompt is empty, too long or, to a table, partly unknown; no
+    UserError: a prompt is empty, too long or, to a table, partly unknown; no
       tokenizer or no encoder, or not those of the run.
   """
   tokenizer = _tokenizer(config, workdir, None)
@@ -108,7 +108,7 @@ def encode(
 def check_prompts(
     config: ml_collections.ConfigDict, tokenizer: captions_lib.Tokenizer
 ) -> None:
-  """Raises ValueError for one of sample.prompts that cannot be used."""
+  """Raises UserError for one of sample.prompts that cannot be used."""
   for prompt in config.sample.prompts:
     require(
         isinstance(prompt, str) and prompt.strip(),
@@ -135,7 +135,7 @@ def check_prompts(
 
 
 def check_t5(config: ml_collections.ConfigDict) -> None:
-  """Raises ValueError for a T5 that cannot be used; reads no arrays."""
+  """Raises UserError for a T5 that cannot be used; reads no arrays."""
   tokenizer = _tokenizer(config, None, None)
   found = t5_weights.t5_config(
       config.text.path, num_pieces=tokenizer.num_pieces
@@ -147,7 +147,7 @@ def prepare(config: ml_collections.ConfigDict, sources: Iterable) -> None:
   """Computes T5's vectors of all captions of some sources.
 
   Raises:
-    ValueError: no tokenizer or no encoder; the encoder has another width.
+    UserError: no tokenizer or no encoder; the encoder has another width.
   """
   sources = list(sources)
   tokenizer = _tokenizer(config, None, sources[0])

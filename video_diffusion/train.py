@@ -45,7 +45,7 @@ def train(
     watch: started, where SIGTERM shall save and end with its exit code.
 
   Raises:
-    ValueError: a bad config, or a workdir of another run, before any compile;
+    UserError: a bad config, or a workdir of another run, before any compile;
       or updates that are not finite, after a save.
   """
   began = time.time()

@@ -1,6 +1,6 @@
 """Checks of a config, all before any compile.
 
-Each failure is a ValueError of one sentence that names the field.
+Each failure is a UserError of one sentence that names the field.
 """
 import functools
 import math
@@ -13,6 +13,7 @@ from video_diffusion.data import pipeline
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.diffusion import sampling
+from video_diffusion.errors import UserError
 from video_diffusion.models import attention
 from video_diffusion.models import blocks
 from video_diffusion.models import text
@@ -23,9 +24,9 @@ TEXT_ENCODERS = ('', 'table', 't5')
 TASKS = ('extend', 'extend_backwards', 'interpolate')
 
 def require(condition: bool, sentence: str) -> None:
-  """Raises ValueError(sentence) unless the condition holds."""
+  """Raises UserError(sentence) unless the condition holds."""
   if not condition:
-    raise ValueError(sentence)
+    raise UserError(sentence)
 
 
 # Field -> (smallest, largest) value that is allowed.
@@ -187,7 +188,7 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
       by the devices; 'prepare' or 'inspect'.
 
   Raises:
-    ValueError: one sentence that names the field.
+    UserError: one sentence that names the field.
   """
   data, model, optim = config.data, config.model, config.optim
   _check_ranges(config)

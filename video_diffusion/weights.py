@@ -9,6 +9,8 @@ import flax.traverse_util
 import jax.numpy as jnp
 import numpy as np
 
+from video_diffusion.errors import UserError
+
 FOLDER = 'weights'
 NUM_FILES = 4
 _DTYPES = {'F32': jnp.float32, 'F16': jnp.float16, 'BF16': jnp.bfloat16}
@@ -76,10 +78,10 @@ class Tensor(NamedTuple):
     """Its values.
 
     Raises:
-      ValueError: they are of a kind that no weights have, or not all there.
+      UserError: they are of a kind that no weights have, or not all there.
     """
     if self.dtype not in _DTYPES:
-      raise ValueError(
+      raise UserError(
           f'{self.file} holds {self.name!r} as {self.dtype}; it must be one of '
           f'{", ".join(_DTYPES)}.'
       )
@@ -89,7 +91,7 @@ class Tensor(NamedTuple):
       file.seek(self.start)
       content = file.read(num_bytes)
     if len(content) != num_bytes:
-      raise ValueError(
+      raise UserError(
           f'{self.file} ends within {self.name!r}; copy it again, whole.'
       )
     return np.frombuffer(content, dtype).reshape(self.shape)
@@ -104,7 +106,7 @@ def open_safetensors(
   that is not local.
 
   Raises:
-    ValueError: it is no safetensors file.
+    UserError: it is no safetensors file.
   """
   path = epath.Path(path)
   # The header is a JSON object after its length in 8 little-endian bytes.
@@ -125,14 +127,14 @@ def open_safetensors(
         for name, x in header.items()
     }, metadata
   except (ValueError, TypeError, KeyError, AttributeError) as error:
-    raise ValueError(f'{path} is no safetensors file.') from error
+    raise UserError(f'{path} is no safetensors file.') from error
 
 
 def load(directory: epath.PathLike, target: Any) -> tuple[Any, int]:
   """(parameters shaped as `target`, step) from files that `save` wrote.
 
   Raises:
-    ValueError: a file or a parameter is missing, or has another shape.
+    UserError: a file or a parameter is missing, or has another shape.
   """
   flat, step = {}, 0
   paths = sorted(epath.Path(directory).glob('ema-*-of-*.safetensors'))
@@ -143,12 +145,12 @@ def load(directory: epath.PathLike, target: Any) -> tuple[Any, int]:
   wanted = flax.traverse_util.flatten_dict(target, sep='.')
   for name, leaf in wanted.items():
     if name not in flat:
-      raise ValueError(
+      raise UserError(
           f'{directory} has no parameter {name!r} in its {len(paths)} files; '
           'it must hold all files of one export of this model.'
       )
     if flat[name].shape != leaf.shape:
-      raise ValueError(
+      raise UserError(
           f'{directory} holds {name!r} of shape {flat[name].shape}; the model '
           f'wants {leaf.shape}.'
       )

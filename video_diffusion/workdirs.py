@@ -7,6 +7,7 @@ import jax
 import ml_collections
 
 from video_diffusion import default_config
+from video_diffusion.errors import UserError
 from video_diffusion.validation import field as get_field
 from video_diffusion.validation import require
 
@@ -52,7 +53,7 @@ def claim(
     text_fingerprint: likewise of tokenizer and text encoder, '' without text.
 
   Raises:
-    ValueError: the directory cannot be used, or holds a run whose data, model,
+    UserError: the directory cannot be used, or holds a run whose data, model,
       diffusion, optimizer, seed or batch fields differ; names the fields.
   """
   mine = to_json(config) | {'data_fingerprint': fingerprint}
@@ -84,7 +85,7 @@ def claim(
     part.write_text(json.dumps(mine, indent=1))
     part.replace(workdir / 'config.json')
   except OSError as error:
-    raise ValueError(
+    raise UserError(
         f'--workdir {workdir} cannot be written ({error.strerror}); pass a '
         'folder that can.'
     ) from error
@@ -101,7 +102,7 @@ def _read(workdir):
   try:
     return json.loads(path.read_text()) if path.exists() else None
   except (OSError, ValueError) as error:
-    raise ValueError(
+    raise UserError(
         f'{path} cannot be read ({error}); restore it, or pass another '
         '--workdir.'
     ) from error
@@ -118,7 +119,7 @@ def saved_config(
     groups: whose fields this call may set, beside those that are `movable`.
 
   Raises:
-    ValueError: there is no run in workdir, or a field may not be set.
+    UserError: there is no run in workdir, or a field may not be set.
   """
   saved = _read(workdir)
   require(

@@ -23,6 +23,7 @@ import numpy as np
 
 from video_diffusion.data import processes
 from video_diffusion.data import video
+from video_diffusion.errors import UserError
 
 VERSION = 1  # raise it when the same file gives other frames
 FILTER = 'area mean, cropped about the centre'
@@ -32,7 +33,7 @@ _PART_AGE = 3600  # seconds after which an unfinished file is nobody's
 Reader = Callable[..., Iterator[video.Frame]]
 
 
-class CacheError(ValueError):
+class CacheError(UserError):
   """The cache cannot be written."""
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from etils import epath
 import numpy as np
 
+from video_diffusion.errors import UserError
+
 PAD = 0
 _SPACE = '▁'  # sentencepiece's mark of the start of a word
 
@@ -44,14 +46,14 @@ class Tokenizer:
       length: see above, at least 2.
 
     Raises:
-      ValueError: there is no such model, it has no end mark, or the length is
+      UserError: there is no such model, it has no end mark, or the length is
         too short.
     """
     import sentencepiece
 
     name = 'the tokenizer' if isinstance(model, bytes) else os.fspath(model)
     if length < 2:
-      raise ValueError(
+      raise UserError(
           f'a caption of length {length} has no room for a piece and the end '
           'mark; it must be at least 2.'
       )
@@ -63,12 +65,12 @@ class Tokenizer:
           model_proto=content
       )
     except (OSError, RuntimeError) as error:
-      raise ValueError(
+      raise UserError(
           f"{name} is no sentencepiece model; T5's is called spiece.model or "
           'sentencepiece.model.'
       ) from error
     if self._processor.eos_id() < 0:
-      raise ValueError(f'{name} has no end mark </s>, which T5 needs.')
+      raise UserError(f'{name} has no end mark </s>, which T5 needs.')
     self.length, self.content = length, content
     self.num_pieces = self._processor.get_piece_size()
     self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
@@ -139,13 +141,13 @@ def train_tokenizer(
     The model, with T5's special ids: pad 0, end 1, unknown 2.
 
   Raises:
-    ValueError: there are no words.
+    UserError: there are no words.
   """
   import sentencepiece
 
   captions = sorted({caption for caption in captions if caption.strip()})
   if not captions:
-    raise ValueError('a tokenizer cannot be trained without captions.')
+    raise UserError('a tokenizer cannot be trained without captions.')
   model = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(
       sentence_iterator=iter(captions),

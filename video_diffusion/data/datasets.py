@@ -12,6 +12,7 @@ from video_diffusion.data.builders import moving_mnist
 from video_diffusion.data.builders import tfds_sets
 from video_diffusion.data.builders import video_files
 from video_diffusion.data.builders import video_folder
+from video_diffusion.errors import UserError
 
 
 class Wanted(NamedTuple):
@@ -158,7 +159,7 @@ def _tfds_images(name, wanted, *, dir, **options):
 
 def _single_frames(name, wanted):
   if wanted.frames > 1:
-    raise ValueError(
+    raise UserError(
         f'data.name is {name!r}, which holds images, and data.frames is '
         f'{wanted.frames}; name it in data.image_mixture, or set data.frames '
         'to 1.'
@@ -167,7 +168,7 @@ def _single_frames(name, wanted):
 
 def _require_length(clip_frames, wanted):
   if clip_frames < wanted.min_frames:
-    raise ValueError(
+    raise UserError(
         f'data.clip_frames is {clip_frames}; it must be at least '
         f'{wanted.min_frames}, for data.frames at the least of '
         'data.frameskips.'
@@ -223,12 +224,12 @@ NAMES = tuple(sorted(DATA_SETS))
 
 
 def check(name: str, options: Collection[str]) -> None:
-  """Raises ValueError for an unknown data set, or fields that it lacks."""
+  """Raises UserError for an unknown data set, or fields that it lacks."""
   if name not in NAMES:
-    raise ValueError(f'data.name is {name!r}; it must be one of {NAMES}.')
+    raise UserError(f'data.name is {name!r}; it must be one of {NAMES}.')
   wrong = [f'data.{field}' for field in sorted(OPTIONS[name] ^ set(options))]
   if wrong:
-    raise ValueError(
+    raise UserError(
         f'data.name is {name!r}, but the config has the data fields of another '
         f'data set (see {", ".join(wrong)}); use the file of configs/ that is '
         'made for it.'
@@ -260,7 +261,7 @@ def make_source(
       also be a directory of records.
 
   Raises:
-    ValueError: an unknown name, or data that is missing or unusable.
+    UserError: an unknown name, or data that is missing or unusable.
   """
   check(name, options)
   wanted = Wanted(split, frames, height, width, seed, frameskips)
@@ -268,9 +269,9 @@ def make_source(
 
 
 def _given(path: str, what: str) -> str:
-  """The path; ValueError where it is empty."""
+  """The path; UserError where it is empty."""
   if not path:
-    raise ValueError(
+    raise UserError(
         f'data.path is empty; pass --config.data.path=DIR, {what}.'
     )
   return os.path.expanduser(path)
@@ -280,7 +281,7 @@ def _records(path: str, wanted: Wanted) -> records.VideoRecords | None:
   """The records at a path that is a directory of such, None where it is not.
 
   Raises:
-    ValueError: their frames have another size, or their clips are too short.
+    UserError: their frames have another size, or their clips are too short.
   """
   directory = pathlib.Path(path).expanduser()
   if not path or not (directory / 'dataset_info.json').exists():
@@ -288,12 +289,12 @@ def _records(path: str, wanted: Wanted) -> records.VideoRecords | None:
   source = records.VideoRecords(directory, wanted.split)
   height, width = source.frame_size
   if (height, width) != (wanted.height, wanted.width):
-    raise ValueError(
+    raise UserError(
         f'data.path, {directory}, holds records of {height} x {width} pixels; '
         f'set data.height={height} and data.width={width}, or give the videos.'
     )
   if source.shortest < wanted.min_frames:
-    raise ValueError(
+    raise UserError(
         f'data.path, {directory}, holds clips of {source.shortest} frames, '
         f'fewer than the {wanted.min_frames} that data.frames at the least of '
         'data.frameskips span; lower these, or give the videos.'

@@ -22,6 +22,7 @@ import numpy as np
 from video_diffusion.data import cache
 from video_diffusion.data import captions as captions_lib
 from video_diffusion.data import embedding_files as files
+from video_diffusion.errors import UserError
 
 VERSION = 1  # raise it when the same settings give another file
 DTYPES = {'bfloat16': jnp.bfloat16, 'float32': jnp.float32}
@@ -80,10 +81,10 @@ class EmbeddingCache:
       dtype: in which embeddings are kept, 'bfloat16' or 'float32'.
 
     Raises:
-      ValueError: another dtype.
+      UserError: another dtype.
     """
     if dtype not in DTYPES:
-      raise ValueError(
+      raise UserError(
           f'embeddings cannot be kept as {dtype!r}; it must be one of '
           f'{", ".join(DTYPES)}.'
       )
@@ -118,7 +119,7 @@ class EmbeddingCache:
       file_captions: captions of a file, in memory until it is written.
 
     Raises:
-      ValueError: `encode` gives something else.
+      UserError: `encode` gives something else.
       CacheError: the directory cannot be written.
     """
     import tqdm
@@ -174,12 +175,12 @@ class EmbeddingCache:
       [n, length], False at padding.
 
     Raises:
-      ValueError: a caption is not there.
+      UserError: a caption is not there.
     """
     found, rows, index = self._find(captions)
     if not found.all():
       caption = captions[int(np.argmin(found))]
-      raise ValueError(
+      raise UserError(
           f'there is no embedding of the caption {caption!r} in '
           f'{self.directory}; run --mode=prepare with this encoder and '
           f'tokenizer. {self._note()}'.strip()
@@ -222,14 +223,14 @@ class EmbeddingCache:
     padded = np.pad(ids, pad, 'edge'), np.pad(mask, pad, 'edge')
     tokens = np.asarray(encode(*padded))
     if tokens.ndim != 3 or tokens.shape[:2] != padded[0].shape:
-      raise ValueError(
+      raise UserError(
           f'the encoder gives the shape {tokens.shape} for ids of shape '
           f'{padded[0].shape}; it must give a vector for each.'
       )
     tokens = tokens[: len(captions)]
     finite = (np.isfinite(tokens).all(axis=-1) | ~mask).all(axis=1)
     if not finite.all():
-      raise ValueError(
+      raise UserError(
           'the encoder gives values that are not finite for the caption '
           f'{captions[int(np.argmin(finite))]!r}; T5 must run in float32 or '
           'bfloat16, and with the tokenizer that it was trained with.'

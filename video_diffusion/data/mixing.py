@@ -5,6 +5,7 @@ from typing import Protocol
 import numpy as np
 
 from video_diffusion.data import order
+from video_diffusion.errors import UserError
 
 
 class Source(Protocol):
@@ -47,13 +48,13 @@ def window(
   which the window fits, its start then from all places where it does.
 
   Raises:
-    ValueError: the window fits at none.
+    UserError: the window fits at none.
   """
   fitting = [
       skip for skip in frameskips if (num_frames - 1) * skip < length
   ]
   if not fitting:
-    raise ValueError(
+    raise UserError(
         f'a clip has {length} frames, fewer than the '
         f'{(num_frames - 1) * min(frameskips) + 1} wanted.'
     )

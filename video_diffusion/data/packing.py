@@ -14,6 +14,7 @@ import uuid
 import numpy as np
 
 from video_diffusion.data import records
+from video_diffusion.errors import UserError
 
 VERSION = '2.0.0'  # a part of the path: raise it when the records change
 MOST_SHARDS = 512  # of a split: a reader keeps them open
@@ -70,11 +71,11 @@ def cut_clips(
     int64 [n] for each clip, n in [min_frames, clip_frames].
 
   Raises:
-    ValueError: the video is too short, or has no frames to loop.
+    UserError: the video is too short, or has no frames to loop.
   """
   if num_frames < min_frames and short_clips != 'drop':
     if short_clips == 'refuse' or not num_frames:
-      raise ValueError(
+      raise UserError(
           f'it has {num_frames} frames, fewer than the {min_frames} wanted.'
       )
     return [np.arange(min_frames) % num_frames]
@@ -118,7 +119,7 @@ def pack(
     The directory, a prepared TFDS data set.
 
   Raises:
-    ValueError: a split has no clips.
+    UserError: a split has no clips.
   """
   target = directory(data_dir, name, key)
   report |= {'clips': {}, 'frames': {}, 'captions': 0}
@@ -140,7 +141,7 @@ def pack(
           'caption': clip.caption,
       }
     if not ids:
-      raise ValueError(f'{name} has no clip for the split {split!r}.')
+      raise UserError(f'{name} has no clip for the split {split!r}.')
     report['clips'][split], report['frames'][split] = len(ids), frames
     video_ids[split] = np.array(ids, np.int32)
 

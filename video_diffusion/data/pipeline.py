@@ -14,6 +14,7 @@ import numpy as np
 from video_diffusion.data import loaders
 from video_diffusion.data import mixing
 from video_diffusion.data import order
+from video_diffusion.errors import UserError
 
 LOADERS = ('auto', 'tf', 'threads', 'processes')
 
@@ -173,10 +174,10 @@ def batches(
     its 'tokens' and 'mask', [local batch, 1 + K, ...], in place of 'labels'.
   """
   if loader not in LOADERS:
-    raise ValueError(f'data.loader is {loader!r}; it must be one of {LOADERS}.')
+    raise UserError(f'data.loader is {loader!r}; it must be one of {LOADERS}.')
   local = batch_size // process_count
   if local * process_count != batch_size:
-    raise ValueError(
+    raise UserError(
         f'batch_size {batch_size} does not divide by {process_count} hosts.'
     )
 

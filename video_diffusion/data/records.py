@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from video_diffusion.data import mixing
+from video_diffusion.errors import UserError
 
 
 class VideoRecords:
@@ -39,18 +40,18 @@ class VideoRecords:
       split: 'train' or 'test'.
 
     Raises:
-      ValueError: `directory` holds no prepared records, or no such split.
+      UserError: `directory` holds no prepared records, or no such split.
     """
     directory = pathlib.Path(directory)
     video_ids_file = directory / 'video_ids.npz'
     if not video_ids_file.exists():
-      raise ValueError(
+      raise UserError(
           f'{directory} holds no records of this package (no video_ids.npz); '
           'give a directory that --mode=prepare named.'
       )
     with np.load(video_ids_file) as video_ids:
       if split not in video_ids:
-        raise ValueError(
+        raise UserError(
             f'{directory} holds no split {split!r}; it has '
             f'{", ".join(video_ids)}.'
         )
@@ -109,14 +110,14 @@ class VideoRecords:
       set has a caption, 'caption': str, '' for none.
 
     Raises:
-      ValueError: the clip is too short.
+      UserError: the clip is too short.
     """
     record = self._records[index]
     clip = record['video']
     try:
       frames = mixing.window(rng, len(clip), num_frames, frameskips)
-    except ValueError as error:
-      raise ValueError(f'{os.fsdecode(record["file"])}: {error}') from error
+    except UserError as error:
+      raise UserError(f'{os.fsdecode(record["file"])}: {error}') from error
     example = {'video': clip[frames]}
     if self.label_sizes:
       example['labels'] = np.array([record['label']], np.int32)

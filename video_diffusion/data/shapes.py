@@ -11,6 +11,7 @@ import functools
 import numpy as np
 
 from video_diffusion.data import mixing
+from video_diffusion.errors import UserError
 
 SHAPES = ('circle', 'square', 'triangle')
 PALETTE = {
@@ -58,7 +59,7 @@ def parse_caption(text: str) -> np.ndarray:
   """The inverse of `caption`: int32 [2, 3], -1 where there is one object.
 
   Raises:
-    ValueError: a text that `caption` does not make.
+    UserError: a text that `caption` does not make.
   """
   labels = np.full((2, 3), -1, np.int32)
   parts = text.split(', ')
@@ -73,7 +74,7 @@ def parse_caption(text: str) -> np.ndarray:
         or words[3] != 'moves'
         or words[4] not in DIRECTION_NAMES
     ):
-      raise ValueError(
+      raise UserError(
           f'{text!r} is no caption of moving_shapes, as "a red circle moves '
           'right" or two such with a comma between them.'
       )
@@ -89,19 +90,19 @@ def parse_pairs(pairs: Sequence[str]) -> frozenset[tuple[int, int]]:
   """('red circle', ...) -> {(shape, colour), ...}.
 
   Raises:
-    ValueError: a pair that names no known colour and shape.
+    UserError: a pair that names no known colour and shape.
   """
   parsed = set()
   for pair in pairs:
     colour, _, shape = pair.partition(' ')
     if colour not in COLOURS or shape not in SHAPES:
-      raise ValueError(
+      raise UserError(
           f'data.heldout_pairs holds {pair!r}; a pair is a colour of '
           f'{COLOURS} and a shape of {SHAPES}, as in "red circle".'
       )
     parsed.add((SHAPES.index(shape), COLOURS.index(colour)))
   if len(parsed) >= len(SHAPES) * len(COLOURS):
-    raise ValueError('data.heldout_pairs leaves no colour and shape to train.')
+    raise UserError('data.heldout_pairs leaves no colour and shape to train.')
   return frozenset(parsed)
 
 
@@ -141,17 +142,17 @@ class MovingShapes:
 
   def __post_init__(self):
     if self.split not in SPLITS:
-      raise ValueError(f'split is {self.split!r}; it must be one of {SPLITS}.')
+      raise UserError(f'split is {self.split!r}; it must be one of {SPLITS}.')
     heldout = parse_pairs(self.heldout_pairs)
     if self.pairs not in PAIRS:
-      raise ValueError(f'pairs is {self.pairs!r}; it must be one of {PAIRS}.')
+      raise UserError(f'pairs is {self.pairs!r}; it must be one of {PAIRS}.')
     if self.pairs == 'heldout' and not heldout:
-      raise ValueError('data.heldout_pairs names no pair to be drawn.')
+      raise UserError('data.heldout_pairs names no pair to be drawn.')
     if self.num_examples < 1:
-      raise ValueError('data.train_clips, data.test_clips: at least 1 each.')
+      raise UserError('data.train_clips, data.test_clips: at least 1 each.')
     path = 0.0 if self.bounce else self.speed * (self.num_frames - 1)
     if not (self.radius > 0 and path >= 0 and 2 * self.radius + path < 1):
-      raise ValueError(
+      raise UserError(
           f'data.radius {self.radius} and data.speed {self.speed} over '
           f'{self.num_frames} frames need {2 * self.radius + path:.2f} of the '
           'frame; twice the radius and the path must stay below 1.'

@@ -50,7 +50,7 @@ class Vectors:
     """{'tokens': [n, length, D] as they are kept, 'mask': bool [n, length]}.
 
     Raises:
-      ValueError: a caption is not in the cache.
+      UserError: a caption is not in the cache.
     """
     tokens, mask = self.cache.lookup(captions)
     return {'tokens': tokens, 'mask': mask & _written(captions)}

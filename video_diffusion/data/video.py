@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from video_diffusion.errors import UserError
+
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.gif')
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp')
 # Containers round times, Matroska to a millisecond: a frame counts as shown
@@ -20,7 +22,7 @@ LONGEST_PAUSE = 60.0
 DEFAULT_RATE = 25.0  # where a file names none
 
 
-class VideoError(ValueError):
+class VideoError(UserError):
   """A video file that cannot be used; the message names the file.
 
   Attributes:

@@ -6,6 +6,8 @@ drawn by an earlier block) and some may have a low-resolution partner.
 """
 import dataclasses
 
+from video_diffusion.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class Block:
@@ -41,7 +43,7 @@ class Plan:
 
 def _require(condition, sentence):
   if not condition:
-    raise ValueError(sentence)
+    raise UserError(sentence)
 
 
 def _block(frames, have, *, low_res=(), model=0):
@@ -76,7 +78,7 @@ def extend(
     backwards: grow towards the start instead.
 
   Raises:
-    ValueError: lengths that do not fit.
+    UserError: lengths that do not fit.
   """
   _require(
       0 < overlap < block_frames,
@@ -127,7 +129,7 @@ def interpolate(num_given: int, *, factor: int, block_frames: int) -> Plan:
     block_frames: T of the model.
 
   Raises:
-    ValueError: lengths that do not fit.
+    UserError: lengths that do not fit.
   """
   _require(factor >= 2, f'the factor is {factor}; it must be at least 2.')
   _require(
@@ -199,7 +201,7 @@ def cascade(
     overlap: known frames of a block of model 1.
 
   Raises:
-    ValueError: lengths that do not fit.
+    UserError: lengths that do not fit.
   """
   _require(
       (base_frames - 1) * stride < num_frames <= base_frames * stride,

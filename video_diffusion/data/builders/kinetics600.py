@@ -14,6 +14,7 @@ from typing import NamedTuple
 from video_diffusion.data import packing
 from video_diffusion.data import video
 from video_diffusion.data.builders import video_files
+from video_diffusion.errors import UserError
 
 NAME = 'kinetics600'
 COLUMNS = ('label', 'youtube_id', 'time_start', 'time_end')
@@ -79,20 +80,20 @@ def prepare(
     more clips were downloaded decodes these alone.
 
   Raises:
-    ValueError: a setting is out of range, or CSVs or clips are missing or
+    UserError: a setting is out of range, or CSVs or clips are missing or
       unusable.
   """
   settings.check()
   folder = video_files.existing_folder(path, WANTED)
   tables = find_tables(folder)
   if 'train' not in tables:
-    raise ValueError(
+    raise UserError(
         f'data.path, {folder}, holds no train.csv of Kinetics-600; give '
         f'{WANTED}.'
     )
   paths = video.find_files(folder)
   if not paths:
-    raise ValueError(
+    raise UserError(
         f'data.path, {folder}, holds no video file; give {WANTED}.'
     )
   key = video_files.key(settings, [*paths, *tables.values()])
@@ -138,7 +139,7 @@ def prepare(
   ]
   missing = [row.clip_id for row, file in train + heldout if not file]
   if not files:
-    raise ValueError(
+    raise UserError(
         f'data.path, {folder}, holds none of the {len(missing)} clips that its '
         f'CSVs name; name them such as {missing[0]}.mp4.'
         if missing
@@ -183,14 +184,14 @@ def read_rows(table: pathlib.Path) -> list[Row]:
   """The rows of a CSV.
 
   Raises:
-    ValueError: names the file, and the line, that lack a column or a number.
+    UserError: names the file, and the line, that lack a column or a number.
   """
   rows = []
   with open(table, encoding='utf-8-sig', newline='') as lines:
     reader = csv.DictReader(lines)
     absent = set(COLUMNS) - set(reader.fieldnames or ())
     if absent:
-      raise ValueError(
+      raise UserError(
           f'{table} has no column {", ".join(sorted(absent))}; its header must '
           f'be {",".join(COLUMNS)},split.'
       )
@@ -202,7 +203,7 @@ def read_rows(table: pathlib.Path) -> list[Row]:
             int(float(end)),
         ))
       except (ValueError, TypeError, AttributeError):
-        raise ValueError(
+        raise UserError(
             f'{table}, line {reader.line_num}: it must have a label, a '
             'youtube_id, and two times in seconds.'
         ) from None

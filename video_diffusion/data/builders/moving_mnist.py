@@ -27,6 +27,7 @@ import numpy as np
 from video_diffusion.data import packing
 from video_diffusion.data import video
 from video_diffusion.data.builders import tfds_sets
+from video_diffusion.errors import UserError
 
 NAME = 'moving_mnist_stochastic'
 SIZE = 64  # of a frame, as drawn
@@ -68,10 +69,10 @@ def prepare(
     so that a second call returns at once.
 
   Raises:
-    ValueError: frames that are not square, or no digits.
+    UserError: frames that are not square, or no digits.
   """
   if height != width:
-    raise ValueError(
+    raise UserError(
         f'data.height is {height} and data.width is {width}; Moving-MNIST is '
         'square, so they must be equal.'
     )
@@ -80,7 +81,7 @@ def prepare(
   } if path else {}
   for file in files.values():
     if not file.is_file():
-      raise ValueError(
+      raise UserError(
           f'data.path is {os.fspath(path)!r}, which has no file {file.name}; '
           f'it must be a folder with {" and ".join(FILES.values())}.'
       )
@@ -213,16 +214,16 @@ def read_idx(file: str | os.PathLike) -> np.ndarray:
   """The images of a gzipped idx file, uint8 [n, rows, columns].
 
   Raises:
-    ValueError: it is something else, or cut short.
+    UserError: it is something else, or cut short.
   """
   try:
     content = gzip.decompress(pathlib.Path(file).read_bytes())
     magic, *shape = np.frombuffer(content[:16], '>i4').tolist()
     if magic != 0x803:  # bytes, three axes
-      raise ValueError(f'magic number {magic:#x}')
+      raise UserError(f'magic number {magic:#x}')
     return np.frombuffer(content[16:], np.uint8).reshape(shape)
   except (OSError, EOFError, ValueError) as error:
-    raise ValueError(
+    raise UserError(
         f'{os.fspath(file)} is not a whole gzipped idx file of images '
         f'({error}).'
     ) from error

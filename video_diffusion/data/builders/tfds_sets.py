@@ -18,6 +18,7 @@ import numpy as np
 
 from video_diffusion.data import packing
 from video_diffusion.data import video
+from video_diffusion.errors import UserError
 
 
 class Mapping(NamedTuple):
@@ -109,11 +110,11 @@ def prepare(
     call returns at once.
 
   Raises:
-    ValueError: a wrong setting, or an original that TFDS cannot prepare or
+    UserError: a wrong setting, or an original that TFDS cannot prepare or
       that has no such feature.
   """
   if short_clips not in packing.SHORT_CLIPS:
-    raise ValueError(
+    raise UserError(
         f'data.short_clips is {short_clips!r}; it must be one of '
         f'{packing.SHORT_CLIPS}.'
     )
@@ -126,7 +127,7 @@ def prepare(
       test_split=test_split or mapping.test_split,
   )
   if not mapping.tfds_name:
-    raise ValueError(
+    raise UserError(
         "data.tfds_name is empty; it must name a TFDS set of images, such as "
         "'cifar10'."
     )
@@ -193,7 +194,7 @@ def open_original(tfds_name: str, data_dir: str | os.PathLike) -> Any:
   One that is there already is taken as it is, in any file format.
 
   Raises:
-    ValueError: TFDS does not know it or cannot prepare it.
+    UserError: TFDS does not know it or cannot prepare it.
   """
   import tensorflow_datasets as tfds
 
@@ -206,7 +207,7 @@ def open_original(tfds_name: str, data_dir: str | os.PathLike) -> Any:
   # way, and TFDS passes that on.
   except Exception as error:
     reason = str(error).strip().partition('\n')[0] or type(error).__name__
-    raise ValueError(
+    raise UserError(
         f'The TFDS data set {tfds_name!r} is not prepared in data.dir, '
         f'{data_dir}, and TFDS could not prepare it there ({reason}); its page '
         'in the TFDS catalogue says which files and programs it needs.'
@@ -226,7 +227,7 @@ def read(builder: Any, split: str, features: Sequence[str]) -> Any:
     A tf.data.Dataset of {feature: tensor}, of known length.
 
   Raises:
-    ValueError: a feature or split that it has not.
+    UserError: a feature or split that it has not.
   """
   import tensorflow as tf
   import tensorflow_datasets as tfds
@@ -236,7 +237,7 @@ def read(builder: Any, split: str, features: Sequence[str]) -> Any:
   known = getattr(builder.info.features, 'feature', builder.info.features)
   for feature in features:
     if feature not in known:
-      raise ValueError(
+      raise UserError(
           f'The TFDS data set {builder.info.full_name} has no feature '
           f'{feature!r}; it has {", ".join(known)}.'
       )
@@ -256,7 +257,7 @@ def read(builder: Any, split: str, features: Sequence[str]) -> Any:
     )
   except ValueError as error:
     reason = str(error).partition('\n')[0]
-    raise ValueError(
+    raise UserError(
         f'The TFDS data set {builder.info.full_name} has no split {split!r} '
         f'({reason}).'
     ) from error
@@ -285,7 +286,7 @@ def _resized(builder, split, mapping, height, width):
       or spec.shape[-1] not in (1, 3)
       or spec.dtype != tf.uint8
   ):
-    raise ValueError(
+    raise UserError(
         f'The feature {mapping.feature!r} of the TFDS data set '
         f'{builder.info.full_name} is {spec.dtype.name} {spec.shape}; it must '
         f'be uint8 of {rank} axes, the last of 1 or 3 channels.'
@@ -332,8 +333,8 @@ def _clips(
         report['sizes'][size] = report['sizes'].get(size, 0) + 1
         try:
           pieces = packing.cut_clips(len(frames), **cutting)
-        except ValueError as error:
-          raise ValueError(f'{source}: {error}') from error
+        except UserError as error:
+          raise UserError(f'{source}: {error}') from error
         reason = f'shorter than {cutting["min_frames"]} frames'
       if not pieces:
         bar.clear()

@@ -13,6 +13,7 @@ import numpy as np
 
 from video_diffusion.data import cache
 from video_diffusion.data import packing
+from video_diffusion.errors import UserError
 
 TEST_EVERY = 20
 NAMED_IN_LOG = 10  # skipped files; the report names all
@@ -56,32 +57,32 @@ class Settings(NamedTuple):
   short_clips: str = 'drop'
 
   def check(self) -> None:
-    """Raises ValueError, naming the field, for what cannot be."""
+    """Raises UserError, naming the field, for what cannot be."""
     for name in ('height', 'width', 'clip_frames', 'min_frames'):
       if getattr(self, name) < 1:
-        raise ValueError(
+        raise UserError(
             f'data.{name} is {getattr(self, name)}; it must be at least 1.'
         )
     if not 0 <= self.fps < math.inf:
-      raise ValueError(f'data.fps is {self.fps}; it must be 0 or more.')
+      raise UserError(f'data.fps is {self.fps}; it must be 0 or more.')
     if self.clip_frames < self.min_frames:
-      raise ValueError(
+      raise UserError(
           f'data.clip_frames is {self.clip_frames}; it must be at least '
           f'{self.min_frames}, the frames that the shortest window spans.'
       )
     if self.short_clips not in packing.SHORT_CLIPS:
-      raise ValueError(
+      raise UserError(
           f'data.short_clips is {self.short_clips!r}; it must be one of '
           f'{packing.SHORT_CLIPS}.'
       )
 
 
 def existing_folder(path: str | os.PathLike, what: str) -> pathlib.Path:
-  """The folder at a path; ValueError, saying what to put there, for none."""
+  """The folder at a path; UserError, saying what to put there, for none."""
   folder = pathlib.Path(path).expanduser()
   if not folder.is_dir():
     found = 'a file' if folder.exists() else 'missing'
-    raise ValueError(f'data.path, {folder}, is {found}; give {what}.')
+    raise UserError(f'data.path, {folder}, is {found}; give {what}.')
   return folder
 
 
@@ -146,7 +147,7 @@ def pack(
     The directory of the records.
 
   Raises:
-    ValueError: a split has no usable video, or a video is too short and
+    UserError: a split has no usable video, or a video is too short and
       `short_clips` is 'refuse'.
   """
   entries = cache.decode(
@@ -165,7 +166,7 @@ def pack(
           f'{settings.min_frames} wanted'
       )
       if settings.short_clips == 'refuse':
-        raise ValueError(
+        raise UserError(
             f"{file.name}: {short}; set data.short_clips to 'drop' or 'loop'."
         )
       reason = short if settings.short_clips == 'drop' else ''
@@ -179,7 +180,7 @@ def pack(
   for split, (_, at_most) in splits.items():
     if not at_most:
       first = skipped[0] if skipped else {'file': 'none', 'reason': 'no file'}
-      raise ValueError(
+      raise UserError(
           f'{name} has no usable video for the split {split!r}: of '
           f'{len(files)} files {len(skipped)} were skipped, the first of them, '
           f'{first["file"]}, because: {first["reason"]}.'

@@ -7,6 +7,7 @@ import pathlib
 from video_diffusion.data import packing
 from video_diffusion.data import video
 from video_diffusion.data.builders import video_files
+from video_diffusion.errors import UserError
 
 CAPTIONS = ('captions.jsonl', 'captions.csv')
 KINDS = {  # name of the data set -> (what it is made of, suffixes)
@@ -51,7 +52,7 @@ def prepare(
     The directory of the records.
 
   Raises:
-    ValueError: a setting is out of range, the folder is missing or holds
+    UserError: a setting is out of range, the folder is missing or holds
       nothing that can be used, or the captions cannot be read.
   """
   settings.check()
@@ -59,13 +60,13 @@ def prepare(
   folder = video_files.existing_folder(path, f'a folder of {what} files')
   paths = video.find_files(folder, suffixes)
   if not paths:
-    raise ValueError(
+    raise UserError(
         f'data.path, {folder}, holds no {what} file; it should hold files that '
         f'end in {", ".join(suffixes)}.'
     )
   listed = [folder / file for file in CAPTIONS if (folder / file).exists()]
   if len(listed) > 1:
-    raise ValueError(
+    raise UserError(
         f'data.path, {folder}, holds both {" and ".join(CAPTIONS)}; keep one.'
     )
   key = video_files.key(settings, [*paths, *listed], bool(classes))
@@ -79,7 +80,7 @@ def prepare(
   if classes:
     for file in names:
       if '/' not in file:
-        raise ValueError(
+        raise UserError(
             f'data.classes is set, but {file} lies in no folder below '
             f'{folder}; move it into the folder of its class.'
         )
@@ -110,7 +111,7 @@ def read_captions(path: pathlib.Path) -> dict[str, str]:
   """{file, with forward slashes: caption} of a caption file.
 
   Raises:
-    ValueError: names the file and the line that cannot be read.
+    UserError: names the file and the line that cannot be read.
   """
   captions = {}
   # Spreadsheets put a byte order mark first.
@@ -124,7 +125,7 @@ def read_captions(path: pathlib.Path) -> dict[str, str]:
             if path.suffix == '.jsonl'
             else 'the columns file and caption'
         )
-        raise ValueError(f'{path}, line {number}: it must have {wanted}.')
+        raise UserError(f'{path}, line {number}: it must have {wanted}.')
       file = pathlib.PurePosixPath(file.strip().replace('\\', '/')).as_posix()
       captions[file] = caption.strip()
   return captions

@@ -1,0 +1,206 @@
+import json
+import os
+import pathlib
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+
+from video_diffusion import files
+from video_diffusion.errors import UserError
+
+HOLD = """
+import sys, time
+from video_diffusion import files
+{patch}
+lock = files.Lock(sys.argv[1], advice='pass another')
+lock.acquire()
+print('held', flush=True)
+time.sleep(60)
+"""
+OTHER_HOST = """
+import socket
+socket.gethostname = lambda: 'other-host'
+files.PERIOD = {period}
+"""
+
+
+def hold(folder, patch=''):
+  """A process that holds `folder`, once it does."""
+  process = subprocess.Popen(
+      [sys.executable, '-c', HOLD.format(patch=patch), folder],
+      stdout=subprocess.PIPE, text=True,
+      env={**os.environ, 'PYTHONPATH': os.getcwd()},
+  )
+  assert process.stdout.readline() == 'held\n'
+  return process
+
+
+@pytest.fixture
+def fast(monkeypatch):
+  """Marks whose period is short; returns it."""
+  monkeypatch.setattr(files, 'PERIOD', 1.0)
+  return 1.0
+
+
+def test_a_written_file_appears_whole_with_the_rights_of_the_umask(tmp_path):
+  path = tmp_path / 'a.bin'
+  with files.writing(path) as part:
+    assert part.parent == tmp_path and part.suffix == '.bin'
+    part.write_bytes(b'half')
+    assert not path.exists()
+    part.write_bytes(b'whole')
+  plain = tmp_path / 'plain'
+  plain.write_bytes(b'')
+  assert path.read_bytes() == b'whole'
+  assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+  assert sorted(tmp_path.iterdir()) == [path, plain]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+  path = tmp_path / 'a.txt'
+  files.write(path, 'old')
+  with pytest.raises(RuntimeError):
+    with files.writing(path) as part:
+      part.write_text('new')
+      raise RuntimeError
+  assert path.read_text() == 'old' and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_of_writing_names_the_file_that_was_meant(tmp_path):
+  path = tmp_path / 'missing' / 'a.txt'
+  with pytest.raises(OSError) as error:
+    files.write(path, 'x')
+  assert error.value.filename == str(path)
+  with pytest.raises(OSError) as error:
+    with files.writing(tmp_path / 'b') as part:
+      part.write_bytes(b'x')
+      raise OSError(28, 'No space left on device')
+  assert error.value.filename == str(tmp_path / 'b')
+
+
+def test_a_folder_is_replaced_when_the_new_one_is_whole(tmp_path):
+  folder = tmp_path / 'deep' / 'weights'
+  with files.writing_folder(folder) as part:
+    (part / 'a').write_text('1')
+  with pytest.raises(RuntimeError):
+    with files.writing_folder(folder) as part:
+      (part / 'b').write_text('2')
+      raise RuntimeError
+  assert [p.name for p in folder.iterdir()] == ['a']
+  with files.writing_folder(folder) as part:
+    (part / 'b').write_text('2')
+    (part / 'c').mkdir()
+  assert sorted(p.name for p in folder.iterdir()) == ['b', 'c']
+  assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_parts_of_killed_processes_are_removed(tmp_path):
+  code = (
+      'import os, sys; from video_diffusion import files\n'
+      'with files.writing(sys.argv[1]) as part:\n'
+      '  part.write_text("half"); os._exit(9)'
+  )
+  path = tmp_path / 'a.gif'
+  subprocess.run([sys.executable, '-c', code, path], check=False)
+  assert len(list(tmp_path.iterdir())) == 1 and not path.exists()
+  (tmp_path / 'kept').touch()
+  files.remove_parts(tmp_path)
+  assert [p.name for p in tmp_path.iterdir()] == ['kept']
+
+
+def test_a_held_folder_is_refused_and_names_its_holder(tmp_path):
+  holder = hold(tmp_path)
+  lock = files.Lock(tmp_path, advice='pass another --workdir')
+  with pytest.raises(
+      UserError,
+      match=f'is in use by process {holder.pid} on .+ since 20.+; pass another '
+      '--workdir',
+  ):
+    lock.acquire()
+  # The holder is killed: its mark is nobody's at once.
+  holder.kill()
+  holder.wait()
+  with lock:
+    mark = json.loads((tmp_path / '.lock').read_text())
+    assert mark['process'] == os.getpid()
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_was_given_the_number_again_is_no_holder(tmp_path):
+  with files.Lock(tmp_path, advice=''):
+    mark = json.loads((tmp_path / '.lock').read_text())
+  (tmp_path / '.lock').write_text(json.dumps(mark | {'process_began': '1'}))
+  with files.Lock(tmp_path, advice=''):
+    pass
+
+
+def test_another_hosts_mark_holds_while_it_is_renewed(tmp_path, fast):
+  holder = hold(tmp_path, OTHER_HOST.format(period=fast))
+  lock = files.Lock(tmp_path, advice='wait')
+  began = time.monotonic()
+  while time.monotonic() - began < 4 * fast:
+    with pytest.raises(UserError, match='other-host'):
+      lock.acquire()
+    time.sleep(fast / 4)
+  # Its host goes away: the mark is stale after some periods, not before.
+  holder.kill()
+  holder.wait()
+  began = time.monotonic()
+  while True:
+    try:
+      lock.acquire()
+      break
+    except UserError:
+      time.sleep(0.1)
+  assert time.monotonic() - began > (files.STALE - 2) * fast
+  lock.release()
+
+
+def test_a_holder_that_stood_still_notices_that_it_lost_the_folder(tmp_path):
+  patch = OTHER_HOST.format(period=0.2) + 'files.STALE = 4\n'
+  code = HOLD.format(patch=patch).replace(
+      'time.sleep(60)',
+      'time.sleep(8)\ntry:\n  lock.check()\nexcept files.UserError as e:\n'
+      '  print(e)\nlock.release()',
+  )
+  process = subprocess.Popen(
+      [sys.executable, '-c', code, tmp_path], stdout=subprocess.PIPE, text=True
+  )
+  assert process.stdout.readline() == 'held\n'
+  process.send_signal(signal.SIGSTOP)
+  mark = tmp_path / '.lock'
+  os.utime(mark, (time.time() - 100,) * 2)
+  with files.Lock(tmp_path, advice=''):
+    process.send_signal(signal.SIGCONT)
+    said = process.stdout.read()
+    process.wait()
+    # It has not deleted the mark, which is no longer its own.
+    assert json.loads(mark.read_text())['process'] == os.getpid()
+  assert 'took it over while this process stood still; pass another' in said
+
+
+def test_many_at_once_one_holds(tmp_path):
+  code = HOLD.format(patch='').replace(
+      "lock.acquire()", "\ntry:\n  lock.acquire()\nexcept files.UserError:\n"
+      "  print('refused'); sys.exit()"
+  )
+  (tmp_path / '.lock').write_text(
+      json.dumps(files._here() | {'process': 2**22 + 1, 'token': 'stale'})
+  )
+  crowd = [
+      subprocess.Popen(
+          [sys.executable, '-c', code, tmp_path], stdout=subprocess.PIPE,
+          text=True,
+      )
+      for _ in range(4)
+  ]
+  said = [process.stdout.readline() for process in crowd]
+  for process in crowd:
+    process.kill()
+    process.wait()
+  assert sorted(said) == ['held\n'] + ['refused\n'] * 3
+  assert {p.name for p in pathlib.Path(tmp_path).iterdir()} == {'.lock'}

@@ -1,0 +1,393 @@
+"""One way to write a file, and one way to take a folder.
+
+A file or a folder is written under a temporary name and renamed when it is
+whole, so that a process that is killed, or a disk that is full, leaves what was
+there before. A folder is taken by a mark in it that says which process holds
+it; the holder renews the mark, so that one that nobody holds is recognised.
+"""
+from collections.abc import Iterator
+import contextlib
+import datetime
+import errno
+import json
+import os
+import pathlib
+import shutil
+import socket
+import tempfile
+import threading
+import time
+import uuid
+
+from absl import logging
+from etils import epath
+
+from video_diffusion.errors import UserError
+
+MARK = '.lock'
+PERIOD = 10.0  # seconds between two renewals of a mark
+# A mark that is younger is surely held, one that is older surely not. Counted
+# in periods; between the two a process waits to see which it is.
+FRESH, STALE = 1.5, 6.0
+
+
+def is_local(path: epath.PathLike) -> bool:
+  """True for a path of this machine's file system, False for gs:// and such."""
+  return '://' not in os.fspath(path)
+
+
+@contextlib.contextmanager
+def writing(path: epath.PathLike) -> Iterator[pathlib.Path]:
+  """Yields a name to write; what is written there takes the name `path`.
+
+  The name is new, ends in the suffix of `path`, and lies in its folder (for
+  gs://, in a local temporary folder). At the end the content is flushed to the
+  disk and renamed; if the block raises, nothing of it stays. The rights of the
+  file are those of any new file, by the umask.
+
+  Args:
+    path: local or gs://; its folder must exist.
+
+  Raises:
+    OSError: the file cannot be written; `filename` is the path.
+  """
+  final = epath.Path(path)
+  with contextlib.ExitStack() as stack:
+    if is_local(final):
+      part = _part(pathlib.Path(final))
+    else:
+      folder = stack.enter_context(tempfile.TemporaryDirectory())
+      part = pathlib.Path(folder, final.name)
+    try:
+      yield part
+      _flush(part)
+      if is_local(final):
+        os.replace(part, final)
+      else:
+        final.write_bytes(part.read_bytes())
+    except OSError as error:
+      # Errors of writing name no file, those of opening a temporary one.
+      if error.filename in (None, str(part), part, os.fsencode(part)):
+        error.filename = os.fspath(final)
+      raise
+    finally:
+      part.unlink(missing_ok=True)
+
+
+def write(path: epath.PathLike, content: bytes | str) -> None:
+  """Writes a whole file, text as UTF-8; see `writing`."""
+  if isinstance(content, str):
+    content = content.encode()
+  with writing(path) as part:
+    part.write_bytes(content)
+
+
+@contextlib.contextmanager
+def writing_folder(path: epath.PathLike) -> Iterator[epath.Path]:
+  """Yields a new empty folder, which takes the name `path` when it is whole.
+
+  A folder that had the name is deleted then, not before. If the block raises,
+  nothing of the new one stays. Parents are made.
+
+  Args:
+    path: local or gs://, where renaming takes one object after the other.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  final = epath.Path(path)
+  final.parent.mkdir(parents=True, exist_ok=True)
+  part = _part(final)
+  part.mkdir()
+  try:
+    yield part
+    if is_local(part):
+      for file in pathlib.Path(part).rglob('*'):
+        _flush(file)
+      _flush(pathlib.Path(part))
+    old = _part(final)
+    if final.exists():
+      final.rename(old)
+    part.rename(final)
+    if old.exists():
+      old.rmtree()
+  finally:
+    if is_local(part):
+      shutil.rmtree(part, ignore_errors=True)
+    elif part.exists():
+      part.rmtree()
+
+
+def remove_parts(folder: epath.PathLike) -> None:
+  """Deletes what killed processes have left unfinished in a local folder.
+
+  For the one that holds the folder: it would delete what others write.
+  """
+  if not is_local(folder):
+    return
+  for part in pathlib.Path(folder).glob('.*.part-*'):
+    if part.is_dir():
+      shutil.rmtree(part, ignore_errors=True)
+    else:
+      part.unlink(missing_ok=True)
+
+
+def _part(path):
+  """An unused temporary name beside a path; hidden, and of the same suffix."""
+  return path.with_name(
+      f'.{path.stem}.part-{uuid.uuid4().hex[:12]}{path.suffix}'
+  )
+
+
+def _flush(path: pathlib.Path) -> None:
+  """Forces a file's content, or a folder's names, to the disk."""
+  handle = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  except OSError as error:
+    # Some file systems flush no folders.
+    if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+      raise
+  finally:
+    os.close(handle)
+
+
+class Lock:
+  """A folder that one process holds, from `acquire` to `release`.
+
+  The mark is a file in the folder that names the process, its host and the
+  time. A thread renews it every PERIOD seconds. A mark is stale, and is taken
+  over, where its process on this machine has ended, or where it has not been
+  renewed for STALE periods. Age is told by the clock of the folder's file
+  system, so that hosts whose clocks differ agree.
+
+  Usable as a context manager.
+  """
+
+  def __init__(self, folder: epath.PathLike, *, advice: str):
+    """Prepares a lock; takes nothing yet.
+
+    Args:
+      folder: local or gs://; `acquire` makes it.
+      advice: what the person can do where the folder is in use, the end of the
+        sentence, as 'pass another --workdir'.
+    """
+    self._folder, self._advice = epath.Path(folder), advice
+    self._mark = self._folder / MARK
+    self._token = uuid.uuid4().hex
+    now = datetime.datetime.now().astimezone()
+    self._since = now.isoformat(' ', 'seconds')
+    self._released = threading.Event()
+    self._released.set()
+    self._lost = ''
+
+  def acquire(self) -> None:
+    """Takes the folder.
+
+    Waits only for a mark whose holder has missed a renewal, until it renews it
+    or the mark is stale.
+
+    Raises:
+      UserError: another process holds it; names the process, host and time.
+      OSError: the folder cannot be written.
+    """
+    self._folder.mkdir(parents=True, exist_ok=True)
+    mine = self._folder / f'{MARK}.{self._token}'
+    told = False
+    try:
+      while True:
+        mine.write_text(json.dumps(self._content()))
+        if self._link(mine):
+          break
+        theirs, age = self._holder(mine)
+        if theirs is None:
+          continue  # it has just been released
+        alive = _is_alive(theirs)
+        if alive is None:
+          # It runs where this process cannot look: its age must tell.
+          alive = age < FRESH * PERIOD or (
+              None if age < STALE * PERIOD else False
+          )
+        if alive:
+          raise UserError(f'{self._in_use_by(theirs)}; {self._advice}.')
+        if alive is None:
+          if not told:
+            logging.warning(
+                '%s, but has not said so for %.0f s; waiting until it does, or '
+                'until %.0f s have passed.', self._in_use_by(theirs), age,
+                STALE * PERIOD,
+            )
+          told = True
+          time.sleep(PERIOD / 10)
+          continue
+        logging.warning(
+            '%s, which has ended without saying so; its mark is taken over.',
+            self._in_use_by(theirs),
+        )
+        self._remove(theirs)
+    finally:
+      mine.unlink(missing_ok=True)
+    self._released.clear()
+    threading.Thread(target=self._renew, daemon=True).start()
+
+  def release(self) -> None:
+    """Gives the folder back; does nothing where it is not held."""
+    if self._released.is_set():
+      return
+    self._released.set()
+    with contextlib.suppress(OSError):
+      if (self._read() or {}).get('token') == self._token:
+        self._mark.unlink()
+
+  def check(self) -> None:
+    """Raises UserError where another process has taken the folder over.
+
+    That happens to a process that was stopped for longer than a mark lasts.
+    """
+    if self._lost:
+      raise UserError(f'{self._lost}; {self._advice}.')
+
+  def __enter__(self) -> 'Lock':
+    self.acquire()
+    return self
+
+  def __exit__(self, *_) -> None:
+    self.release()
+
+  def _content(self):
+    return _here() | {
+        'token': self._token,
+        'process': os.getpid(),
+        'process_began': _began(os.getpid()),
+        'since': self._since,
+    }
+
+  def _link(self, mine) -> bool:
+    """Whether the mark is now ours; it is made in one step or not at all."""
+    try:
+      if not is_local(mine):
+        return self._link_remote()
+      try:
+        os.link(mine, self._mark)
+      except FileExistsError:
+        raise
+      except OSError:  # a file system without hard links
+        with open(self._mark, 'x') as mark:
+          mark.write(json.dumps(self._content()))
+      return True
+    except FileExistsError:
+      return False
+
+  def _link_remote(self):
+    """As `_link`; the last of two that write at once has it."""
+    if self._mark.exists():
+      return False
+    self._mark.write_text(json.dumps(self._content()))
+    time.sleep(1)
+    return (self._read() or {}).get('token') == self._token
+
+  def _read(self):
+    """The content of the mark, {} for one that is cut, None without one."""
+    try:
+      content = json.loads(self._mark.read_text())
+      return content if isinstance(content, dict) else {}
+    except FileNotFoundError:
+      return None
+    except ValueError:
+      return {}
+
+  def _holder(self, mine):
+    """(content of the mark or None, seconds since its renewal)."""
+    theirs = self._read()
+    try:
+      age = _renewed(mine) - _renewed(self._mark)
+    except FileNotFoundError:
+      return None, 0.0
+    return theirs, age
+
+  def _in_use_by(self, theirs):
+    host, since = theirs.get('host', 'another host'), theirs.get('since', '')
+    return (
+        f'{self._folder} is in use by process {theirs.get("process", "")} on '
+        f'{host} since {since}'
+    )
+
+  def _remove(self, theirs):
+    """Takes a stale mark away, and no other."""
+    if not is_local(self._mark):
+      if self._read() == theirs:
+        self._mark.unlink(missing_ok=True)
+      return
+    aside = self._folder / f'{MARK}.{self._token}.stale'
+    try:
+      os.rename(self._mark, aside)
+    except FileNotFoundError:
+      return  # another process was quicker
+    try:
+      if json.loads(aside.read_text()).get('token') != theirs.get('token'):
+        # Another process was quicker, and this is its mark.
+        with contextlib.suppress(FileExistsError):
+          os.link(aside, self._mark)
+    except (ValueError, AttributeError):
+      pass  # a mark that was cut is nobody's
+    finally:
+      aside.unlink(missing_ok=True)
+
+  def _renew(self):
+    while not self._released.wait(PERIOD):
+      try:
+        theirs = self._read()
+        if theirs is not None and theirs.get('token') != self._token:
+          self._lost = (
+              f'{self._in_use_by(theirs)}, which took it over while this '
+              'process stood still'
+          )
+          logging.error('%s.', self._lost)
+          return
+        if theirs and is_local(self._mark):
+          os.utime(self._mark)
+        else:  # objects have no other way; or somebody has deleted it
+          self._mark.write_text(json.dumps(self._content()))
+      except OSError as error:
+        logging.warning('%s cannot be renewed (%s).', self._mark, error)
+
+
+def _renewed(path: epath.Path) -> float:
+  """When a file was last written, by the clock of its file system."""
+  return os.stat(path).st_mtime if is_local(path) else path.stat().mtime
+
+
+def _here() -> dict[str, str]:
+  """What tells this machine, and its table of processes, from another."""
+  machine = ''
+  with contextlib.suppress(OSError):
+    boot = pathlib.Path('/proc/sys/kernel/random/boot_id').read_text().strip()
+    # Containers of one machine count their processes apart.
+    machine = f'{boot} {os.readlink("/proc/self/ns/pid")}'
+  return {'host': socket.gethostname(), 'machine': machine}
+
+
+def _began(process: int) -> str:
+  """When a process began, '' where it cannot be told; numbers are reused."""
+  try:
+    stat = pathlib.Path(f'/proc/{process}/stat').read_text()
+  except OSError:
+    return ''
+  return stat.rpartition(')')[2].split()[19]  # ticks since the machine began
+
+
+def _is_alive(mark) -> bool | None:
+  """Whether the process of a mark runs; None where that cannot be seen."""
+  process = mark.get('process')
+  here = _here()
+  if not isinstance(process, int) or os.name != 'posix':
+    return None
+  if any(mark.get(name) != value for name, value in here.items()):
+    return None
+  try:
+    os.kill(process, 0)
+  except ProcessLookupError:
+    return False
+  except PermissionError:
+    pass
+  return _began(process) == mark.get('process_began')
