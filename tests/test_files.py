@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -128,6 +129,30 @@ def test_a_held_folder_is_refused_and_names_its_holder(tmp_path):
     mark = json.loads((tmp_path / '.lock').read_text())
     assert mark['process'] == os.getpid()
   assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_may_wait_until_the_folder_is_free(tmp_path, fast):
+  holder = hold(tmp_path)
+  lock = files.Lock(tmp_path, wait=True)
+  waiter = threading.Thread(target=lock.acquire)
+  waiter.start()
+  while not list(tmp_path.glob('.lock.*')):  # it has begun
+    time.sleep(0.01)
+  assert waiter.is_alive()
+  holder.kill()
+  holder.wait()
+  waiter.join(timeout=60)
+  assert json.loads((tmp_path / '.lock').read_text())['process'] == os.getpid()
+  lock.release()
+
+
+def test_parts_of_an_age_are_removed_and_younger_ones_stay(tmp_path):
+  for name in ('.old.part-1.txt', '.young.part-2.txt', '.folder.part-3'):
+    (tmp_path / name).touch() if '.txt' in name else (tmp_path / name).mkdir()
+  os.utime(tmp_path / '.old.part-1.txt', (0, 0))
+  os.utime(tmp_path / '.folder.part-3', (0, 0))
+  files.remove_parts(tmp_path, age=3600)
+  assert [p.name for p in tmp_path.iterdir()] == ['.young.part-2.txt']
 
 
 def test_a_process_that_was_given_the_number_again_is_no_holder(tmp_path):

@@ -37,7 +37,9 @@ def is_local(path: epath.PathLike) -> bool:
 
 
 @contextlib.contextmanager
-def writing(path: epath.PathLike) -> Iterator[pathlib.Path]:
+def writing(
+    path: epath.PathLike, *, flush: bool = True
+) -> Iterator[pathlib.Path]:
   """Yields a name to write; what is written there takes the name `path`.
 
   The name is new, ends in the suffix of `path`, and lies in its folder (for
@@ -47,6 +49,9 @@ def writing(path: epath.PathLike) -> Iterator[pathlib.Path]:
 
   Args:
     path: local or gs://; its folder must exist.
+    flush: False leaves it to the system when the content reaches the disk. A
+      machine that loses power may then keep the name of a file that is cut.
+      For many small files whose reader notices that and makes them again.
 
   Raises:
     OSError: the file cannot be written; `filename` is the path.
@@ -60,7 +65,8 @@ def writing(path: epath.PathLike) -> Iterator[pathlib.Path]:
       part = pathlib.Path(folder, final.name)
     try:
       yield part
-      _flush(part)
+      if flush:
+        _flush(part)
       if is_local(final):
         os.replace(part, final)
       else:
@@ -118,18 +124,26 @@ def writing_folder(path: epath.PathLike) -> Iterator[epath.Path]:
       part.rmtree()
 
 
-def remove_parts(folder: epath.PathLike) -> None:
+def remove_parts(folder: epath.PathLike, *, age: float = 0.0) -> None:
   """Deletes what killed processes have left unfinished in a local folder.
 
-  For the one that holds the folder: it would delete what others write.
+  Args:
+    folder: one that the caller holds, or in which files alone are written.
+    age: seconds since the last write to what is deleted. 0 would delete what
+      others write at the moment.
   """
   if not is_local(folder):
     return
   for part in pathlib.Path(folder).glob('.*.part-*'):
-    if part.is_dir():
-      shutil.rmtree(part, ignore_errors=True)
-    else:
-      part.unlink(missing_ok=True)
+    # Another process may delete it at the same time, or it belongs to somebody
+    # else: it does no harm.
+    with contextlib.suppress(OSError):
+      if age and time.time() - part.stat().st_mtime < age:
+        continue
+      if part.is_dir():
+        shutil.rmtree(part, ignore_errors=True)
+      else:
+        part.unlink(missing_ok=True)
 
 
 def _part(path):
@@ -164,15 +178,19 @@ class Lock:
   Usable as a context manager.
   """
 
-  def __init__(self, folder: epath.PathLike, *, advice: str):
+  def __init__(
+      self, folder: epath.PathLike, *, advice: str = '', wait: bool = False
+  ):
     """Prepares a lock; takes nothing yet.
 
     Args:
       folder: local or gs://; `acquire` makes it.
       advice: what the person can do where the folder is in use, the end of the
         sentence, as 'pass another --workdir'.
+      wait: True waits until the folder is free instead of raising.
     """
     self._folder, self._advice = epath.Path(folder), advice
+    self._wait = wait
     self._mark = self._folder / MARK
     self._token = uuid.uuid4().hex
     now = datetime.datetime.now().astimezone()
@@ -184,11 +202,12 @@ class Lock:
   def acquire(self) -> None:
     """Takes the folder.
 
-    Waits only for a mark whose holder has missed a renewal, until it renews it
-    or the mark is stale.
+    Without `wait` it waits only for a mark whose holder has missed a renewal,
+    until it renews it or the mark is stale.
 
     Raises:
-      UserError: another process holds it; names the process, host and time.
+      UserError: another process holds it, and `wait` is False; names the
+        process, host and time.
       OSError: the folder cannot be written.
     """
     self._folder.mkdir(parents=True, exist_ok=True)
@@ -208,8 +227,14 @@ class Lock:
           alive = age < FRESH * PERIOD or (
               None if age < STALE * PERIOD else False
           )
-        if alive:
+        if alive and not self._wait:
           raise UserError(f'{self._in_use_by(theirs)}; {self._advice}.')
+        if alive:
+          if not told:
+            logging.info('%s; waiting for it.', self._in_use_by(theirs))
+          told = True
+          time.sleep(PERIOD / 10)
+          continue
         if alive is None:
           if not told:
             logging.warning(
