@@ -41,7 +41,7 @@ TABLE = [
         {'etils', 'flax'},
         {'models', 't5x_checkpoint', 'weights'},
     ),
-    ('media.py', {'PIL', 'imageio', 'av', 'cv2'}, set()),
+    ('media.py', {'PIL', 'anyascii', 'imageio', 'av', 'cv2'}, set()),
     ('writers.py', {'absl', 'etils', 'tensorboard'}, set()),
     ('default_config.py', {'ml_collections'}, set()),
     ('main.py', {'absl', 'ml_collections'}, {''}),
@@ -56,7 +56,7 @@ TABLE = [
 ]
 # Too heavy, or not everywhere: only inside functions.
 LAZY = {'tensorflow', 'tensorflow_datasets', 'array_record', 'av', 'PIL', 'cv2',
-        'imageio', 'tensorboard', 'tensorstore', 'safetensors',
+        'anyascii', 'imageio', 'tensorboard', 'tensorstore', 'safetensors',
         'sentencepiece'}
 FILES = sorted(ROOT.rglob('*.py'))
 

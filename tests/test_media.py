@@ -57,3 +57,57 @@ def test_mp4_can_be_read_back(tmp_path):
   want = video[:, : video.shape[1] // 2 * 2, : video.shape[2] // 2 * 2]
   assert np.shape(frames) == want.shape
   assert np.abs(np.asarray(frames, int) - want).mean() < 8
+
+
+class CountingFont:
+  """Five pixels a character; counts calls and the characters measured."""
+
+  def __init__(self):
+    self.calls, self.characters = 0, 0
+
+  def getlength(self, text):
+    self.calls += 1
+    self.characters += len(text)
+    return 5 * len(text)
+
+
+@pytest.mark.parametrize('text', [
+    '字' * 400, '字' * 100_000, 'word ' * 20_000, 'a' + ' b' * 50_000,
+])
+def test_wrapping_measures_a_few_lines_however_long_the_text(text):
+  font = CountingFont()
+  lines = media.wrap(text, width=95, font=font)
+  assert len(lines) == media.TEXT_LINES and lines[-1].endswith('..')
+  assert all(5 * len(line) <= 95 for line in lines)
+  # Characters beyond the lines that are drawn cost nothing.
+  assert font.calls < 40 and font.characters < 40 * 40
+
+
+@pytest.mark.parametrize('text, drawn', [
+    ('a "plain" caption, 7!', 'a "plain" caption, 7!'),
+    ('a café – Straße', 'a cafe - Strasse'),
+    ('cafe\u0301', 'cafe'),  # decomposed, as macOS writes it
+    ('红球 rolls', 'HongQiu rolls'),
+    ('красный мяч', 'krasnyy myach'),
+    ('a \U0001f600 face', 'a :grinning: face'),
+    ('a\x00b\u200dc\x1b\ufe0f', 'abc'),
+    ('tabs\tand\nlines', 'tabs and lines'),
+    ('\ud800 \ue000 \U000e0fff', '? ? ?'),
+    ('', ''),
+])
+def test_letters_that_the_font_lacks_are_transliterated(text, drawn):
+  assert media.drawable(text) == drawn
+
+
+@pytest.mark.parametrize(
+    'text', ['红球', 'ΩФש', 'ก', 'é–', '\U0001f600', '\ue000']
+)
+def test_no_caption_is_drawn_as_boxes(text):
+  strip = media.text_strip(text, width=96)
+  assert strip.any()
+  np.testing.assert_array_equal(
+      strip, media.text_strip(media.drawable(text), width=96)
+  )
+  glyph = lambda c: (media._font().getmask(c).size,
+                     bytes(media._font().getmask(c)))
+  assert glyph('\U0010ffff') not in map(glyph, media.drawable(text))

@@ -1,11 +1,14 @@
 """MP4, GIF and grids of videos, uint8 [time, height, width, 3]."""
+import bisect
 from collections.abc import Sequence
 import fractions
+import functools
 import importlib.util
 import io
 import math
 import os
 import pathlib
+import unicodedata
 
 import numpy as np
 
@@ -47,41 +50,86 @@ def grid(videos: np.ndarray, *, columns: int | None = None) -> np.ndarray:
 
 
 def wrap(text: str, *, width: int, font) -> list[str]:
-  """At most TEXT_LINES lines within `width` pixels; what is cut ends in '..'.
+  """Breaks a text into at most TEXT_LINES lines of `width` pixels.
 
-  Broken between words, and within those that are wider than a line.
+  Lines break between words, and within words that are wider than a line. A
+  text that needs more lines is cut and ends in '..'. The time is linear in the
+  length of the text.
   """
-  lines, left = [], text.split()
-  while left:
-    line = left.pop(0)
-    while left and font.getlength(f'{line} {left[0]}') <= width:
-      line += ' ' + left.pop(0)
-    kept = line
-    while font.getlength(kept) > width and len(kept) > 1:
-      kept = kept[:-1]
-    if kept != line:
-      left.insert(0, line[len(kept) :])
-    lines.append(kept)
-  if len(lines) > TEXT_LINES:
-    lines = lines[:TEXT_LINES]
-    while len(lines[-1]) > 1 and font.getlength(lines[-1] + '..') > width:
-      lines[-1] = lines[-1][:-1]
-    lines[-1] += '..'
+  lines, left = [], ' '.join(text.split())
+  while left and len(lines) < TEXT_LINES:
+    end = _fitting(left, width, font)
+    if end < len(left) and left[end] != ' ':
+      last_space = left.rfind(' ', 0, end)
+      end = last_space if last_space > 0 else end
+    lines.append(left[:end].rstrip())
+    left = left[end:].lstrip()
+  if left:
+    width -= math.ceil(font.getlength('..'))
+    lines[-1] = lines[-1][: _fitting(lines[-1], width, font)] + '..'
   return lines
+
+
+def _fitting(text: str, width: float, font) -> int:
+  """How many characters from the start of a text fit; at least one.
+
+  A line holds few characters of a long text, so the number is doubled until it
+  is too large, and then bisected.
+  """
+  most = 16
+  while most < len(text) and font.getlength(text[:most]) <= width:
+    most *= 2
+  counts = range(1, min(most, len(text)) + 1)
+  length = lambda count: font.getlength(text[:count])
+  return max(1, bisect.bisect_right(counts, width, key=length))
+
+
+def drawable(text: str) -> str:
+  """A text whose every letter the font of `text_strip` has.
+
+  Letters that the font would show as boxes are transliterated to ASCII
+  ('cafe', 'HongQiu', ':grinning:'). Control characters, and marks without a
+  counterpart, are left out; any other character becomes '?'.
+  """
+  text = unicodedata.normalize('NFC', ' '.join(text.split()))
+  return ''.join(map(_drawable_character, text))
+
+
+@functools.lru_cache(maxsize=2**16)
+def _drawable_character(character: str) -> str:
+  import anyascii
+
+  font = _font()
+  glyph = lambda c: (font.getmask(c).size, bytes(font.getmask(c)))
+  # U+10FFFF stands for no letter: fonts show it as they show what they lack.
+  if character.isprintable() and glyph(character) != glyph('\U0010ffff'):
+    return character
+  category = unicodedata.category(character)
+  if category in ('Cc', 'Cf'):
+    return ''
+  return anyascii.anyascii(character) or ('' if category[0] == 'M' else '?')
+
+
+@functools.cache
+def _font():
+  """The font of all captions: Pillow's own, which has little beyond ASCII."""
+  from PIL import ImageFont
+
+  return ImageFont.load_default(size=11)
 
 
 def text_strip(text: str, *, width: int) -> np.ndarray:
   """uint8 [height, width, 3]: a strip with the text, white on black.
 
-  Its height is that of TEXT_LINES lines, whatever the text.
+  Its height is that of TEXT_LINES lines, whatever the text. Letters that the
+  font lacks are transliterated, see `drawable`.
   """
   from PIL import Image
   from PIL import ImageDraw
-  from PIL import ImageFont
 
-  font = ImageFont.load_default(size=11)
+  font = _font()
   strip = Image.new('RGB', (width, 13 * TEXT_LINES + 3))
-  lines = wrap(text, width=width - 4, font=font)
+  lines = wrap(drawable(text), width=width - 4, font=font)
   drawing = ImageDraw.Draw(strip)
   drawing.multiline_text((2, 0), '\n'.join(lines), font=font, spacing=1)
   return np.asarray(strip)
