@@ -102,13 +102,13 @@ def change_tensors(folder, change):
         ),
         (
             lambda f: (f / 'model.safetensors').write_bytes(b'no tensors'),
-            'is no safetensors file',
+            'is no sound safetensors file: its header would have',
         ),
         (
             lambda f: (f / 'model.safetensors').write_bytes(
                 (f / 'model.safetensors').read_bytes()[:-5]
             ),
-            r'model.safetensors ends within .*; copy it again, whole',
+            r'model.safetensors is no sound .* copy it again, whole',
         ),
     ],
 )

@@ -284,7 +284,8 @@ def restore_ema(
   A checkpoint that cannot be read is passed over for the one before it.
 
   Raises:
-    UserError: workdir holds neither, or none that can be read.
+    UserError: workdir holds neither, none that can be read, or weights that
+      are not finite.
   """
   mesh = make_mesh(config)
   params = jax.eval_shape(
@@ -309,7 +310,9 @@ def restore_ema(
     finally:
       checkpoints.close()
     if found is not None:
-      return found[0].ema_params, found[1]
+      state, step = found
+      weights.require_finite(state.ema_params, folder / str(step))
+      return state.ema_params, step
   exported = workdir / weights.FOLDER
   validation.require(
       exported.exists(),
@@ -318,7 +321,9 @@ def restore_ema(
   )
   ema, step = weights.load(exported, target)
   layout = partitioning.shardings(ema, mesh, config.mesh.min_sharded)
-  return jax.device_put(ema, layout), step
+  ema = jax.device_put(ema, layout)
+  weights.require_finite(ema, exported)
+  return ema, step
 
 
 def tree_size(tree: Any) -> int:

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from video_diffusion import safetensors_files
 from video_diffusion import t5x_checkpoint
-from video_diffusion import weights
 from video_diffusion.errors import UserError
 from video_diffusion.models import t5
 
@@ -275,7 +275,7 @@ def _open_hugging_face(path: epath.Path) -> _Checkpoint:
     )
   tensors = {}
   for file in _safetensors_files(path):
-    tensors |= weights.open_safetensors(file)[0]
+    tensors |= safetensors_files.open_safetensors(file)[0]
 
   def stored_name(name):
     if match := _LAYER.match(name):
