@@ -178,7 +178,7 @@ def test_useless_tables_are_named(tmp_path, table, sentence):
 
 def test_no_videos_at_all(tmp_path):
   (tmp_path / 'train.csv').write_text(HEADER + row(0, 'train')[0])
-  with pytest.raises(ValueError, match='holds no video file; give the folder'):
+  with pytest.raises(ValueError, match='no file that ends in .*; give the'):
     kinetics600.prepare(tmp_path, SETTINGS, data_dir=tmp_path / 'data')
 
 

@@ -38,26 +38,6 @@ def quadrants(levels, *, height=48, width=64):
   return np.tile(frame[None, :, :, None].astype(np.uint8), (3, 1, 1, 3))
 
 
-def test_finds_videos_below_the_folder_in_order(tmp_path):
-  (tmp_path / 'b').mkdir()
-  (tmp_path / 'folder.mp4').mkdir()
-  for name in ['z.MP4', 'b/y.WebM', 'b/x.gif', 'a.mov', 'notes.txt', 'mp4',
-               '.mp4', 'b/._x.gif']:
-    (tmp_path / name).touch()
-  assert video.find_files(tmp_path) == [
-      tmp_path / name for name in ['a.mov', 'b/x.gif', 'b/y.WebM', 'z.MP4']]
-
-
-def test_links_to_folders_are_followed_once(tmp_path):
-  (tmp_path / 'disk').mkdir()
-  (tmp_path / 'disk' / 'a.mp4').touch()
-  (tmp_path / 'disk' / 'back').symlink_to(tmp_path / 'disk')
-  (tmp_path / 'videos').mkdir()
-  (tmp_path / 'videos' / 'train').symlink_to(tmp_path / 'disk')
-  assert video.find_files(tmp_path / 'videos') == [
-      tmp_path / 'videos' / 'train' / 'a.mp4']
-
-
 @needs_clips
 def test_frames_equal_those_of_ffmpeg():
   reference = np.load(CLIPS / 'nasa_13013_reference_frames.npz')

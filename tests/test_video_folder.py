@@ -101,6 +101,7 @@ def test_clips_are_cut_and_dealt(prepare, tmp_path):
           'file': 'b/short.gif',
           'reason': 'it has 3 frames, fewer than the 4 wanted',
       }],
+      'left_out': [],
       'clips': {'train': 4, 'test': 1},
       'frames': {'train': 29, 'test': 10},
       'captions': 0,
@@ -337,7 +338,7 @@ def test_real_clips(prepare, tmp_path):
 @pytest.mark.parametrize('make, sentence', [
     (lambda path: None, 'is missing; give a folder of video files'),
     (lambda path: path.touch(), 'is a file; give a folder of video files'),
-    (lambda path: path.mkdir(), 'holds no video file; it should hold .*.mp4'),
+    (lambda path: path.mkdir(), 'holds no file that ends in .mp4, .*; give'),
 ])
 def test_useless_folders_are_named(prepare, tmp_path, make, sentence):
   make(tmp_path / 'useless')
@@ -355,6 +356,45 @@ def test_a_folder_of_useless_videos_says_why(prepare, tmp_path):
       'were skipped, the first of them, a.gif, because: it has 2 frames, fewer '
       'than the 4 wanted.'
   )
+
+
+def test_a_useless_folder_says_what_it_passed_over(prepare, tmp_path):
+  (tmp_path / 'useless').mkdir()
+  (tmp_path / 'useless' / 'disk').symlink_to(tmp_path / 'unmounted')
+  with pytest.raises(ValueError, match=r'in disk \(a link to nothing\);'):
+    prepare(tmp_path / 'useless')
+
+
+def test_what_is_not_read_is_in_the_report(prepare, folder, tmp_path, caplog):
+  (folder / 'disk').symlink_to(tmp_path / 'unmounted')
+  (folder / 'gone.mp4').symlink_to(tmp_path / 'gone.mp4')
+  write_gif(folder / 'runs' / 'mine' / 'samples' / 's.gif', 20)
+  run = '{"data_fingerprint": ""}'
+  (folder / 'runs' / 'mine' / 'config.json').write_text(run)
+  (folder / 'caf\udce9.mp4').touch()  # not UTF-8
+  report = read_report(prepare())
+  assert report['left_out'] == ['runs/mine'] and report['usable'] == 2
+  skipped = {each['file']: each['reason'] for each in report['skipped']}
+  assert skipped['disk'] == 'a link to nothing'
+  assert skipped['gone.mp4'] == 'No such file or directory'
+  assert 'Invalid data' in skipped['caf\udce9.mp4']
+  assert 'skipped disk: a link to nothing' in caplog.messages
+  assert any(m.endswith('are left out: runs/mine.') for m in caplog.messages)
+  (folder / 'config.json').write_text(run)
+  with pytest.raises(ValueError, match='is the folder of a run, whose own'):
+    prepare()
+
+
+def test_a_file_that_vanishes_meanwhile_is_skipped(prepare, folder, monkeypatch):
+  key = video_files.key
+
+  def vanish(*args):
+    (folder / 'c.GIF').unlink()
+    return key(*args)
+
+  monkeypatch.setattr(video_files, 'key', vanish)
+  skipped = read_report(prepare())['skipped']
+  assert {'file': 'c.GIF', 'reason': 'No such file or directory'} in skipped
 
 
 @pytest.mark.parametrize('changed, sentence', [

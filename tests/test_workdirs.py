@@ -104,3 +104,14 @@ def test_sampling_takes_the_config_of_the_run(tmp_path):
   for name in ('model.base_channels', 'seed', 'eval.num_clips'):
     with pytest.raises(ValueError, match=f'--config.{name} cannot be set'):
       workdirs.saved_config({name: 1}, workdir, ('sample',))
+
+
+def test_a_workdir_that_is_the_data_is_refused(tmp_path):
+  (tmp_path / 'link').symlink_to(tmp_path)
+  for path in (tmp_path, tmp_path / 'link', tmp_path / 'runs' / '..'):
+    (tmp_path / 'runs').mkdir(exist_ok=True)
+    with pytest.raises(ValueError, match='is data.mixture.more.path: samples'):
+      workdirs.require_apart(mixed(path=str(path)), epath.Path(tmp_path))
+  workdirs.require_apart(
+      mixed(path=str(tmp_path)), epath.Path(tmp_path / 'runs' / 'x')
+  )

@@ -54,6 +54,7 @@ def train(
 
   # ---- Checks, data, model ---------------------------------------------------
   validation.check(config)
+  workdirs.require_apart(config, workdir)
   source = experiment.make_source(config, 'train')
   heldout = experiment.make_source(config, 'test')
   text = text_input.open_text(config, workdir, source)

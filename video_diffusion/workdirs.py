@@ -1,5 +1,6 @@
 """The workdir of a run: whose it is, and the config that it holds."""
 import json
+import os
 from typing import Any
 
 from etils import epath
@@ -7,6 +8,7 @@ import jax
 import ml_collections
 
 from video_diffusion import default_config
+from video_diffusion import files
 from video_diffusion.errors import UserError
 from video_diffusion.validation import field as get_field
 from video_diffusion.validation import require
@@ -89,6 +91,24 @@ def claim(
         f'--workdir {workdir} cannot be written ({error.strerror}); pass a '
         'folder that can.'
     ) from error
+
+
+def require_apart(
+    config: ml_collections.ConfigDict, workdir: epath.Path
+) -> None:
+  """Raises UserError where the workdir is itself a folder of the data.
+
+  A run's samples would be among its data at its next start. A workdir below
+  such a folder is known by its config.json, and is left out.
+  """
+  for name, path in flatten({'data': to_json(config)['data']}).items():
+    if name.endswith('.path') and path and files.is_local(workdir):
+      folder = os.path.expanduser(path)
+      require(
+          os.path.realpath(folder) != os.path.realpath(workdir),
+          f'--workdir {workdir} is {name}: samples of the run would become its '
+          'data; pass another --workdir.',
+      )
 
 
 def text_fingerprint(workdir: epath.Path) -> str:

@@ -1,4 +1,4 @@
-"""Video and image files as arrays: find, decode, crop and resize.
+"""Video and image files as arrays: decode, crop and resize.
 
 PyAV and Pillow are imported when the first file is read, so that this module
 can be imported where they are absent.
@@ -49,31 +49,6 @@ class Frame(NamedTuple):
 
   pixels: np.ndarray
   until: float
-
-
-def find_files(
-    folder: str | os.PathLike, suffixes: tuple[str, ...] = VIDEO_SUFFIXES
-) -> list[pathlib.Path]:
-  """Returns the files in `folder` and below it, sorted by path.
-
-  Those count whose suffix, in either case, is one of `suffixes`. Linked
-  folders are followed. Names with a leading dot are left out: macOS writes such
-  a file, which is no video, beside each copied one.
-  """
-  found, seen = [], set()
-  for parent, folders, names in os.walk(folder, followlinks=True):
-    real = os.path.realpath(parent)
-    if real in seen:  # a link that leads back
-      folders.clear()
-      continue
-    seen.add(real)
-    folders[:] = [name for name in folders if not name.startswith('.')]
-    for name in names:
-      if not name.startswith('.') and name.lower().endswith(suffixes):
-        path = pathlib.Path(parent, name)
-        if path.suffix and path.is_file():
-          found.append(path)
-  return sorted(found)
 
 
 def read_frames(path: str | os.PathLike) -> Iterator[np.ndarray]:

@@ -84,17 +84,15 @@ def prepare(
       unusable.
   """
   settings.check()
-  folder = video_files.existing_folder(path, WANTED)
+  folder, found = video_files.list_folder(
+      path, video.VIDEO_SUFFIXES, what=WANTED, data_dir=data_dir
+  )
+  paths = found.files
   tables = find_tables(folder)
   if 'train' not in tables:
     raise UserError(
         f'data.path, {folder}, holds no train.csv of Kinetics-600; give '
         f'{WANTED}.'
-    )
-  paths = video.find_files(folder)
-  if not paths:
-    raise UserError(
-        f'data.path, {folder}, holds no video file; give {WANTED}.'
     )
   key = video_files.key(settings, [*paths, *tables.values()])
   directory = packing.directory(data_dir, NAME, key)
@@ -156,6 +154,7 @@ def prepare(
       data_dir=data_dir,
       key=key,
       keep_cache=keep_cache,
+      listed=found,
       class_names=class_names,
       report={
           'splits': {

@@ -1,5 +1,6 @@
 """From files on disk to records: what all data sets of files have in common."""
 from collections.abc import Iterator, Sequence
+import contextlib
 import functools
 import hashlib
 import json
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from video_diffusion.data import cache
+from video_diffusion.data import listing
 from video_diffusion.data import packing
 from video_diffusion.errors import UserError
 
@@ -77,13 +79,50 @@ class Settings(NamedTuple):
       )
 
 
-def existing_folder(path: str | os.PathLike, what: str) -> pathlib.Path:
-  """The folder at a path; UserError, saying what to put there, for none."""
+def list_folder(
+    path: str | os.PathLike,
+    suffixes: tuple[str, ...],
+    *,
+    what: str,
+    data_dir: str | os.PathLike,
+) -> tuple[pathlib.Path, listing.Listing]:
+  """Returns the folder at a path and what lies there, at least one file.
+
+  Args:
+    path: of the folder.
+    suffixes: of the files wanted.
+    what: the folder to give, for messages.
+    data_dir: of prepared data, which are left out.
+
+  Raises:
+    UserError: there is no such folder or no such file in it, or it is the
+      folder of a run, whose own samples would be among the files.
+  """
   folder = pathlib.Path(path).expanduser()
-  if not folder.is_dir():
-    found = 'a file' if folder.exists() else 'missing'
-    raise UserError(f'data.path, {folder}, is {found}; give {what}.')
-  return folder
+  try:
+    if not folder.is_dir():
+      found = 'a file' if folder.exists() else 'missing'
+      raise UserError(f'data.path, {folder}, is {found}; give {what}.')
+    found = listing.find(folder, suffixes, leave_out=[data_dir])
+    if listing.is_run(folder, os.listdir(folder)):
+      raise UserError(
+          f'data.path, {folder}, is the folder of a run, whose own samples '
+          f'would become data; give {what}, and keep runs apart from it.'
+      )
+  except OSError as error:
+    raise UserError(
+        f'data.path, {folder}, cannot be read ({error.strerror}); give {what}.'
+    ) from error
+  if not found.files:
+    others = [f'{each["file"]} ({each["reason"]})' for each in found.skipped]
+    others += [f'{name} (left out)' for name in found.left_out]
+    raise UserError(
+        f'data.path, {folder}, holds no file that ends in '
+        f'{", ".join(suffixes)}{" except in " * bool(others)}'
+        f'{", ".join(others[:NAMED_IN_LOG])}; give {what}.'
+    )
+  found.log()
+  return folder, found
 
 
 def key(settings: Settings, paths: Sequence[pathlib.Path], *others: Any) -> str:
@@ -98,11 +137,11 @@ def key(settings: Settings, paths: Sequence[pathlib.Path], *others: Any) -> str:
   digest = hashlib.sha256()
   digest.update(json.dumps([settings, others]).encode())
   for path in paths:
-    stat = path.stat()
-    listed = [
-        os.path.abspath(path), stat.st_size, stat.st_mtime_ns,
-        os.access(path, os.R_OK),
-    ]
+    listed = [os.path.abspath(path)]
+    # What is gone by now is for the decoder to say, with its reason.
+    with contextlib.suppress(OSError):
+      stat = path.stat()
+      listed += [stat.st_size, stat.st_mtime_ns, os.access(path, os.R_OK)]
     digest.update(json.dumps(listed).encode())
   return digest.hexdigest()[:16]
 
@@ -115,6 +154,7 @@ def pack(
     data_dir: str | os.PathLike,
     key: str,
     keep_cache: bool,
+    listed: listing.Listing,
     class_names: tuple[str, ...] = (),
     report: dict[str, Any] | None = None,
 ) -> pathlib.Path:
@@ -130,7 +170,8 @@ def pack(
     seconds: duration of these together,
     smallest_source, largest_source: [rows, columns], by area,
     looped: videos that were started over, see `short_clips`,
-    skipped: a list of {file, reason}.
+    skipped: a list of {file, reason}, folders that cannot be read among them,
+    left_out: folders of runs and of prepared data.
 
   Args:
     files: in the order of their clips.
@@ -140,6 +181,7 @@ def pack(
       about 12 KB for a frame of 64x64 in the cache and 4 KB in the records.
     key: names the records, see `key`.
     keep_cache: False deletes the cached frames of these files at the end.
+    listed: the folder that the files are from.
     class_names: what the labels mean.
     report: goes into report.json.
 
@@ -157,7 +199,7 @@ def pack(
       width=settings.width,
       fps=settings.fps,
   )
-  usable, skipped, looped = [], [], 0
+  usable, skipped, looped = [], list(listed.skipped), 0
   for i, (file, entry) in enumerate(zip(files, entries, strict=True)):
     reason = entry.reason
     if not reason and entry.frames < settings.min_frames:
@@ -205,6 +247,7 @@ def pack(
           looped=looped,
           **report or {},
           skipped=skipped,
+          left_out=listed.left_out,
       ),
   )
   logging.info(

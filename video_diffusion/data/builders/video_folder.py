@@ -57,13 +57,10 @@ def prepare(
   """
   settings.check()
   what, suffixes = KINDS[name]
-  folder = video_files.existing_folder(path, f'a folder of {what} files')
-  paths = video.find_files(folder, suffixes)
-  if not paths:
-    raise UserError(
-        f'data.path, {folder}, holds no {what} file; it should hold files that '
-        f'end in {", ".join(suffixes)}.'
-    )
+  folder, found = video_files.list_folder(
+      path, suffixes, what=f'a folder of {what} files', data_dir=data_dir
+  )
+  paths = found.files
   listed = [folder / file for file in CAPTIONS if (folder / file).exists()]
   if len(listed) > 1:
     raise UserError(
@@ -102,6 +99,7 @@ def prepare(
       data_dir=data_dir,
       key=key,
       keep_cache=keep_cache,
+      listed=found,
       class_names=class_names,
       report={'captions_without_file': len(captions.keys() - set(names))},
   )

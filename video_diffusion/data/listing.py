@@ -1,0 +1,127 @@
+"""Which files of a folder are data, and what was left out and why."""
+from collections.abc import Sequence
+import logging
+import os
+import pathlib
+from typing import NamedTuple
+
+# What marks the folder of a run: its config, in which this field always
+# stands, or the picture of a batch that --mode=inspect leaves beside its
+# numbers.
+_CONFIG, _FIELD = 'config.json', b'"data_fingerprint"'
+_INSPECTED = {'inspect.json', 'batch.gif'}
+_MOST_OF_CONFIG = 2**20  # bytes of config.json in which the field is looked for
+
+
+class Listing(NamedTuple):
+  """What lies in a folder and below it.
+
+  Attributes:
+    files: those of the suffixes, sorted by path; also those that cannot be
+      opened, whose reader says why.
+    skipped: a list of {file, reason}: folders that cannot be read, by their
+      names below the folder.
+    left_out: names below the folder of the folders of runs, and of others
+      that hold no data.
+  """
+
+  files: list[pathlib.Path]
+  skipped: list[dict[str, str]]
+  left_out: list[str]
+
+  def log(self) -> None:
+    """Says what is missing among the files."""
+    if self.left_out:
+      logging.warning(
+          '%d folders hold results of runs, or prepared data, and are left '
+          'out: %s.', len(self.left_out), ', '.join(self.left_out),
+      )
+
+
+def find(
+    folder: str | os.PathLike,
+    suffixes: tuple[str, ...],
+    *,
+    leave_out: Sequence[str | os.PathLike] = (),
+) -> Listing:
+  """Lists the files in `folder` and below it.
+
+  Those count whose suffix, in either case, is one of `suffixes`. Linked
+  folders are followed, each real folder once. Names with a leading dot are left
+  out: macOS writes such a file, which is no video, beside each copied one. So
+  are folders of runs, whose samples would otherwise become training data.
+
+  Args:
+    folder: where to begin; it counts even if it is the folder of a run.
+    suffixes: in lower case, with their dot.
+    leave_out: further folders that hold no data, if they lie below `folder`.
+  """
+  files, skipped, left_out = [], [], []
+  others = {os.path.realpath(path) for path in leave_out}
+  folders, seen = [pathlib.Path(folder)], set()
+
+  def name(path):
+    return path.relative_to(folder).as_posix()
+
+  while folders:
+    parent = folders.pop()
+    real = os.path.realpath(parent)
+    if real in seen:  # a link that leads back
+      continue
+    seen.add(real)
+    try:
+      with os.scandir(parent) as found:
+        entries = list(found)
+    except OSError as error:
+      reason = f'the folder cannot be read: {error.strerror}'
+      skipped.append({'file': f'{name(parent)}/', 'reason': reason})
+      continue
+    below = parent != pathlib.Path(folder)
+    if below and (real in others or is_run(parent, [e.name for e in entries])):
+      left_out.append(name(parent))
+      continue
+    for entry in entries:
+      if entry.name.startswith('.'):
+        continue
+      path, kind = parent / entry.name, _kind(entry)
+      if kind == 'folder':
+        folders.append(path)
+      elif kind != 'other' and path.suffix.lower() in suffixes:
+        files.append(path)
+      elif kind == 'unknown' and not path.suffix[1:].isalpha():
+        # It may have been a folder, on a disk that is not mounted.
+        skipped.append({'file': name(path), 'reason': 'a link to nothing'})
+  return Listing(
+      sorted(files),
+      sorted(skipped, key=lambda each: each['file']),
+      sorted(left_out),
+  )
+
+
+def is_run(folder: str | os.PathLike, names: Sequence[str]) -> bool:
+  """Whether this program has written the folder, which has files `names`."""
+  if _INSPECTED <= {*names}:
+    return True
+  if _CONFIG not in names:
+    return False
+  try:
+    with open(os.path.join(folder, _CONFIG), 'rb') as file:
+      return _FIELD in file.read(_MOST_OF_CONFIG)
+  except OSError:
+    return False
+
+
+def _kind(entry: os.DirEntry) -> str:
+  """'folder', 'file', 'other' (a pipe, say) or 'unknown' (a link to nothing).
+
+  Who reads an unknown file finds out why, and has the reason.
+  """
+  try:
+    if entry.is_dir():
+      return 'folder'
+    if entry.is_file():
+      return 'file'
+    os.stat(entry.path)
+    return 'other'
+  except OSError:
+    return 'unknown'
