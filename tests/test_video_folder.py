@@ -385,7 +385,7 @@ def test_what_is_not_read_is_in_the_report(prepare, folder, tmp_path, caplog):
     prepare()
 
 
-def test_a_file_that_vanishes_meanwhile_is_skipped(prepare, folder, monkeypatch):
+def test_a_file_that_vanishes_is_skipped(prepare, folder, monkeypatch):
   key = video_files.key
 
   def vanish(*args):
