@@ -151,7 +151,9 @@ def make_loss(
     )
     quarter = quarter_of(batch['logsnr'], logsnr_min, logsnr_max)
     metrics = {
-        'quarter_sum': jnp.einsum('bf,bfq->q', losses, quarter),
+        'quarter_sum': jnp.einsum(
+            'bf,bfq->q', losses, quarter, precision=jax.lax.Precision.HIGHEST
+        ),
         'quarter_count': quarter.sum((0, 1)),
     }
     return losses.mean(), metrics

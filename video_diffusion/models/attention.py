@@ -82,14 +82,19 @@ def _cudnn(q, k, v):
 
 
 def _plain(q, k, v, bias=None):
-  logits = jnp.einsum(
+  einsum = _einsum(q.dtype)
+  logits = einsum(
       '...qhd,...khd->...hqk', q, k, preferred_element_type=jnp.float32
   )
   logits = logits / math.sqrt(q.shape[-1])
   if bias is not None:
     logits = logits + bias
   weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-  return jnp.einsum('...hqk,...khd->...qhd', weights, v)
+  return einsum('...hqk,...khd->...qhd', weights, v)
+
+
+def _einsum(dtype):
+  return functools.partial(jnp.einsum, precision=blocks.precision(dtype))
 
 
 def attend_frames(qkv: jax.Array, bias: jax.Array) -> jax.Array:
@@ -136,14 +141,13 @@ def attend_frames_shaw(
   """
   q, k, v = (qkv[:, :, :, i] for i in range(3))
   keys, values = keys.astype(q.dtype), values.astype(q.dtype)
-  logits = jnp.einsum(
+  einsum = _einsum(q.dtype)
+  logits = einsum(
       'bqnhd,bknhd->bnhqk', q, k, preferred_element_type=jnp.float32
-  ) + jnp.einsum(
-      'bqnhd,qkhd->bnhqk', q, keys, preferred_element_type=jnp.float32
-  )
+  ) + einsum('bqnhd,qkhd->bnhqk', q, keys, preferred_element_type=jnp.float32)
   weights = jax.nn.softmax(logits / math.sqrt(q.shape[-1]), axis=-1)
   weights = weights.astype(v.dtype)
-  return jnp.einsum('bnhqk,bknhd->bqnhd', weights, v) + jnp.einsum(
+  return einsum('bnhqk,bknhd->bqnhd', weights, v) + einsum(
       'bnhqk,qkhd->bqnhd', weights, values
   )
 
@@ -166,16 +170,15 @@ class SpatialAttention(nn.Module):
     heads = c // self.head_dim
     y = blocks.GroupNorm(self.dtype, name='norm')(x)
     y = y.reshape(b * f, h * w, c)
-    qkv = nn.DenseGeneral(
-        (3, heads, self.head_dim), dtype=self.dtype, name='qkv'
-    )(y)
-    y = attend(qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :])
-    y = nn.DenseGeneral(
-        c,
-        axis=(-2, -1),
-        kernel_init=nn.initializers.zeros,
+    dense = functools.partial(
+        nn.DenseGeneral,
         dtype=self.dtype,
-        name='out',
+        precision=blocks.precision(self.dtype),
+    )
+    qkv = dense((3, heads, self.head_dim), name='qkv')(y)
+    y = attend(qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :])
+    y = dense(
+        c, axis=(-2, -1), kernel_init=nn.initializers.zeros, name='out'
     )(y)
     return x + y.reshape(b, f, h, w, c)
 
@@ -214,9 +217,12 @@ class TemporalAttention(nn.Module):
     t = f - num_images
     y = blocks.GroupNorm(self.dtype, name='norm')(x)
     y = y.reshape(b, f, h * w, c)
-    qkv = nn.DenseGeneral(
-        (3, heads, self.head_dim), dtype=self.dtype, name='qkv'
-    )(y)
+    dense = functools.partial(
+        nn.DenseGeneral,
+        dtype=self.dtype,
+        precision=blocks.precision(self.dtype),
+    )
+    qkv = dense((3, heads, self.head_dim), name='qkv')(y)
     buckets = relative_buckets(t, self.num_buckets, self.max_distance)
 
     def table(name, *shape):
@@ -238,11 +244,7 @@ class TemporalAttention(nn.Module):
       values = values + value_table[0].astype(self.dtype)  # of no distance
     if t:
       values = jnp.concatenate([attend_video(qkv[:, :t]), values], axis=1)
-    y = nn.DenseGeneral(
-        c,
-        axis=(-2, -1),
-        kernel_init=nn.initializers.zeros,
-        dtype=self.dtype,
-        name='out',
+    y = dense(
+        c, axis=(-2, -1), kernel_init=nn.initializers.zeros, name='out'
     )(values)
     return x + y.reshape(b, f, h, w, c)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from video_diffusion.models import attention
+from video_diffusion.models import blocks
 
 NUM_HEADS = 8
 
@@ -61,10 +62,13 @@ class AttentionPooling(nn.Module):
     tokens = jnp.where(mask[..., None], tokens.astype(jnp.float32), 0.0)
     tokens = nn.LayerNorm(dtype=self.dtype, name='norm')(tokens)
     heads = (self.num_heads, self.dim // self.num_heads)
+    fields = dict(
+        use_bias=False,
+        dtype=self.dtype,
+        precision=blocks.precision(self.dtype),
+    )
     key, value = (
-        nn.DenseGeneral(heads, use_bias=False, dtype=self.dtype, name=name)(
-            tokens
-        )
+        nn.DenseGeneral(heads, name=name, **fields)(tokens)
         for name in ('key', 'value')
     )
     query = self.param('query', nn.initializers.normal(1.0), heads)
@@ -77,9 +81,7 @@ class AttentionPooling(nn.Module):
     pooled = nn.LayerNorm(use_bias=False, dtype=self.dtype, name='norm_out')(
         pooled.reshape(mask.shape[:-1] + (self.dim,))
     )
-    out = nn.Dense(
-        self.dim, use_bias=False, dtype=self.dtype, name='out'
-    )(pooled)
+    out = nn.Dense(self.dim, name='out', **fields)(pooled)
     return jnp.where(mask.any(-1)[..., None], out.astype(jnp.float32), 0.0)
 
 

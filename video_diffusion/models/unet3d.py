@@ -72,7 +72,8 @@ class UNet3D(nn.Module):
     position: how attention over frames knows their distance, 'bias' or 'shaw'.
     position_stddev: of what it learns of each distance, at the start.
     dtype: of convolutions and matrix products; parameters, norm statistics,
-      softmax and the last layer stay float32.
+      softmax and the last layer stay float32. Products of float32 numbers are
+      exact to float32 on every device (`blocks.precision`).
     remat: feature-map sides whose blocks are recomputed in the backward pass
       instead of kept.
   """
