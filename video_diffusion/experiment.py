@@ -9,6 +9,7 @@ import functools
 import re
 from typing import Any
 
+from absl import logging
 from etils import epath
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.diffusion import schedules
 from video_diffusion.errors import UserError
 from video_diffusion.models import conditional
+from video_diffusion.models import hardware
 from video_diffusion.models import text as text_lib
 from video_diffusion.models import unet3d
 
@@ -171,6 +173,8 @@ def make_model(
   fields = config.model.to_dict()
   cond_dim = fields.pop('cond_dim')
   fields['dtype'] = DTYPES[fields['dtype']]
+  if shortcoming := hardware.shortcoming(fields['dtype']):
+    logging.warning(shortcoming)
   encoder, text = None, config.text
   if text.encoder:
     table = None

@@ -13,6 +13,7 @@ import numpy as np
 
 from video_diffusion import partitioning
 from video_diffusion.models import blocks
+from video_diffusion.models import hardware
 from video_diffusion.models import temporal_kernel
 
 POSITIONS = ('bias', 'shaw')
@@ -52,14 +53,45 @@ def relative_buckets(
   return (bucket + half * (distance > 0)).astype(np.int32)
 
 
+def takes_cudnn(shape: tuple[int, ...], dtype: jnp.dtype) -> bool:
+  """Whether `attend` without a bias runs as cuDNN's fused kernel.
+
+  Args:
+    shape: of the queries, [..., sequence, heads, head_dim].
+    dtype: of queries, keys and values.
+  """
+  return (
+      dtype == jnp.bfloat16
+      and len(shape) == 4
+      and shape[-1] % 8 == 0
+      and shape[-1] <= 128
+      and hardware.runs_nvidia_kernels()
+  )
+
+
+def takes_kernel(shape: tuple[int, ...], dtype: jnp.dtype) -> bool:
+  """Whether `attend_frames` runs as `temporal_kernel`.
+
+  Args:
+    shape: [batch, frames, positions, 3, heads, head_dim].
+    dtype: of queries, keys and values.
+  """
+  _, t, n, _, _, d = shape
+  return (
+      dtype == jnp.bfloat16
+      and temporal_kernel.fits(t, n, d)
+      and hardware.runs_pallas()
+  )
+
+
 def attend(
     q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = None
 ) -> jax.Array:
   """softmax(q k / sqrt(d) + bias) v over the axis third from the end.
 
-  On NVIDIA GPUs cuDNN's fused kernel does it for one batch axis, bfloat16 and
-  no bias: the logits of 1,024 positions would not pass through memory. (With a
-  bias at 16 frames that kernel failed and took the process with it.)
+  Where `takes_cudnn` says so and there is no bias, cuDNN's fused kernel does it:
+  the logits of 1,024 positions then do not pass through memory. (With a bias at
+  16 frames that kernel failed and took the process with it.)
 
   Args:
     q: [..., sequence, heads, head_dim]; k and v likewise, with a bias perhaps
@@ -69,10 +101,9 @@ def attend(
   Returns:
     Of q's shape and dtype. The softmax is taken in float32.
   """
-  fused = bias is None and q.ndim == 4 and q.dtype == jnp.bfloat16
-  # Both questions: cuDNN must be there to trace it, and the program may still
-  # be lowered for the CPU, to count its operations.
-  if fused and jax.default_backend() == 'gpu':
+  if bias is None and takes_cudnn(q.shape, q.dtype):
+    # Asked again: the program may still be lowered for the CPU, to count its
+    # operations.
     return jax.lax.platform_dependent(q, k, v, cuda=_cudnn, default=_plain)
   return _plain(q, k, v, bias)
 
@@ -100,7 +131,7 @@ def _einsum(dtype):
 def attend_frames(qkv: jax.Array, bias: jax.Array) -> jax.Array:
   """Attention over the frames of each position, with a bias.
 
-  On NVIDIA GPUs, in bfloat16 and where sizes fit, by `temporal_kernel`.
+  Runs as `temporal_kernel` where `takes_kernel` says so.
 
   Args:
     qkv: [batch, frames, positions, 3, heads, head_dim].
@@ -109,12 +140,7 @@ def attend_frames(qkv: jax.Array, bias: jax.Array) -> jax.Array:
   Returns:
     [batch, frames, positions, heads, head_dim].
   """
-  _, t, n, _, _, d = qkv.shape
-  if (
-      jax.default_backend() == 'gpu'
-      and qkv.dtype == jnp.bfloat16
-      and temporal_kernel.fits(t, n, d)
-  ):
+  if takes_kernel(qkv.shape, qkv.dtype):
     kernel = partitioning.map_batch(temporal_kernel.attend)
     return jax.lax.platform_dependent(
         qkv, bias, cuda=kernel, default=_plain_frames
