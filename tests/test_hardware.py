@@ -61,7 +61,7 @@ def test_fused_kernels_run_where_the_card_can(use, kind, monkeypatch):
   frames = str(jax.make_jaxpr(lambda *x: attention.attend_frames(*x))(
       QKV, BIAS))
   assert ('pallas_call' in frames) == fused
-  # Lowered for the CPU, as the count of operations is, it is plain all the same.
+  # Lowered for the CPU, to count its operations, it is plain all the same.
   lower = jax.jit(attention.attend_frames).trace(QKV, BIAS).lower
   assert 'dot_general' in lower(lowering_platforms=('cpu',)).as_text()
 

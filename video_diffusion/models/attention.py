@@ -89,7 +89,7 @@ def attend(
 ) -> jax.Array:
   """softmax(q k / sqrt(d) + bias) v over the axis third from the end.
 
-  Where `takes_cudnn` says so and there is no bias, cuDNN's fused kernel does it:
+  Without a bias and where `takes_cudnn` says so, cuDNN's fused kernel does it:
   the logits of 1,024 positions then do not pass through memory. (With a bias at
   16 frames that kernel failed and took the process with it.)
 

@@ -53,16 +53,16 @@ def shortcoming(dtype: jnp.dtype) -> str:
     found = capability(device)
     if found and found < BFLOAT16_CAPABILITY:
       return (
-          f'{device.device_kind} (compute capability {found[0]}.{found[1]}) has '
-          'no units for bfloat16, which begin with compute capability 8.0: '
+          f'{device.device_kind} (compute capability {found[0]}.{found[1]}) '
+          'has no units for bfloat16, which begin with compute capability 8.0: '
           "model.dtype='bfloat16' is computed in float32 there, and attention "
           "by plain XLA instead of fused kernels; model.dtype='float32' may be "
           'faster for a new run.'
       )
     if device.platform == 'gpu' and not found:
       return (
-          f'{device.device_kind} runs attention by plain XLA: the fused kernels '
-          'are for NVIDIA GPUs of compute capability 8.0 or later.'
+          f'{device.device_kind} runs attention by plain XLA: the fused '
+          'kernels are for NVIDIA GPUs of compute capability 8.0 or later.'
       )
   if jax.devices()[0].platform == 'gpu' and not runs_pallas():
     return (
