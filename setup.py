@@ -59,6 +59,7 @@ setuptools.setup(
         # without TPU; jax[tpu] names the version that belongs to it.
         'topology': ['jax[tpu]'],
         'test': [
+            'hypothesis>=6.150',
             'pytest>=8',
             'pytest-xdist>=3.6',
             'ruff>=0.12',

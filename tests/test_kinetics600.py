@@ -159,10 +159,19 @@ def test_the_file_in_the_own_folder_is_preferred(tmp_path):
 
 @pytest.mark.parametrize('table, sentence', [
     (None, 'holds no train.csv of Kinetics-600; give the folder with'),
-    ('', 'train.csv has no column label, time_end, time_start, youtube_id'),
-    ('label,id,split\na,b,train\n', 'has no column time_end, time_start, you'),
+    ('', 'train.csv, line 1: .* the columns label, youtube_id, time_start and '
+     'time_end'),
+    ('label,id,split\na,b,train\n', "line 1: its columns are 'label', 'id'"),
+    (HEADER.replace(',', ';'), 'line 1: .* this line seems to have semicolons'),
     (HEADER + 'a,b,one,11,train\n', 'train.csv, line 2: it must have a label'),
-    (HEADER + 'a,b\n', 'train.csv, line 2: it must have a label'),
+    (HEADER + 'a,b,inf,11,train\n', 'train.csv, line 2: it must have a label'),
+    (HEADER + 'a,,1,11,train\n', 'train.csv, line 2: it must have a label'),
+    (HEADER + 'a,b\n', 'line 2: it must have the columns .* fewer fields'),
+    (HEADER + 'a, or b,c,1,11,train\n',
+     'line 2: it has more fields than columns; put quotes around labels'),
+    (HEADER + '"a,b,1,11,train\n', 'line 2: a quote opens here and is never'),
+    ((HEADER + 'caf\xe9,b,1,11,train\n').encode('cp1252'),
+     'line 2: its byte 0xE9 is not UTF-8'),
     (HEADER, 'train.csv names no clips'),
     (HEADER + row(0, 'train')[0],
      f'holds none of the 1 clips .* such as {row(0, "train")[1]}.mp4'),
@@ -170,7 +179,8 @@ def test_the_file_in_the_own_folder_is_preferred(tmp_path):
 def test_useless_tables_are_named(tmp_path, table, sentence):
   (tmp_path / 'another.mp4').touch()
   if table is not None:
-    (tmp_path / 'train.csv').write_text(table)
+    content = table if isinstance(table, bytes) else table.encode()
+    (tmp_path / 'train.csv').write_bytes(content)
   with pytest.raises(ValueError, match=sentence) as error:
     kinetics600.prepare(tmp_path, SETTINGS, data_dir=tmp_path / 'data')
   assert '\n' not in str(error.value)

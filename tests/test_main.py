@@ -1,5 +1,6 @@
 """Wrong flags: one sentence each, before any compile."""
 import logging
+import types
 
 import pytest
 
@@ -46,6 +47,27 @@ def test_one_sentence(run_main, tmp_path, flag, sentence):
   assert sentence in last and last.startswith('video_diffusion: ')
   assert 'Traceback' not in output and 'Compiled' not in output
   assert not (tmp_path / 'run' / 'checkpoints').exists()
+
+
+@pytest.mark.parametrize('content, answer', [
+    ('one\u2028still one\r\n\n two ', ('one\u2028still one', 'two')),
+    (b'one\ncaf\xe9\n', 'line 2: its byte 0xE9 is not UTF-8; save the file as'),
+    ('one'.encode('utf-16'), 'line 1: it is UTF-16; save the file as UTF-8'),
+    (b'\n\n', 'holds no prompt'),
+])
+def test_a_file_of_prompts(tmp_path, monkeypatch, content, answer):
+  file = tmp_path / 'prompts.txt'
+  file.write_bytes(content if isinstance(content, bytes) else content.encode())
+  for flag, value in (
+      ('_PROMPT', []), ('_PROMPT_FILE', str(file)), ('_MODE', 'sample')
+  ):
+    monkeypatch.setattr(main, flag, types.SimpleNamespace(value=value))
+  if isinstance(answer, tuple):
+    assert main.read_prompts() == answer
+    return
+  with pytest.raises(SystemExit) as error:
+    main.read_prompts()
+  assert answer in error.value.code and str(file) in error.value.code
 
 
 def test_default_workdir():

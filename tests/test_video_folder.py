@@ -218,14 +218,17 @@ def test_many_broken_files_do_not_flood_the_log(prepare, folder, caplog):
      '{"file": "none.gif", "caption": "x"}\n'),
     ('captions.csv',
      '\ufefffile,caption,more\na.gif,first,1\nb/short.gif,übrig,2\n'
-     'none.gif,"x, y"\n'),
+     'none.gif,"x, y",3\n'),
 ])
-def test_captions(prepare, folder, name, content):
+def test_captions(prepare, folder, name, content, caplog):
   before = prepare()
   (folder / name).write_text(content, encoding='utf-8')
   directory = prepare(settings=SETTINGS._replace(min_frames=3))
   report = read_report(directory)
   assert report['captions_without_file'] == 1 and report['captions'] == 4
+  assert report['files_without_caption'] == 1  # c.GIF
+  assert "1 were not found in" in caplog.text and "'none.gif'" in caplog.text
+  assert "1 have no caption, for instance 'c.GIF'." in caplog.text
   source = records.VideoRecords(directory, 'train')
   captions = [
       source.example(i, np.random.default_rng(0), 1)['caption']
@@ -242,7 +245,10 @@ def test_captions(prepare, folder, name, content):
     ('captions.jsonl', '{"file": "a", "caption": 3}', 'captions.jsonl, line 1'),
     ('captions.csv', 'file,caption\na,b\nc\n',
      'captions.csv, line 3: it must have the columns file and caption'),
-    ('captions.csv', 'name,text\na,b\n', 'captions.csv, line 2'),
+    ('captions.csv', 'name,text\na,b\n', 'captions.csv, line 1'),
+    ('captions.csv', 'file,caption\na.gif,a, b\n', 'line 2: it has more'),
+    ('captions.csv', 'file,caption\nA.GIF,a\n',
+     'none of its 1 captions names a file of'),
     ('captions.csv', 'name,text\n', 'captions.csv, line 1'),
     ('captions.csv', '', 'captions.csv, line 1'),
 ])
@@ -251,6 +257,17 @@ def test_malformed_captions_are_named(prepare, folder, name, content, sentence):
   with pytest.raises(ValueError) as error:
     prepare()
   assert sentence in str(error.value) and '\n' not in str(error.value)
+
+
+def test_caption_files_of_other_names_are_told(prepare, folder, caplog):
+  (folder / 'Captions.tsv').write_text('file\tcaption\na.gif\ta\n')
+  write_gif(folder / 'caption.gif', 5)
+  prepare()
+  assert (
+      f'{folder}/Captions.tsv is not read; captions are read from '
+      'captions.jsonl or captions.csv.' in caplog.messages
+  )
+  assert 'caption.gif is not' not in caplog.text
 
 
 def test_two_caption_files_are_one_too_many(prepare, folder):

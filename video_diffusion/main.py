@@ -54,12 +54,17 @@ def read_prompts() -> tuple[str, ...]:
   """Those of --prompt, then of --prompt_file; wrong ones end the process."""
   prompts = list(_PROMPT.value)
   if _PROMPT_FILE.value is not None:
+    # Imported here: a wrong flag is answered at once.
+    from video_diffusion.data import text_files
+
     try:
-      # Editors of Windows put a byte order mark first.
-      text = pathlib.Path(_PROMPT_FILE.value).read_text(encoding='utf-8-sig')
+      text = text_files.read_text(_PROMPT_FILE.value)
+    except UserError as error:
+      fail(f'--prompt_file {error}')
     except (OSError, ValueError) as error:
       fail(f'--prompt_file {_PROMPT_FILE.value!r} cannot be read ({error}).')
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text_files.split_lines(text)]
+    lines = [line for line in lines if line]
     if not lines:
       fail(f'--prompt_file {_PROMPT_FILE.value!r} holds no prompt.')
     prompts += lines

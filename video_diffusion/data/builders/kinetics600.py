@@ -4,7 +4,6 @@ The CSVs name a class, a YouTube id and the ten seconds that were taken of it.
 Downloaders lay the clips out in several ways; files are found by their names.
 """
 from collections.abc import Iterator
-import csv
 import logging
 import os
 import pathlib
@@ -12,6 +11,7 @@ import re
 from typing import NamedTuple
 
 from video_diffusion.data import packing
+from video_diffusion.data import text_files
 from video_diffusion.data import video
 from video_diffusion.data.builders import video_files
 from video_diffusion.errors import UserError
@@ -180,32 +180,25 @@ def find_tables(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def read_rows(table: pathlib.Path) -> list[Row]:
-  """The rows of a CSV.
+  """The rows of a CSV, in the dialect of `text_files.csv_rows`.
 
   Raises:
-    UserError: names the file, and the line, that lack a column or a number.
+    UserError: names the file, and the line, that lack a column or a number or
+      are damaged.
   """
   rows = []
-  with open(table, encoding='utf-8-sig', newline='') as lines:
-    reader = csv.DictReader(lines)
-    absent = set(COLUMNS) - set(reader.fieldnames or ())
-    if absent:
+  for line, row in text_files.csv_rows(table, COLUMNS, texts='labels'):
+    label, youtube_id, start, end = (row[name].strip() for name in COLUMNS)
+    try:
+      times = int(float(start)), int(float(end))
+    except (ValueError, OverflowError):
+      times = None
+    if not youtube_id or not times:
       raise UserError(
-          f'{table} has no column {", ".join(sorted(absent))}; its header must '
-          f'be {",".join(COLUMNS)},split.'
+          f'{table}, line {line}: it must have a label, a youtube_id, and two '
+          'times in seconds.'
       )
-    for row in reader:
-      try:
-        label, youtube_id, start, end = (row[name] for name in COLUMNS)
-        rows.append(Row(
-            label.replace('_', ' '), youtube_id, int(float(start)),
-            int(float(end)),
-        ))
-      except (ValueError, TypeError, AttributeError):
-        raise UserError(
-            f'{table}, line {reader.line_num}: it must have a label, a '
-            'youtube_id, and two times in seconds.'
-        ) from None
+    rows.append(Row(label.replace('_', ' '), youtube_id, *times))
   return rows
 
 

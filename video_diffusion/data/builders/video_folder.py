@@ -1,11 +1,11 @@
 """Folders of video files, and of image files, with or without captions."""
-import csv
-import json
+import logging
 import os
 import pathlib
 
 from video_diffusion.data import packing
 from video_diffusion.data import video
+from video_diffusion.data.builders import caption_files
 from video_diffusion.data.builders import video_files
 from video_diffusion.errors import UserError
 
@@ -27,13 +27,12 @@ def prepare(
 ) -> pathlib.Path:
   """Turns a folder into records, unless that has been done.
 
-  The tree may have any depth. Captions are taken from captions.jsonl, of lines
-  {"file": "a/b.mp4", "caption": "..."}, or captions.csv, with the columns file
-  and caption, in the folder; files are named from there, of several captions
-  of a file the last one counts. Files that cannot be used are skipped, counted
-  and listed. Every 20th video is held out, see `video_files.pack`, which also
-  says what report.json holds; besides these
-    captions_without_file: captions whose file is not in the folder.
+  The tree may have any depth. Captions are taken from captions.jsonl or
+  captions.csv in the folder, see `caption_files`. Files that cannot be used are
+  skipped, counted and listed. Every 20th video is held out, see
+  `video_files.pack`, which also says what report.json holds. The counts of
+  `caption_files.match` go there too; without captions that is
+    captions_without_file: 0.
 
   The records' directory is named by a digest of the settings and of names,
   sizes and times of the files. So a second call returns at once, and a changed
@@ -53,7 +52,8 @@ def prepare(
 
   Raises:
     UserError: a setting is out of range, the folder is missing or holds
-      nothing that can be used, or the captions cannot be read.
+      nothing that can be used, or the captions cannot be read or name none
+      of its files.
   """
   settings.check()
   what, suffixes = KINDS[name]
@@ -71,8 +71,17 @@ def prepare(
   if directory.exists():
     return directory
 
-  captions = read_captions(listed[0]) if listed else {}
   names = [file.relative_to(folder).as_posix() for file in paths]
+  captions = caption_files.Matched({}, {'captions_without_file': 0})
+  for file in sorted(folder.glob('[Cc][Aa][Pp][Tt][Ii][Oo][Nn]*')):
+    read = file.name.lower() in [each.name for each in listed]
+    if not read and file.suffix and file not in paths:
+      logging.warning(
+          '%s is not read; captions are read from %s.',
+          file, ' or '.join(CAPTIONS),
+      )
+  for file in listed:
+    captions = caption_files.match(caption_files.read(file), names, path=file)
   class_names = ()
   if classes:
     for file in names:
@@ -88,7 +97,7 @@ def prepare(
           path=file,
           name=file_name,
           label=labels.get(file_name.partition('/')[0], -1),
-          caption=captions.get(file_name, ''),
+          caption=captions.by_name.get(file_name, ''),
       )
       for file, file_name in zip(paths, names, strict=True)
   ]
@@ -101,55 +110,5 @@ def prepare(
       keep_cache=keep_cache,
       listed=found,
       class_names=class_names,
-      report={'captions_without_file': len(captions.keys() - set(names))},
+      report=captions.report,
   )
-
-
-def read_captions(path: pathlib.Path) -> dict[str, str]:
-  """{file, with forward slashes: caption} of a caption file.
-
-  Raises:
-    UserError: names the file and the line that cannot be read.
-  """
-  captions = {}
-  # Spreadsheets put a byte order mark first.
-  with open(path, encoding='utf-8-sig', errors='replace', newline='') as lines:
-    rows = _json_rows(lines) if path.suffix == '.jsonl' else _csv_rows(lines)
-    for number, row in rows:
-      file, caption = row.get('file'), row.get('caption')
-      if not isinstance(file, str) or not isinstance(caption, str):
-        wanted = (
-            '{"file": "a/b.mp4", "caption": "..."}'
-            if path.suffix == '.jsonl'
-            else 'the columns file and caption'
-        )
-        raise UserError(f'{path}, line {number}: it must have {wanted}.')
-      file = pathlib.PurePosixPath(file.strip().replace('\\', '/')).as_posix()
-      captions[file] = caption.strip()
-  return captions
-
-
-def _json_rows(lines):
-  for number, line in enumerate(lines, 1):
-    if not line.strip():
-      continue
-    try:
-      row = json.loads(line)
-    except ValueError:
-      row = None
-    yield number, row if isinstance(row, dict) else {}
-
-
-def _csv_rows(lines):
-  reader = csv.DictReader(lines)
-  while True:
-    try:
-      row = next(reader, None)
-    except csv.Error:
-      row = {}
-    if row is None:
-      # A file without the columns and without a row is wrong as well.
-      if not {'file', 'caption'} <= set(reader.fieldnames or ()):
-        yield 1, {}
-      return
-    yield reader.line_num, row
