@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
+from video_diffusion.data import containers
 from video_diffusion.data import video
 
 av = pytest.importorskip('av')
@@ -42,10 +43,21 @@ def quadrants(levels, *, height=48, width=64):
 def test_frames_equal_those_of_ffmpeg():
   reference = np.load(CLIPS / 'nasa_13013_reference_frames.npz')
   indices = reference['stream0_frame_index'].tolist()
+  wanted = reference['stream0_frames']
+  decoded = itertools.islice(
+      containers.decode(CLIPS / 'nasa_13013.mp4'), max(indices) + 1)
+  frames = [each.frame.to_ndarray(format='rgb24') for each in decoded]
+  np.testing.assert_array_equal(
+      np.stack([frames[i] for i in indices]), wanted)
+  # The reader's colours are more precise than ffmpeg's own defaults, and the
+  # colour differences are interpolated: at edges single pixels differ.
   frames = list(itertools.islice(
       video.read_frames(CLIPS / 'nasa_13013.mp4'), max(indices) + 1))
-  np.testing.assert_array_equal(
-      np.stack([frames[i] for i in indices]), reference['stream0_frames'])
+  small = [
+      video.resize_and_crop(x, height=45, width=80).astype(int)
+      for x in (np.stack([frames[i] for i in indices]), wanted)]
+  difference = np.abs(small[0] - small[1])
+  assert difference.max() <= 20 and difference.mean() <= 1
 
 
 @needs_clips
@@ -167,13 +179,16 @@ def frames_on_show(monkeypatch):
   """(fps, (time, duration) of each frame in ms) -> numbers, length in s."""
 
   def show(fps, stamps, rate=25):
-    clock = video._Clock(1 / rate)
+    clock = containers._Clock(1 / rate)
     frames = [Stamped(i, *stamp) for i, stamp in enumerate(stamps)]
     starts = [clock.start(frame) for frame in frames]
     ends = [*starts[1:], clock.end()]
     monkeypatch.setattr(
-        video, '_decode', lambda path: zip(frames, ends, strict=True))
-    monkeypatch.setattr(video, '_pixels', lambda frame: frame.number)
+        containers, 'decode', lambda *_: map(
+            containers.Decoded, frames, ends, frames, frames))
+    monkeypatch.setattr(
+        video, '_convert',
+        lambda _, decoded: video.Frame(decoded.frame.number, decoded.end))
     found = list(video.read_timed('a.mp4', fps=fps))
     return [frame.pixels for frame in found], found[-1].until
 

@@ -25,7 +25,7 @@ from video_diffusion.data import processes
 from video_diffusion.data import video
 from video_diffusion.errors import UserError
 
-VERSION = 1  # raise it when the same file gives other frames
+VERSION = 2  # raise it when the same file gives other frames
 FILTER = 'area mean, cropped about the centre'
 FILES_PER_WORKER = 500  # then it is replaced: decoders leak memory
 _PART_AGE = 3600  # seconds after which an unfinished file is nobody's

@@ -6,36 +6,25 @@ can be imported where they are absent.
 from collections.abc import Iterator
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from video_diffusion.errors import UserError
+from video_diffusion.data import colour
+from video_diffusion.data import containers
+from video_diffusion.data import images
+from video_diffusion.data import limits as limits_lib
 
-VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.gif')
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp')
-# Containers round times, Matroska to a millisecond: a frame counts as shown
-# this much before its time, in seconds.
-TIME_TOLERANCE = 1e-3
-# A longer pause between two frames is taken for a broken time stamp.
-LONGEST_PAUSE = 60.0
-DEFAULT_RATE = 25.0  # where a file names none
-
-
-class VideoError(UserError):
-  """A video file that cannot be used; the message names the file.
-
-  Attributes:
-    reason: what is wrong with the file, without its name.
-  """
-
-  def __init__(self, path: str | os.PathLike, reason: str):
-    super().__init__(path, reason)  # both, so that it survives pickling
-    self.reason = reason
-
-  def __str__(self) -> str:
-    path, reason = self.args
-    return f'cannot use the video {os.fspath(path)}: {reason}'
+VIDEO_SUFFIXES = (
+    '.mp4', '.m4v', '.mov', '.qt', '.3gp', '.3g2', '.mkv', '.webm', '.avi',
+    '.divx', '.gif', '.wmv', '.asf', '.flv', '.f4v', '.mpg', '.mpeg', '.mpe',
+    '.m1v', '.m2v', '.vob', '.ts', '.mts', '.m2ts', '.m2t', '.ogv', '.ogg',
+    '.mxf', '.dv', '.rm', '.rmvb', '.ivf', '.y4m', '.nut',
+)
+IMAGE_SUFFIXES = (
+    '.png', '.jpg', '.jpeg', '.jfif', '.webp', '.bmp', '.tif', '.tiff', '.avif',
+)
+VideoError = limits_lib.VideoError
 
 
 class Frame(NamedTuple):
@@ -45,10 +34,12 @@ class Frame(NamedTuple):
     pixels: uint8 RGB [height, width, 3].
     until: seconds from the start of the first frame to the end of this one;
       that of the last frame is the length of the video. 0 for an image.
+    notes: what was done to the picture, or passed over, for the report.
   """
 
   pixels: np.ndarray
   until: float
+  notes: tuple[str, ...] = ()
 
 
 def read_frames(path: str | os.PathLike) -> Iterator[np.ndarray]:
@@ -61,13 +52,20 @@ def read_frames(path: str | os.PathLike) -> Iterator[np.ndarray]:
     yield frame.pixels
 
 
-def read_timed(path: str | os.PathLike, *, fps: float = 0) -> Iterator[Frame]:
+def read_timed(
+    path: str | os.PathLike,
+    *,
+    fps: float = 0,
+    limits: limits_lib.Limits = limits_lib.Limits(),
+) -> Iterator[Frame]:
   """Decodes a video, or an image as a video of one frame.
 
   The stream is the first that is not an attached picture (a cover). Frames are
-  turned upright as the file's display matrix or EXIF orientation asks.
-  Transparent parts are laid over black. Of an animated image that is no GIF
-  the first frame counts.
+  turned upright as the file's display matrix or EXIF orientation asks, and have
+  square pixels: one side is enlarged where the file tags others. Interlaced
+  frames are deinterlaced. Colours are those that the tags of the file mean, see
+  `colour`. Transparent parts are laid over black. Of an animated image that is
+  no GIF the first frame counts.
 
   With `fps`, frame k is the one on show k / fps seconds after the first frame
   began, so each is repeated or left out as its time of presentation asks, at
@@ -78,147 +76,62 @@ def read_timed(path: str | os.PathLike, *, fps: float = 0) -> Iterator[Frame]:
   gives none.
 
   Args:
-    path: a file that libav, or for IMAGE_SUFFIXES Pillow, can read.
+    path: a file whose content libav (see `containers.DEMUXERS`), or for
+      IMAGE_SUFFIXES Pillow (see `images.FORMATS`), can read.
     fps: frames per second; 0 takes all frames of the stream.
+    limits: of the file, checked before decoding where its header tells.
 
   Yields:
     The frames. Their size follows the stream, which may change it on the way.
 
   Raises:
-    VideoError: the file cannot be opened, holds no video stream or no frame,
-      or breaks in mid-stream. Frames before the break have been yielded by
-      then: whoever wants whole videos only must drop them.
+    VideoError: the file cannot be opened, is no real container, holds no video
+      stream or no frame, is beyond a limit, or breaks in mid-stream. Frames
+      before the break have been yielded by then: whoever wants whole videos
+      only must drop them.
   """
   if pathlib.Path(path).suffix.lower() in IMAGE_SUFFIXES:
-    yield Frame(_read_image(path), 0.0)
+    yield Frame(images.read(path, limits), 0.0)
     return
   count, held = 0, None
-  for frame, end in _decode(path):
-    pixels = None
+  for decoded in containers.decode(path, limits):
+    shown = None
     # With fps 0 each frame is shown once, else as often as it takes.
-    while not count or not fps or count / fps + TIME_TOLERANCE < end:
+    while (
+        not count or not fps
+        or count / fps + containers.TIME_TOLERANCE < decoded.end
+    ):
       if held is not None:
         yield held
       # Converted only where it is shown: this costs more than decoding.
-      pixels = _pixels(frame) if pixels is None else pixels
-      held = Frame(pixels, end)
+      shown = _convert(path, decoded) if shown is None else shown
+      held = shown
       count += 1
+      limits.check(path, frames=count)
       if not fps:
         break
-  yield held._replace(until=end)
+  yield held._replace(until=decoded.end)
 
 
-def _decode(path) -> Iterator[tuple[Any, float]]:
-  """(libav's frame, the second of its end), at least one."""
-  import av
-
-  count = 0
+def _convert(path, decoded: containers.Decoded) -> Frame:
+  """A decoded frame as uint8 RGB, upright, of square pixels."""
+  frame = decoded.frame
+  height, width = containers.square_size(frame, decoded.aspect)
   try:
-    # libav takes what stands before a colon for a protocol unless the name
-    # is absolute. Tags in an old encoding must not make a file unreadable;
-    # PyAV has no such argument from 19 on.
-    old = int(av.__version__.partition('.')[0]) < 19
-    tags = {'metadata_errors': 'replace'} if old else {}
-    with av.open(os.path.abspath(path), **tags) as container:
-      cover = av.stream.Disposition.attached_pic
-      # Not libav's "best" stream, which is merely the largest.
-      stream = next(
-          (s for s in container.streams.video if not s.disposition & cover),
-          None,
+    if any(component.is_alpha for component in frame.format.components):
+      pixels = images.over_black(
+          colour.to_rgba(frame, height=height, width=width)
       )
-      if stream is None:
-        raise VideoError(path, 'it holds no video stream')
-      if stream.codec_context is None:
-        raise VideoError(path, 'libav has no decoder for its codec')
-      stream.codec_context.thread_count = 1
-      step = 1 / float(stream.average_rate or DEFAULT_RATE)
-      clock = _Clock(step)
-      held = None  # shown until the next one comes
-      for frame in container.decode(stream):
-        start = clock.start(frame)
-        if held is not None:
-          yield held, start
-        held = frame
-        count += 1
-      if held is not None:
-        yield held, clock.end()
-  except av.FFmpegError as error:
-    after = f' after {count} frames' if count else ''
-    raise VideoError(path, f'{error.strerror}{after}') from error
-  if not count:
-    raise VideoError(path, 'it holds no frames')
-
-
-class _Clock:
-  """Times of presentation that always grow, in seconds from the first."""
-
-  def __init__(self, step: float):
-    self._step = step  # how long the newest frame is shown, as far as known
-    self._origin = self._now = None
-
-  def start(self, frame) -> float:
-    time = frame.time
-    if self._now is None:
-      self._now, self._origin = 0.0, time
     else:
-      ahead = None
-      if time is not None and self._origin is not None:
-        ahead = time - self._origin - self._now
-      if ahead is not None and 0 < ahead <= LONGEST_PAUSE:
-        self._step = ahead
-      elif time is not None:
-        # The times that follow go on from here.
-        self._origin = time - self._now - self._step
-      self._now += self._step
-    length = float((frame.duration or 0) * (frame.time_base or 0))
-    if 0 < length <= LONGEST_PAUSE:
-      self._step = length
-    return self._now
-
-  def end(self) -> float:
-    return self._now + self._step
-
-
-def _pixels(frame) -> np.ndarray:
-  """libav's frame as uint8 RGB, upright."""
-  if any(component.is_alpha for component in frame.format.components):
-    pixels = _over_black(frame.to_ndarray(format='rgba'))
-  else:
-    pixels = frame.to_ndarray(format='rgb24')
+      pixels = colour.to_rgb(frame, height=height, width=width)
+    note = colour.describe(frame).note
+  except colour.ColourError as error:
+    raise VideoError(path, str(error)) from error
   matrix = frame.side_data.get('DISPLAYMATRIX')
-  return pixels if matrix is None else upright(
-      pixels, np.frombuffer(matrix, np.int32).reshape(3, 3)
-  )
-
-
-def _over_black(rgba: np.ndarray) -> np.ndarray:
-  """uint8 [h, w, 4] -> [h, w, 3], each colour weighted by its opacity."""
-  colour, opacity = rgba[..., :3].astype(np.uint16), rgba[..., 3:]
-  return ((colour * opacity + 127) // 255).astype(np.uint8)
-
-
-def _read_image(path) -> np.ndarray:
-  """uint8 RGB [h, w, 3], upright; 16-bit grey keeps its high bytes."""
-  import PIL.Image
-  import PIL.ImageOps
-
-  try:
-    file = open(path, 'rb')
-  except OSError as error:
-    raise VideoError(path, error.strerror) from error
-  with file:
-    try:
-      image = PIL.ImageOps.exif_transpose(PIL.Image.open(file))
-      if image.mode.startswith('I'):
-        grey = np.asarray(image) >> 8
-        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
-      if image.has_transparency_data:
-        return _over_black(np.asarray(image.convert('RGBA')))
-      return np.asarray(image.convert('RGB'))
-    # Pillow's readers fail each in their own way.
-    except Exception as error:
-      reason = str(error).replace(repr(file), 'it')
-      raise VideoError(path, f'Pillow: {reason}') from None
+  if matrix is not None:
+    pixels = upright(pixels, np.frombuffer(matrix, np.int32).reshape(3, 3))
+  notes = decoded.notes + ((note,) if note else ())
+  return Frame(pixels, decoded.end, notes)
 
 
 def upright(frame: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -253,7 +166,7 @@ def resize_and_crop(
   and so shifts parts of the picture. Enlarging repeats pixels.
 
   Args:
-    frames: uint8 [n, h, w, 3] of any size.
+    frames: uint8 [n, h, w, 3] of any size, its pixels square.
     height: rows wanted.
     width: columns wanted.
 
