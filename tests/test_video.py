@@ -336,3 +336,89 @@ def test_useless_images_are_named(tmp_path, content):
   assert isinstance(caught.value.__cause__, OSError) == (content is None)
   wanted = 'No such file' if content is None else 'cannot identify image file'
   assert wanted in caught.value.reason and 'Buffered' not in caught.value.reason
+
+
+TEXTS = {
+    'text': 'The quick brown fox jumps over the lazy dog.\n' * 20,
+    'concat': 'ffconcat version 1.0\nfile other.mp4\nfile other.mp4\n',
+    'playlist': '#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.mp4\n'
+                '#EXT-X-ENDLIST\n',
+    'sdp': 'v=0\no=- 0 0 IN IP4 127.0.0.1\ns=a\nc=IN IP4 127.0.0.1\nt=0 0\n'
+           'm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n',
+    'dash': '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" '
+            'type="static" mediaPresentationDuration="PT1S"><Period>'
+            '<AdaptationSet><Representation id="0"><BaseURL>other.mp4</BaseURL>'
+            '</Representation></AdaptationSet></Period></MPD>',
+    'subtitles': '1\n00:00:00,000 --> 00:00:01,000\nother.mp4\n\n' * 9,
+    'asx': '<ASX version="3.0"><ENTRY><REF href="other.mp4"/></ENTRY></ASX>',
+    'lines': '[Reference]\nRef1=http://127.0.0.1:9/other.mp4\n',
+    'typescript': 'export const video: string = "other.mp4";\n' * 40,
+}
+
+
+@pytest.mark.parametrize('suffix', ['.mp4', '.ts', '.mov', '.txt', ''])
+@pytest.mark.parametrize('kind', TEXTS)
+def test_texts_and_scripts_are_no_video(tmp_path, kind, suffix, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  write_video(tmp_path / 'other.mp4', quadrants([250, 170, 90, 10]))
+  (tmp_path / f'a{suffix}').write_text(TEXTS[kind])
+  with pytest.raises(video.VideoError, match='Invalid data'):
+    list(video.read_frames(tmp_path / f'a{suffix}'))
+
+
+def test_pictures_and_scripts_of_other_programs_are_no_images(tmp_path):
+  image = pytest.importorskip('PIL.Image')
+  picture = image.fromarray(quadrants([250, 170, 90, 10])[0])
+  for kind in ('EPS', 'PPM', 'ICO'):
+    picture.save(tmp_path / 'a.png', kind)
+    with pytest.raises(video.VideoError, match='cannot identify image file'):
+      list(video.read_frames(tmp_path / 'a.png'))
+
+
+@pytest.mark.parametrize('suffix, codec', [
+    ('.m4v', 'mpeg4'), ('.mpg', 'mpeg1video'), ('.mpeg', 'mpeg2video'),
+    ('.vob', 'mpeg2video'), ('.wmv', 'wmv2'), ('.asf', 'msmpeg4v3'),
+    ('.flv', 'libx264'), ('.f4v', 'libx264'), ('.ts', 'mpeg2video'),
+    ('.mts', 'libx264'), ('.m2ts', 'libx264'), ('.3gp', 'mpeg4'),
+    ('.3g2', 'mpeg4'), ('.mxf', 'mpeg2video'), ('.mkv', 'libx264'),
+    ('.nut', 'mpeg4'), ('.m2v', 'mpeg2video'), ('.ivf', 'libvpx-vp9'),
+    ('.ogv', 'libvpx'), ('.y4m', 'rawvideo'), ('.divx', 'mpeg4'),
+    ('.qt', 'mpeg4'), ('.webm', 'libvpx-vp9'),
+])
+def test_containers_of_every_suffix(tmp_path, suffix, codec):
+  assert suffix in video.VIDEO_SUFFIXES
+  kinds = {'.f4v': 'f4v', '.mts': 'mpegts', '.m2ts': 'mpegts', '.y4m':
+           'yuv4mpegpipe', '.divx': 'avi', '.qt': 'mov', '.mpeg': 'mpeg'}
+  path = tmp_path / f'a{suffix}'
+  with av.open(str(path), 'w', format=kinds.get(suffix)) as container:
+    stream = container.add_stream(codec, rate=25)
+    stream.width, stream.height, stream.pix_fmt = 176, 144, 'yuv420p'
+    stream.bit_rate = 4_000_000
+    for picture in np.repeat(
+        quadrants([250, 170, 90, 10], height=144, width=176), 4, axis=0):
+      container.mux(stream.encode(
+          av.VideoFrame.from_ndarray(picture, format='rgb24')))
+    container.mux(stream.encode())
+  frames = list(video.read_frames(path))
+  assert len(frames) == 12
+  small = video.resize_and_crop(frames[0][None], height=2, width=2)[0, :, :, 0]
+  np.testing.assert_allclose(
+      small.ravel().astype(int), [250, 170, 90, 10], atol=12)
+
+
+def test_colours_of_images_are_those_of_their_profile(tmp_path):
+  image = pytest.importorskip('PIL.Image')
+  cms = pytest.importorskip('PIL.ImageCms')
+  picture = image.new('RGB', (4, 4), (200, 100, 50))
+  profile = cms.ImageCmsProfile(cms.createProfile('sRGB')).tobytes()
+  # Red and green change places.
+  other = profile.replace(b'rXYZ', b'....').replace(b'gXYZ', b'rXYZ').replace(
+      b'....', b'gXYZ')
+  for name, content, level in (
+      ('same', profile, (200, 100, 50)), ('other', other, (100, 200, 50)),
+      ('broken', profile[:200], (200, 100, 50)),
+  ):
+    picture.save(tmp_path / f'{name}.png', icc_profile=content)
+    found, = video.read_frames(tmp_path / f'{name}.png')
+    np.testing.assert_allclose(
+        found, np.broadcast_to(level, found.shape), atol=2)

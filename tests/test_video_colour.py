@@ -1,4 +1,5 @@
 """Decoded frames against the known pictures of generated clips."""
+from fractions import Fraction
 import itertools
 import pathlib
 import re
@@ -18,7 +19,8 @@ needs_faults = pytest.mark.skipif(
     not FAULTS.is_dir(), reason='no clips in shared/data/faults')
 
 X264 = dict(codec='libx264', suffix='.mp4', crf='4')
-X265 = {'codec': 'libx265', 'suffix': '.mp4', 'x265-params': 'crf=4:log-level=1'}
+X265 = {'codec': 'libx265', 'suffix': '.mp4',
+        'x265-params': 'crf=4:log-level=1'}
 VP9 = dict(codec='libvpx-vp9', suffix='.webm', crf='4', deadline='realtime')
 FFV1 = dict(codec='ffv1', suffix='.mkv')
 INTERLACED = X264 | {'x264-params': 'interlaced=1:tff=1'}
@@ -41,7 +43,8 @@ CASES = [
     case(f'BT.2020 matrix, {bits} bits', matrix=9, primaries=1, bits=bits,
          **FFV1) for bits in (8, 10)
 ] + [
-    case(f'pixels {aspect}, {codec["suffix"]}', matrix=6, aspect=aspect, **codec)
+    case(f'pixels {aspect}, {codec["suffix"]}', matrix=6, aspect=aspect,
+         **codec)
     for aspect in ('1/2', '3/4', '16/15', '4/3', '2')
     for codec in (X264, X264 | dict(suffix='.mkv'), X264 | dict(suffix='.ts'),
                   dict(codec='mpeg4', suffix='.avi', qmin='1', qmax='1'))
@@ -54,8 +57,8 @@ CASES = [
          note='deinterlaced', **INTERLACED)
     for matrix in (1, 6) for full in (False, True)
 ] + [
-    case(f'{dynamic}, {codec["codec"]}, full {full}', dynamic=dynamic, full=full,
-         note='' if dynamic == 'bt2020' else 'HDR', **HDR, **codec)
+    case(f'{dynamic}, {codec["codec"]}, full {full}', dynamic=dynamic,
+         full=full, note='' if dynamic == 'bt2020' else 'HDR', **HDR, **codec)
     for dynamic in ('bt2020', 'pq', 'hlg') for codec in (FFV1, X265, X264)
     for full in (False, True)
 ] + [
@@ -113,7 +116,7 @@ def test_flat_patches(tmp_path, fields):
 
   found = list(video.read_timed(tmp_path / f'a{suffix}'))
   assert len(found) == 3
-  aspect = eval(fields['aspect'] or '1')
+  aspect = float(Fraction(fields['aspect'] or 1))
   stored = height * max(1, 1 / aspect), width * max(1, aspect)
   shown = stored[::-1] if turns % 2 else stored
   worst = 10 if dynamic in ('pq', 'hlg') else 3
@@ -191,7 +194,7 @@ def extents(picture):
 @pytest.mark.parametrize('size', [(64, 64), (32, 64), (64, 48)])
 @pytest.mark.parametrize('aspect', ['1/2', '2/3', '1', '64/45', '2'])
 def test_a_circle_stays_a_circle(tmp_path, aspect, size):
-  rows, columns = 120, round(120 / eval(aspect))
+  rows, columns = 120, round(120 / Fraction(aspect))
   columns -= columns % 2
   grey = np.repeat(disc(rows, columns)[..., None], 3, axis=-1)
   coded = colour_clips.planes(grey, matrix=6, full=False, bits=8)
@@ -225,7 +228,8 @@ def pixel_aspect_clip(path, container):
   content = path.read_bytes()
   old = b'pasp' + struct.pack('>ii', 4, 3)
   assert content.count(old) == 1
-  path.write_bytes(content.replace(old, b'pasp' + struct.pack('>ii', *container)))
+  new = b'pasp' + struct.pack('>ii', *container)
+  path.write_bytes(content.replace(old, new))
   return next(video.read_timed(path))
 
 

@@ -1,4 +1,4 @@
-"""Colours of libav's frames: uint8 RGB for a BT.709 display, as they are tagged.
+"""Colours of libav's frames, by their tags, as uint8 RGB of a BT.709 display.
 
 A tag of the frame counts: libav puts those of the container there where the
 codec has none. What no tag says is decided as most players do:
@@ -27,8 +27,8 @@ import numpy as np
 HD_WIDTH, HD_HEIGHT = 1280, 720
 REFERENCE_WHITE = 203.0  # cd/m2, BT.2408
 HLG_PEAK = 1000.0  # cd/m2 of the display for which the system gamma is 1.2
-# Ten bits leave up to so much light, of the strongest channel's, in a channel of
-# an HDR frame that should be dark; it is taken from all, greys stay.
+# Ten bits leave so much light, as a share of the strongest channel's, in a
+# channel of an HDR frame that should be dark; it is taken off, greys stay.
 ROUNDING = 0.0015
 # Code points of ITU-T H.273, as in libav.
 BT709, UNSPECIFIED, BT601, BT2020 = 1, 2, 6, 9
@@ -242,9 +242,8 @@ def _light(transfer: int) -> np.ndarray:
   elif transfer == HLG:
     light = hlg_light(signal) / REFERENCE_WHITE
   else:
-    light = np.where(
-        signal < 4.5 * 0.018, signal / 4.5, ((signal + 0.099) / 1.099) ** (1 / 0.45)
-    )
+    power = ((signal + 0.099) / 1.099) ** (1 / 0.45)
+    light = np.where(signal < 4.5 * 0.018, signal / 4.5, power)
   return light.astype(np.float32)
 
 

@@ -47,7 +47,7 @@ class Decoded(NamedTuple):
 
 @contextlib.contextmanager
 def opened(
-    path: str | os.PathLike, limits: limits_lib.Limits = limits_lib.Limits()
+    path: str | os.PathLike, limits: limits_lib.Limits = limits_lib.DEFAULT
 ) -> Iterator[Any]:
   """libav's container of a file, its content being one of DEMUXERS.
 
@@ -63,6 +63,7 @@ def opened(
   options = {
       'format_whitelist': ','.join(DEMUXERS),
       'protocol_whitelist': 'file',
+      'enable_drefs': '0',  # files in which a QuickTime movie has its samples
       # libav looks into frames as it opens a file, and allocates them.
       'max_pixels': str(limits.pixels),
   }
@@ -91,7 +92,7 @@ def comment(path: str | os.PathLike) -> str:
 
 
 def decode(
-    path: str | os.PathLike, limits: limits_lib.Limits = limits_lib.Limits()
+    path: str | os.PathLike, limits: limits_lib.Limits = limits_lib.DEFAULT
 ) -> Iterator[Decoded]:
   """The frames of the first stream that is no attached picture, at least one.
 

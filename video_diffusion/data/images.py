@@ -14,7 +14,7 @@ FORMATS = ('PNG', 'JPEG', 'MPO', 'WEBP', 'BMP', 'DIB', 'TIFF', 'AVIF', 'GIF')
 
 
 def read(
-    path: str | os.PathLike, limits: limits_lib.Limits = limits_lib.Limits()
+    path: str | os.PathLike, limits: limits_lib.Limits = limits_lib.DEFAULT
 ) -> np.ndarray:
   """An image, upright; of an animated one the first frame.
 

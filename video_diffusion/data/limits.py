@@ -95,3 +95,5 @@ class Limits(NamedTuple):
           f'its {size} bytes become {pixels} pixels or more, above '
           f'data.max_pixels_per_byte, {self.pixels_per_byte}',
       )
+
+DEFAULT = Limits()

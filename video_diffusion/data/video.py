@@ -56,7 +56,7 @@ def read_timed(
     path: str | os.PathLike,
     *,
     fps: float = 0,
-    limits: limits_lib.Limits = limits_lib.Limits(),
+    limits: limits_lib.Limits = limits_lib.DEFAULT,
 ) -> Iterator[Frame]:
   """Decodes a video, or an image as a video of one frame.
 
