@@ -35,7 +35,9 @@ def get_config() -> ml_collections.ConfigDict:
   # 'tf' (tf.data), 'threads' or 'processes' (no TensorFlow), 'auto'; the same
   # batches from each.
   data.loader = 'auto'
-  data.flip = False  # mirror left to right half of the time
+  # Mirror left to right half of the time. Refused where captions or classes,
+  # if they are the condition, name a side ('left', 'clockwise').
+  data.flip = False
   # Distances of the frames of a clip, one drawn for each; (1, 2) halves the
   # frame rate of half of the clips.
   data.frameskips = (1,)

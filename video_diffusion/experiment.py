@@ -19,6 +19,7 @@ import numpy as np
 from video_diffusion import checkpoint
 from video_diffusion import default_config
 from video_diffusion import partitioning
+from video_diffusion import source_checks
 from video_diffusion import train_state
 from video_diffusion import validation
 from video_diffusion import weights
@@ -79,7 +80,8 @@ def make_source(
   fields are one source: images then avoid the video of their clip.
 
   Raises:
-    UserError: names the field, of all data sets before any is prepared.
+    UserError: names the field, of all data sets before any is prepared; or, of
+      the split 'train', `source_checks.check` refuses what was prepared.
   """
   data, sets = config.data, data_sets(config)
   weights = {prefix: fields.pop('weight') for prefix, fields in sets.items()}
@@ -103,6 +105,8 @@ def make_source(
             **fields,
         )
     sources[prefix] = made[key]
+  if split == 'train':
+    source_checks.check(config, sources)
   if len(sources) == 1:
     return sources['data']
 

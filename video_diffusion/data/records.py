@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from video_diffusion.data import mixing
+from video_diffusion.data import sides
 from video_diffusion.errors import UserError
 
 
@@ -88,6 +89,18 @@ class VideoRecords:
         'skipped': len(self._report.get('skipped', ())),
         'missing': self._report.get('missing', 0),
     }
+
+  @property
+  def clips_without_caption(self) -> int:
+    """Clips of all splits without a caption; 0 where none has one."""
+    captions = self._report['captions']
+    return captions and sum(self._report['clips'].values()) - captions
+
+  def sides(self) -> sides.Found:
+    """Captions of all splits that name a side."""
+    # Records that were made before they were counted are read.
+    found = self._report.get('captions_naming_sides')
+    return sides.Found(*found) if found else sides.find(self.captions())
 
   def example(
       self,

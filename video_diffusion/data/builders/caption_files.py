@@ -5,9 +5,10 @@ import logging
 import os
 import pathlib
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import unicodedata
 
+from video_diffusion.data import sides
 from video_diffusion.data import text_files
 from video_diffusion.data import video
 from video_diffusion.errors import UserError
@@ -41,7 +42,7 @@ class Matched(NamedTuple):
   """
 
   by_name: dict[str, str]
-  report: dict[str, int]
+  report: dict[str, Any]
 
 
 def read(path: pathlib.Path) -> list[Caption]:
@@ -114,7 +115,8 @@ def match(
   report counts the same as
     captions_without_file: names in the caption file,
     files_without_caption: files, those with an empty caption too,
-    captions_replaced: captions that differ from a later one of their file.
+    captions_replaced: captions that differ from a later one of their file,
+    captions_naming_sides: `sides.Found` of the captions of all files.
 
   Args:
     captions: of a file, at least one.
@@ -173,6 +175,7 @@ def match(
           'captions_without_file': len(lost),
           'files_without_caption': len(without),
           'captions_replaced': len(replaced),
+          'captions_naming_sides': sides.find(texts.values()),
       },
   )
 
