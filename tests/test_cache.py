@@ -1,4 +1,5 @@
 """cache: each content decoded once, whatever happens to whoever decodes it."""
+import hashlib
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from video_diffusion.data import cache
+from video_diffusion.data import storage
 from video_diffusion.data import video
 
 pytest.importorskip('av')
@@ -84,8 +86,9 @@ def decode_into(tmp_path, decoded):
 def test_entries_hold_the_frames_and_what_is_known(tmp_path, decode):
   write_gif(tmp_path / 'a.gif', 7, 30)
   entry, = decode([tmp_path / 'a.gif'])
+  digest = hashlib.sha256((tmp_path / 'a.gif').read_bytes()).hexdigest()
   assert entry._replace(path='') == cache.Entry(
-      '', 7, pytest.approx(0.7), 12, 16, '', (8, 8, 3)
+      '', 7, pytest.approx(0.7), 12, 16, '', (8, 8, 3), digest
   )
   frames = entry.load()
   assert frames.shape == (7, 8, 8, 3)
@@ -130,7 +133,7 @@ def test_half_a_line_of_hashes_costs_one_file(tmp_path, decode, decoded):
   assert decode(files) == first and decoded() == []
   assert len([x for x in hashes.read_text().split('\n') if x]) == 3
   # All three lines but the broken one can be read.
-  assert len(cache._Hashes(hashes)._known) == 2
+  assert len(cache.hashes_lib.Hashes(hashes)._known) == 2
 
 
 def test_reasons_are_kept_but_for_those_that_may_pass(
@@ -150,7 +153,7 @@ def test_reasons_are_kept_but_for_those_that_may_pass(
   assert decoded() == ['bug.mp4', 'empty.mp4', 'text.mp4']
   assert [entry.reason for entry in decode(files)] == reasons
   assert decoded() == ['bug.mp4']
-  assert not list(tmp_path.glob('cache/??/*.part'))
+  assert not list(tmp_path.glob('cache/??/.*'))
   write_gif(tmp_path / 'gone.mp4', 2)
   assert decode(files)[2].frames == 2
 
@@ -203,17 +206,17 @@ def test_cut_off_frames_are_decoded_again(tmp_path, decode, decoded):
 def test_old_parts_go_and_young_ones_stay(tmp_path, decode):
   folder = tmp_path / 'cache' / 'ab'
   folder.mkdir(parents=True)
-  (folder / 'old.part').touch()
-  os.utime(folder / 'old.part', (0, 0))
-  (folder / 'young.part').touch()
+  for name in ('.old.part-0.json', '.young.part-0.json'):
+    (folder / name).touch()
+  os.utime(folder / '.old.part-0.json', (0, 0))
   decode([])
-  assert [p.name for p in folder.iterdir()] == ['young.part']
+  assert [p.name for p in folder.iterdir()] == ['.young.part-0.json']
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, decode):
   write_gif(tmp_path / 'a.gif', 3)
   (tmp_path / 'file').touch()
-  with pytest.raises(cache.CacheError, match='data.dir cannot be written'):
+  with pytest.raises(storage.StorageError, match='data.dir cannot be written'):
     decode([tmp_path / 'a.gif'], directory=tmp_path / 'file' / 'cache')
 
 
@@ -221,6 +224,7 @@ SCRIPT = '''
 import pathlib, sys
 from tests import test_cache
 from video_diffusion.data import cache
+from video_diffusion.data import storage
 if __name__ == '__main__':
   files = sorted(pathlib.Path(sys.argv[1]).iterdir())
   entries = cache.decode(files, directory=sys.argv[2], height=8, width=8,
@@ -289,4 +293,4 @@ def test_two_at_once_share_the_work(tmp_path, slow, decoded):
   # Twice is what both took at the same time; were it all, it would be 48.
   assert 24 <= len(decoded()) < 44
   lines = (tmp_path / 'cache' / 'hashes.jsonl').read_text().split('\n')
-  assert all(len(json.loads(line)) == 4 for line in lines if line)
+  assert all(len(json.loads(line)) == 5 for line in lines if line)

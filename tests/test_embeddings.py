@@ -13,9 +13,9 @@ import pytest
 
 from tests.conftest import ROOT
 from video_diffusion import t5_weights
-from video_diffusion.data import cache
 from video_diffusion.data import captions
 from video_diffusion.data import embeddings
+from video_diffusion.data import storage
 from video_diffusion.models import t5
 
 T5 = ROOT.parent / 'shared' / 'data' / 't5'
@@ -72,7 +72,7 @@ def test_what_was_put_in_comes_out(tmp_path, dtype):
     assert tokens.dtype == getattr(jnp, dtype)
     assert opened.missing([*TEXTS, 'x', 'x']) == ['x']
   assert len(list(made.directory.glob('*.embeddings'))) == 4
-  assert not list(made.directory.glob('*.part'))
+  assert not list(made.directory.glob('.*'))
 
 
 def test_float32_is_kept_bit_for_bit_and_bfloat16_rounded(tmp_path):
@@ -209,7 +209,7 @@ def test_bad_encoders_are_told_apart(tmp_path):
 
 def test_a_directory_that_cannot_be_written(tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(cache.CacheError, match='set text.dir to a folder'):
+  with pytest.raises(storage.StorageError, match='text.dir cannot be written'):
     open_cache(tmp_path / 'file').fill(TEXTS, encode)
 
 
@@ -303,7 +303,7 @@ def test_two_writers_leave_one_valid_cache(tmp_path):
   counts = [int(writer.communicate(timeout=120)[0]) for writer in writers]
   assert [writer.returncode for writer in writers] == [0, 0]
   check(open_cache(directory), TEXTS)
-  assert not list(directory.glob('*/*.part'))
+  assert not list(directory.glob('*/.*'))
   # They share the work, but for captions that both were at.
   assert min(counts) > 0 and 100 <= sum(counts) < 190
 
@@ -311,7 +311,9 @@ def test_two_writers_leave_one_valid_cache(tmp_path):
 def test_what_a_killed_process_left_is_deleted_in_time(tmp_path):
   made = open_cache(tmp_path)
   made.fill(TEXTS[:1], encode)
-  old, fresh = made.directory / 'old.part', made.directory / 'fresh.part'
+  old, fresh = (
+      made.directory / f'.{name}.part-0.embeddings' for name in ('old', 'fresh')
+  )
   for part in (old, fresh):
     part.write_bytes(b'half')
   os.utime(old, (0, 0))

@@ -1,6 +1,9 @@
-"""How videos are cut into clips."""
+"""How videos are cut into clips, and clips packed."""
+import concurrent.futures
+import hashlib
 import json
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -59,7 +62,10 @@ def test_the_report_says_what_there_is(tmp_path):
   report = {'skipped': ['x']}
   directory = pack(tmp_path, clips, class_names=('a', 'b'), report=report)
   assert directory == packing.directory(tmp_path, 'set', '0')
-  assert json.loads((directory / 'report.json').read_text()) == {
+  report = json.loads((directory / 'report.json').read_text())
+  content = report.pop('content')
+  assert content.startswith('sha256:') and len(content) == 7 + 32
+  assert report == {
       'skipped': ['x'],
       'clips': {'train': 2, 'test': 1},
       'frames': {'train': 8, 'test': 2},
@@ -76,19 +82,26 @@ def test_an_empty_split_leaves_nothing(tmp_path):
   assert not packing.directory(tmp_path, 'set', '0').exists()
 
 
-def test_another_process_was_faster(tmp_path, monkeypatch):
+def test_one_of_several_packs_and_the_others_wait(tmp_path):
   pytest.importorskip('tensorflow_datasets')
-  savez, others = np.savez, []
+  target = packing.directory(tmp_path, 'set', '0')
+  (target.parent / '.2.0.part-killed.0').mkdir(parents=True)
+  calls, lock = [], threading.Lock()
 
-  def pack_meanwhile(*args, **kwargs):  # while the records are written
-    savez(*args, **kwargs)
-    if not others:
-      others.append(None)
-      others.append(pack(tmp_path, [clip(1, 5)]))
+  def load():
+    with lock:
+      calls.append(sorted(p.name for p in target.parent.iterdir()))
+    return np.zeros((5, 4, 6, 3), np.uint8)
 
-  monkeypatch.setattr(np, 'savez', pack_meanwhile)
-  assert pack(tmp_path, [clip(1, 5)]) == others[1]
-  assert os.listdir(others[1].parent) == [packing.VERSION]
+  def work():
+    return pack(tmp_path, [packing.Clip(load, 1, 'a.mp4')])
+
+  with concurrent.futures.ThreadPoolExecutor(3) as pool:
+    found = list(pool.map(lambda _: work(), range(3)))
+  assert found == [target] * 3 and len(calls) == 1
+  # What a killed process left was deleted by the one that held the folder.
+  assert '.2.0.part-killed.0' not in calls[0] and '.lock' in calls[0]
+  assert os.listdir(target.parent) == [packing.VERSION]
 
 
 @pytest.mark.parametrize('most_shards', [1, 3])
@@ -103,6 +116,40 @@ def test_clips_keep_their_order_in_any_number_of_files(
   rng = np.random.default_rng(0)
   found = [source.example(i, rng, 1)['video'][0, 0, 0, 0] for i in range(600)]
   assert found == [i % 256 for i in range(600)]
+
+
+def test_the_fingerprint_is_what_the_data_are(tmp_path):
+  pytest.importorskip('tensorflow_datasets')
+
+  def content(name, *clips, **options):
+    directory = pack(tmp_path / name, clips, **options)
+    return records.VideoRecords(directory, 'train').fingerprint
+
+  names = ('a', 'b')
+  one = clip(1, 5, caption='one', label=1)
+  first = content('first', one, clip(2, 3), class_names=names)
+  # Neither the place, nor names, nor what else is reported.
+  moved = one._replace(name='moved.mp4')
+  again = content(
+      'again', moved, clip(2, 3), class_names=names, report={'skipped': ['x']}
+  )
+  assert again == first
+  digest = hashlib.sha256(one.load().tobytes()).hexdigest()
+  kept = content(
+      'kept', one._replace(source=digest), clip(2, 3), class_names=names
+  )
+  assert kept == first
+  for name, changed in {
+      'frames': one._replace(load=clip(7, 5).load),
+      'source': one._replace(source='of another file'),
+      'length': one._replace(load=clip(1, 4).load),
+      'label': one._replace(label=0),
+      'caption': one._replace(caption='two'),
+      'video': one._replace(video_id=2),
+  }.items():
+    assert content(name, changed, clip(2, 3), class_names=names) != first, name
+  assert content('order', clip(2, 3), one, class_names=names) != first
+  assert content('names', one, clip(2, 3), class_names=('a', 'c')) != first
 
 
 def test_an_error_on_the_way_leaves_nothing(tmp_path):

@@ -9,19 +9,20 @@ from collections.abc import Iterable, Sequence
 import json
 import os
 import pathlib
-import uuid
 
 from absl import logging
 from etils import epath
 import ml_collections
 import numpy as np
 
+from video_diffusion import files
 from video_diffusion import t5_weights
 from video_diffusion import workdirs
 from video_diffusion.data import captions as captions_lib
 from video_diffusion.data import datasets
 from video_diffusion.data import embeddings
 from video_diffusion.data import mixing
+from video_diffusion.data import storage
 from video_diffusion.data import tokens
 from video_diffusion.models import t5
 from video_diffusion.validation import require
@@ -172,7 +173,7 @@ def fill(
   dtype = embeddings.DTYPES[config.text.dtype]
   report = cache.fill(captions, t5.make_encode(t5_config, params, dtype))
   known = {'fingerprint': fingerprint, 'stamp': t5_weights.stamp(path)}
-  _write_encoders(config, _encoders(config) | {path: known})
+  _remember_encoder(config, path, known)
   logging.info(
       '%d captions have vectors in %s: %d are new, %d were too long and lost '
       'their end.',
@@ -185,9 +186,7 @@ def keep_tokenizer(text: Text, workdir: epath.Path) -> None:
   """Writes WORKDIR/tokenizer.model where there is none."""
   path = workdir / TOKENIZER
   if not path.exists():
-    part = workdir / f'{TOKENIZER}.part'
-    part.write_bytes(text.tokenizer.content)
-    part.replace(path)
+    files.write(path, text.tokenizer.content)
 
 
 def _tokenizer(config, workdir, source) -> captions_lib.Tokenizer:
@@ -292,11 +291,17 @@ def _open_cache(config, fingerprint, tokenizer):
 def _encoders(config) -> dict[str, dict[str, str]]:
   """Path of a T5 -> its 'fingerprint' and 'stamp' when it was last read."""
   path = _cache_dir(config) / ENCODERS
-  return json.loads(path.read_text()) if path.exists() else {}
+  try:
+    return json.loads(path.read_text()) if path.exists() else {}
+  except ValueError:
+    logging.warning('%s cannot be read; it is made anew.', path)
+    return {}
 
 
-def _write_encoders(config, encoders):
-  path = _cache_dir(config) / ENCODERS
-  part = path.with_suffix(f'.{uuid.uuid4().hex}')
-  part.write_text(json.dumps(encoders, indent=1))
-  part.replace(path)
+def _remember_encoder(config, path, known):
+  """Adds to `_encoders`, which other processes may do at the same time."""
+  folder = _cache_dir(config)
+  with storage.writing_to(folder, field='text.dir'):
+    with files.Lock(folder, wait=True):
+      encoders = _encoders(config) | {path: known}
+      files.write(folder / ENCODERS, json.dumps(encoders, indent=1))

@@ -15,15 +15,15 @@ import os
 import pathlib
 import random
 import signal
-import tempfile
-import time
 from typing import NamedTuple
 
 import numpy as np
 
+from video_diffusion import files as files_lib
+from video_diffusion.data import hashes as hashes_lib
 from video_diffusion.data import processes
+from video_diffusion.data import storage
 from video_diffusion.data import video
-from video_diffusion.errors import UserError
 
 VERSION = 2  # raise it when the same file gives other frames
 FILTER = 'area mean, cropped about the centre'
@@ -33,8 +33,12 @@ _PART_AGE = 3600  # seconds after which an unfinished file is nobody's
 Reader = Callable[..., Iterator[video.Frame]]
 
 
-class CacheError(UserError):
-  """The cache cannot be written."""
+class _UnusableError(Exception):
+  """A file cannot be used; `may_pass` where it perhaps can another time."""
+
+  def __init__(self, reason: str, *, may_pass: bool):
+    super().__init__(reason)
+    self.reason, self.may_pass = reason, may_pass
 
 
 class Entry(NamedTuple):
@@ -48,6 +52,7 @@ class Entry(NamedTuple):
     width: its columns.
     path: of the raw frames, '' where nothing was kept.
     shape: of a stored frame, (height, width, 3).
+    digest: SHA-256 of the file, '' where it could not be read.
   """
 
   reason: str
@@ -57,6 +62,7 @@ class Entry(NamedTuple):
   width: int = 0
   path: str = ''
   shape: tuple[int, int, int] = (0, 0, 3)
+  digest: str = ''
 
   def load(self) -> np.ndarray:
     """uint8 [frames, height, width, 3], mapped from disk."""
@@ -103,7 +109,7 @@ def decode(
     The entry of each file, in order.
 
   Raises:
-    CacheError: the directory cannot be written.
+    StorageError: the directory cannot be written.
   """
   import tqdm
 
@@ -112,12 +118,11 @@ def decode(
       _decode_one, directory=os.fspath(directory), height=height, width=width,
       fps=float(fps), read=read,
   )
-  try:
+  with storage.writing_to(directory):
     directory.mkdir(parents=True, exist_ok=True)
-    _remove_old_parts(directory)
-    hashes = _Hashes(directory / 'hashes.jsonl')
-  except OSError as error:
-    raise _unwritable(directory, error) from error
+    for folder in directory.glob('??'):
+      files_lib.remove_parts(folder, age=_PART_AGE)
+    hashes = hashes_lib.Hashes(directory / 'hashes.jsonl')
   entries: list[Entry | None] = [None] * len(files)
   skipped = 0
   with tqdm.tqdm(total=len(files), desc='decoding', unit='file') as progress:
@@ -130,26 +135,32 @@ def decode(
         progress.set_postfix(skipped=skipped, refresh=False)
       progress.update()
 
-    jobs: list[tuple[int, pathlib.Path, str | None]] = []
+    jobs = []
     for i, file in enumerate(files):
-      digest = hashes.get(file)
+      # Taken before the content is read: a later change is noticed then.
+      try:
+        found = hashes_lib.identity(file)
+      except OSError:
+        found = None
+      digest = hashes.get(found)
       entry = digest and _find(
-          _place(directory, digest, height, width, float(fps)), height, width
+          _place(directory, digest, height, width, float(fps)), digest, height,
+          width,
       )
       if entry:
         done(i, entry)
       else:
-        jobs.append((i, file, digest))
+        jobs.append(((i, found), file, digest))
     # In an order of its own: processes that work at once share the files.
     random.Random(os.urandom(8)).shuffle(jobs)
-    for (i, file, known), result in processes.run(
+    for ((i, found), file, known), result in processes.run(
         work, jobs, workers=workers, jobs_per_worker=FILES_PER_WORKER
     ):
       if isinstance(result, processes.Died):
         result = _of_dead(work, file, known, result.signal)
       digest, entry = result
-      if digest and not known:
-        hashes.add(file, digest)
+      if found and digest and not known:
+        hashes.add(found, digest)
       done(i, entry)
   return entries
 
@@ -167,48 +178,73 @@ def _decode_one(
 ) -> tuple[str, Entry]:
   """(SHA-256 of the file, its entry), '' where that is not to be remembered."""
   try:
-    digest = digest or _sha256(file)
+    _, *before = hashes_lib.identity(file)
+    digest = digest or hashes_lib.sha256(file)
   except OSError as error:
     return '', Entry(error.strerror or str(error))
   place = _place(directory, digest, height, width, fps)
-  entry = _find(place, height, width)
+  entry = _find(place, digest, height, width)
   if entry:
     return digest, entry
+  described = dict(frames=0, seconds=0.0, height=0, width=0, reason=crash)
   try:
-    os.makedirs(os.path.dirname(place), exist_ok=True)
-    with _part(place) as (part, raw):
-      described = dict(frames=0, seconds=0.0, height=0, width=0, reason=crash)
-      try:
-        # Frame by frame: full-size frames are large and may change in size.
-        for frame in () if crash else read(file, fps=fps):
-          if not described['frames']:
-            described['height'], described['width'] = frame.pixels.shape[:2]
-          described['frames'] += 1
-          described['seconds'] = frame.until
-          small = video.resize_and_crop(
-              frame.pixels[None], height=height, width=width
-          )
-          _write(raw, small, directory)
-      except video.VideoError as error:
-        if isinstance(error.__cause__, OSError):
-          return '', Entry(error.reason)
-        described |= dict(frames=0, reason=error.reason)
-      except CacheError:
-        raise
-      # What a decoder may raise has no end, and is the file's fault.
-      except Exception as error:
-        return '', Entry(f'{type(error).__name__}: {error}')
-      raw.close()
-      if not described['reason']:
-        os.replace(part, place)
-    with _part(place) as (part, out):
-      out.write(json.dumps(described).encode())
-      out.close()
-      os.replace(part, _described(place))
-  except OSError as error:
-    raise _unwritable(directory, error) from error
+    with storage.writing_to(directory):
+      os.makedirs(os.path.dirname(place), exist_ok=True)
+      if not crash:
+        with _writing(place) as raw:
+          for frame, small in _frames(file, height, width, fps, read):
+            if not described['frames']:
+              described['height'], described['width'] = frame.pixels.shape[:2]
+            described['frames'] += 1
+            described['seconds'] = frame.until
+            raw.write(small)
+          _check_same(file, before)
+  except _UnusableError as error:
+    if error.may_pass:
+      return '', Entry(error.reason)
+    described |= dict(frames=0, reason=error.reason)
+  with storage.writing_to(directory), _writing(_described(place)) as out:
+    out.write(json.dumps(described).encode())
   shape = (height, width, 3)
-  return digest, Entry(**described, path=place, shape=shape)
+  return digest, Entry(**described, path=place, shape=shape, digest=digest)
+
+
+def _frames(file, height, width, fps, read) -> Iterator:
+  """(frame, the same small), one by one: full-size frames are large."""
+  try:
+    for frame in read(file, fps=fps):
+      yield frame, video.resize_and_crop(
+          frame.pixels[None], height=height, width=width
+      )
+  except video.VideoError as error:
+    may_pass = isinstance(error.__cause__, OSError)
+    raise _UnusableError(error.reason, may_pass=may_pass) from error
+  # What a decoder may raise has no end, and is the file's fault.
+  except Exception as error:
+    reason = f'{type(error).__name__}: {error}'
+    raise _UnusableError(reason, may_pass=True) from error
+
+
+def _check_same(file, before) -> None:
+  """Refuses a file whose size or time of writing is not what it was."""
+  try:
+    _, *after = hashes_lib.identity(file)
+  except OSError as error:
+    raise _UnusableError(error.strerror, may_pass=True) from error
+  if after[:2] != before[:2]:
+    raise _UnusableError('it changed while it was read', may_pass=True)
+
+
+@contextlib.contextmanager
+def _writing(place: str) -> Iterator:
+  """An open file that takes its place when it is whole.
+
+  It is not flushed: that would double the time of writing a small file, and
+  `_find` notices one that a loss of power has cut.
+  """
+  with files_lib.writing(place, flush=False) as part:
+    with open(part, 'wb') as file:
+      yield file
 
 
 def _place(directory, digest, height, width, fps) -> str:
@@ -222,81 +258,14 @@ def _described(place: str) -> str:
   return os.path.splitext(place)[0] + '.json'
 
 
-def _find(place: str, height: int, width: int) -> Entry | None:
+def _find(place: str, digest: str, height: int, width: int) -> Entry | None:
   """The entry that is kept at a place, if one is whole."""
   try:
     with open(_described(place), 'rb') as file:
-      entry = Entry(**json.load(file), path=place, shape=(height, width, 3))
-    # A machine that lost power may have kept the name alone.
+      entry = Entry(
+          **json.load(file), path=place, shape=(height, width, 3), digest=digest
+      )
     whole = entry.frames * height * width * 3
     return entry if entry.reason or os.path.getsize(place) == whole else None
   except (OSError, ValueError, TypeError):
     return None
-
-
-@contextlib.contextmanager
-def _part(place: str) -> Iterator:
-  """(name, open file) of an unfinished file, deleted unless it was renamed."""
-  handle, part = tempfile.mkstemp(suffix='.part', dir=os.path.dirname(place))
-  try:
-    with os.fdopen(handle, 'wb') as file:
-      yield part, file
-  finally:
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(part)
-
-
-def _remove_old_parts(directory: pathlib.Path) -> None:
-  """Deletes what killed preparations left unfinished."""
-  for part in directory.glob('??/*.part'):
-    with contextlib.suppress(FileNotFoundError):
-      if time.time() - part.stat().st_mtime > _PART_AGE:
-        part.unlink()
-
-
-def _write(file, frames, directory):
-  try:
-    file.write(frames)
-  except OSError as error:
-    raise _unwritable(directory, error) from error
-
-
-def _unwritable(directory, error) -> CacheError:
-  return CacheError(
-      f'data.dir cannot be written ({directory}: {error.strerror}); set it to '
-      'a folder with space.'
-  )
-
-
-def _sha256(file) -> str:
-  with open(file, 'rb') as opened:
-    return hashlib.file_digest(opened, 'sha256').hexdigest()
-
-
-class _Hashes:
-  """SHA-256 of files by (absolute path, size, time), on disk, only added to."""
-
-  def __init__(self, path: pathlib.Path):
-    self._path, self._known = path, {}
-    lines = path.read_bytes().splitlines() if path.exists() else ()
-    for line in lines:
-      # A process that was killed may have left half a line.
-      with contextlib.suppress(ValueError):
-        *identity, digest = json.loads(line)
-        self._known[tuple(identity)] = digest
-
-  def get(self, file: pathlib.Path) -> str | None:
-    with contextlib.suppress(OSError):
-      return self._known.get(self._identity(file))
-
-  def add(self, file: pathlib.Path, digest: str) -> None:
-    with contextlib.suppress(OSError):
-      line = json.dumps([*self._identity(file), digest])
-      # Opened to append, unbuffered: lines of several processes do not mix.
-      with open(self._path, 'ab', buffering=0) as out:
-        out.write(f'\n{line}\n'.encode())
-
-  @staticmethod
-  def _identity(file):
-    stat = os.stat(file)
-    return os.path.abspath(file), stat.st_size, stat.st_mtime_ns

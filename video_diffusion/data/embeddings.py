@@ -12,16 +12,16 @@ import logging
 import os
 import pathlib
 import random
-import time
 from typing import NamedTuple
 import uuid
 
 import jax.numpy as jnp
 import numpy as np
 
-from video_diffusion.data import cache
+from video_diffusion import files as files_lib
 from video_diffusion.data import captions as captions_lib
 from video_diffusion.data import embedding_files as files
+from video_diffusion.data import storage
 from video_diffusion.errors import UserError
 
 VERSION = 1  # raise it when the same settings give another file
@@ -120,7 +120,7 @@ class EmbeddingCache:
 
     Raises:
       UserError: `encode` gives something else.
-      CacheError: the directory cannot be written.
+      StorageError: the directory cannot be written.
     """
     import tqdm
 
@@ -209,7 +209,7 @@ class EmbeddingCache:
   def _read_new_files(self) -> list[files.File]:
     """The files that have appeared since the last call."""
     new = {}
-    for path in map(os.fspath, self.directory.glob('*.embeddings')):
+    for path in map(os.fspath, self.directory.glob('[!.]*.embeddings')):
       if path not in self._files and (file := files.read(path)):
         new[path] = file
     # Not changed in place: another thread may be reading it.
@@ -241,36 +241,18 @@ class EmbeddingCache:
     tokens, lengths, truncated = map(
         np.concatenate, zip(*batches, strict=True)
     )
-    name = uuid.uuid4().hex
-    part = self.directory / f'{name}.part'
-    try:
+    digests = [files.digest(c) for c in captions]
+    described = files.File(
+        np.array(digests, 'S24'), lengths.astype(np.int32), truncated
+    )
+    path = self.directory / f'{uuid.uuid4().hex}.embeddings'
+    with storage.writing_to(self.directory, field='text.dir'):
       self.directory.mkdir(parents=True, exist_ok=True)
-      self._remove_old_parts()
-      try:
-        digests = [files.digest(c) for c in captions]
-        described = files.File(
-            np.array(digests, 'S24'), lengths.astype(np.int32), truncated
-        )
-        with part.open('wb') as file:
-          files.write(file, described, tokens)
-        settings = part.with_suffix('.settings.part')
-        settings.write_text(json.dumps(self._settings))
-        settings.rename(self.directory / 'settings.json')
-        part.rename(part.with_suffix('.embeddings'))
-      finally:
-        part.unlink(missing_ok=True)
-    except OSError as error:
-      raise cache.CacheError(
-          f'the embeddings of captions cannot be written ({self.directory}: '
-          f'{error.strerror}); set text.dir to a folder with space.'
-      ) from error
-
-  def _remove_old_parts(self):
-    """Deletes what killed processes left unfinished."""
-    for part in self.directory.glob('*.part'):
-      with contextlib.suppress(FileNotFoundError):
-        if time.time() - part.stat().st_mtime > _PART_AGE:
-          part.unlink()
+      files_lib.remove_parts(self.directory, age=_PART_AGE)
+      settings = json.dumps(self._settings)
+      files_lib.write(self.directory / 'settings.json', settings)
+      with files_lib.writing(path) as part, open(part, 'wb') as file:
+        files.write(file, described, tokens)
 
   def _note(self) -> str:
     """What other settings there are embeddings by, where these have none."""

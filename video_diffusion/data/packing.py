@@ -4,16 +4,17 @@ Every data set that lies on disk ends here, and `records.VideoRecords` reads it:
 one form of records, at the training size, whatever the origin.
 """
 from collections.abc import Callable, Iterable
+import hashlib
 import json
 import os
 import pathlib
-import shutil
 from typing import Any, NamedTuple
-import uuid
 
 import numpy as np
 
+from video_diffusion import files
 from video_diffusion.data import records
+from video_diffusion.data import storage
 from video_diffusion.errors import UserError
 
 VERSION = '2.0.0'  # a part of the path: raise it when the records change
@@ -30,6 +31,8 @@ class Clip(NamedTuple):
     name: of that video, for people.
     label: class, -1 for none.
     caption: '' for none.
+    source: digest of the file that it was cut from; '' where the frames
+      themselves are what there is.
   """
 
   load: Callable[[], np.ndarray]
@@ -37,6 +40,7 @@ class Clip(NamedTuple):
   name: str
   label: int = -1
   caption: str = ''
+  source: str = ''
 
 
 class Split(NamedTuple):
@@ -99,8 +103,8 @@ def pack(
 ) -> pathlib.Path:
   """Writes `directory(data_dir, name, key)`; it appears only when complete.
 
-  A process that is killed leaves a folder '...incomplete...' beside it, which
-  can be deleted.
+  Of several processes one writes, and the others wait for it. What a process
+  leaves that is killed, the next one deletes.
 
   Args:
     splits: split name -> clips, taken one after the other, once.
@@ -113,17 +117,22 @@ def pack(
     report: goes beside the records as report.json when all clips are written,
       with these added: 'clips' and 'frames', each {split: number}, 'shortest',
       the frames of the shortest clip, 'captions', the number of clips with one,
-      and 'class_names'. May grow until then.
+      'class_names', and 'content', which says by a digest what the data are:
+      of all clips in order, the source (or the frames), the number of frames,
+      the video, the label and the caption; and the class names. May grow until
+      then.
 
   Returns:
     The directory, a prepared TFDS data set.
 
   Raises:
     UserError: a split has no clips.
+    StorageError: data_dir cannot be written.
   """
   target = directory(data_dir, name, key)
   report |= {'clips': {}, 'frames': {}, 'captions': 0}
   video_ids = {}
+  content = hashlib.sha256(json.dumps(list(class_names)).encode())
 
   def examples(split):
     ids, frames = [], 0
@@ -131,6 +140,10 @@ def pack(
       video = np.asarray(clip.load())
       ids.append(clip.video_id)
       frames += len(video)
+      source = clip.source or hashlib.sha256(video.tobytes()).hexdigest()
+      content.update(json.dumps([
+          split, source, len(video), clip.video_id, clip.label, clip.caption
+      ]).encode())
       report['captions'] += bool(clip.caption)
       report['shortest'] = min(len(video), report.get('shortest', len(video)))
       yield {
@@ -145,53 +158,56 @@ def pack(
     report['clips'][split], report['frames'][split] = len(ids), frames
     video_ids[split] = np.array(ids, np.int32)
 
-  target.parent.mkdir(parents=True, exist_ok=True)
-  place = target.with_name(f'{VERSION}.incomplete-{uuid.uuid4().hex}')
-  place.mkdir()
-  try:
-    with records.quiet_tfds() as tfds:
-      info = tfds.core.DatasetInfo(
-          builder=tfds.core.DatasetIdentity(
-              name=name,
-              version=tfds.core.Version(VERSION),
-              data_dir=os.fspath(place),
-              module_name='',
-              config_name=key,
-          ),
-          description=f'Clips of {name} at the training size.',
-          features=tfds.features.FeaturesDict({
-              'video': tfds.features.Tensor(
-                  shape=(None, height, width, 3),
-                  dtype=np.uint8,
-                  encoding='bytes',
-              ),
-              'file': tfds.features.Text(),
-              'video_id': np.int32,
-              'label': np.int32,
-              'caption': tfds.features.Text(),
-          }),
-          disable_shuffling=True,  # record i is clip i of its split
+  with storage.writing_to(data_dir), files.Lock(target.parent, wait=True):
+    if target.exists():  # another process was faster
+      return target
+    files.remove_parts(target.parent)
+    with files.writing_folder(target) as place:
+      _write_records(
+          place, splits, examples, name=name, key=key, height=height,
+          width=width,
       )
-      # Not TFDS's usual builder: beyond 1 GB that sorts the clips on disk,
-      # which takes their space once more, uncompressed.
-      longest = max(split.at_most for split in splits.values())
-      writer = tfds.core.SequentialWriter(
-          info,
-          max_examples_per_shard=max(256, -(-longest // MOST_SHARDS)),
-          file_format='array_record',
-      )
-      writer.initialize_splits(list(splits))
-      for split in splits:
-        writer.add_examples({split: examples(split)})
-      writer.close_all()
-    np.savez(place / 'video_ids.npz', **video_ids)
-    content = report | {'class_names': list(class_names)}
-    (place / 'report.json').write_text(json.dumps(content, indent=1))
-    place.rename(target)
-  except OSError:
-    # Another process prepared the same meanwhile and was faster.
-    if not target.exists():
-      raise
-  finally:
-    shutil.rmtree(place, ignore_errors=True)
+      np.savez(place / 'video_ids.npz', **video_ids)
+      report['content'] = f'{records.CONTENT}{content.hexdigest()[:32]}'
+      report['class_names'] = list(class_names)
+      (place / 'report.json').write_text(json.dumps(report, indent=1))
   return target
+
+
+def _write_records(place, splits, examples, *, name, key, height, width):
+  """Writes `examples(split)` of all splits as a prepared TFDS data set."""
+  with records.quiet_tfds() as tfds:
+    info = tfds.core.DatasetInfo(
+        builder=tfds.core.DatasetIdentity(
+            name=name,
+            version=tfds.core.Version(VERSION),
+            data_dir=os.fspath(place),
+            module_name='',
+            config_name=key,
+        ),
+        description=f'Clips of {name} at the training size.',
+        features=tfds.features.FeaturesDict({
+            'video': tfds.features.Tensor(
+                shape=(None, height, width, 3),
+                dtype=np.uint8,
+                encoding='bytes',
+            ),
+            'file': tfds.features.Text(),
+            'video_id': np.int32,
+            'label': np.int32,
+            'caption': tfds.features.Text(),
+        }),
+        disable_shuffling=True,  # record i is clip i of its split
+    )
+    # Not TFDS's usual builder: beyond 1 GB that sorts the clips on disk,
+    # which takes their space once more, uncompressed.
+    longest = max(split.at_most for split in splits.values())
+    writer = tfds.core.SequentialWriter(
+        info,
+        max_examples_per_shard=max(256, -(-longest // MOST_SHARDS)),
+        file_format='array_record',
+    )
+    writer.initialize_splits(list(splits))
+    for split in splits:
+      writer.add_examples({split: examples(split)})
+    writer.close_all()

@@ -16,6 +16,9 @@ from video_diffusion.data import sides
 from video_diffusion.errors import UserError
 
 
+CONTENT = 'sha256:'  # begins fingerprints that say what the data are
+
+
 class VideoRecords:
   """Clips of a prepared data set, read by id.
 
@@ -29,8 +32,9 @@ class VideoRecords:
     shortest: frames of the shortest clip of all splits.
     class_names: what the labels mean, () without labels.
     label_sizes: (number of classes,), () without labels.
-    fingerprint: digest of the report: the numbers of files, clips and frames,
-      and what was skipped.
+    fingerprint: 'content' of the report, see `packing.pack`; of records that
+      were made before there was one, a digest of the report, hence of the
+      numbers of files, clips and frames alone.
   """
 
   def __init__(self, directory: str | os.PathLike, split: str):
@@ -65,9 +69,11 @@ class VideoRecords:
     self.num_groups = len(np.unique(self._video_ids))
     self.frame_size = tuple(builder.info.features['video'].shape[1:3])
     content = (directory / 'report.json').read_bytes()
-    self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
     self._directory, self._split = directory, split
     self._report = json.loads(content)
+    self.fingerprint = self._report.get(
+        'content', hashlib.sha256(content).hexdigest()[:16]
+    )
     self.shortest = self._report['shortest']
     self.class_names = tuple(self._report['class_names'])
     self.label_sizes = (len(self.class_names),) if self.class_names else ()

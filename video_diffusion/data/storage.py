@@ -1,0 +1,71 @@
+"""Folders that prepared data is written to, and what is said where that fails.
+
+Errors of the disk come from many writers, in other processes and in C++ too.
+All that is written below data.dir or text.dir is written within `writing_to`,
+which makes one sentence of them.
+"""
+from collections.abc import Iterator
+import contextlib
+import errno
+import os
+
+from video_diffusion.errors import UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR,
+    errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.ESTALE,
+    errno.ENOTCONN, errno.ENODEV, errno.ENXIO,
+)
+
+
+class StorageError(UserError):
+  """A folder of prepared data cannot be written."""
+
+
+@contextlib.contextmanager
+def writing_to(
+    directory: str | os.PathLike, *, field: str = 'data.dir'
+) -> Iterator[None]:
+  """Makes a sentence of what the disk refuses in the block.
+
+  Args:
+    directory: the folder that the block writes to.
+    field: of the config, that says where the folder is.
+
+  Raises:
+    StorageError: the block raised an error of the disk; names the field, the
+      folder, or the file where that tells more, and the reason.
+  """
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:
+    number = _number(error)
+    if number is None:
+      raise
+    where = os.fspath(directory)
+    if number in _REFUSED:
+      where = getattr(error, 'filename', None) or where
+    wanted = 'with space' if number in _FULL else 'that can be written'
+    raise StorageError(
+        f'{field} cannot be written ({os.fsdecode(where)}: '
+        f'{os.strerror(number)}); set it to a folder {wanted}.'
+    ) from error
+
+
+def _number(error: Exception) -> int | None:
+  """The errno of an error of the disk, None for any other error."""
+  if isinstance(error, OSError):
+    return error.errno if error.errno in _FULL + _REFUSED else None
+  # ArrayRecord and TensorFlow write in C++, and pass on the system's words.
+  if isinstance(error, RuntimeError) or _is_tensorflow(error):
+    for number in _FULL + _REFUSED:
+      if os.strerror(number) in str(error):
+        return number
+  return None
+
+
+def _is_tensorflow(error: Exception) -> bool:
+  return type(error).__module__.partition('.')[0] == 'tensorflow'
