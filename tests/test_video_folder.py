@@ -56,7 +56,9 @@ def read_all(directory, split):
 
 
 def read_report(directory):
-  return json.loads((directory / 'report.json').read_text())
+  report = json.loads((directory / 'report.json').read_text())
+  assert report.pop('content').startswith(records.CONTENT)
+  return report
 
 
 @pytest.fixture(name='folder')
