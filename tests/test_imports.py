@@ -47,7 +47,11 @@ TABLE = [
         {'etils', 'flax'},
         {'json_files', 'models', 'safetensors_files', 't5x_checkpoint'},
     ),
-    ('media.py', {'PIL', 'anyascii', 'imageio', 'av', 'cv2'}, set()),
+    (
+        'media.py',
+        {'PIL', 'anyascii', 'etils', 'imageio', 'av', 'cv2'},
+        set(),
+    ),
     ('writers.py', {'absl', 'etils', 'tensorboard'}, set()),
     ('default_config.py', {'ml_collections'}, set()),
     ('main.py', {'absl', 'ml_collections'}, {''}),

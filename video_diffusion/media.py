@@ -6,12 +6,19 @@ import functools
 import importlib.util
 import io
 import math
-import os
-import pathlib
 import unicodedata
 
+from etils import epath
 import numpy as np
 
+from video_diffusion import files
+
+# In the files that are written here: their frames lie as far apart as those of
+# the run's clips, whatever their rate of presentation.
+MARK = 'Written by video_diffusion'
+# Of ITU-T H.273, as libav has them.
+_BT709, _BT601, _LIMITED = 1, 6, 1
+HD_WIDTH, HD_HEIGHT = 1280, 720  # as in data/colour.py
 MIN_SIDE = 128  # pixels; smaller videos are enlarged to look at
 TEXT_LINES = 3
 
@@ -150,50 +157,74 @@ def with_texts(videos: np.ndarray, texts: Sequence[str]) -> np.ndarray:
 
 
 def encode_gif(video: np.ndarray, *, fps: float) -> bytes:
-  """An endless animated GIF."""
+  """An endless animated GIF, with MARK as its comment."""
   import imageio.v3 as iio
 
   buffer = io.BytesIO()
   iio.imwrite(
       buffer, video, extension='.gif', plugin='pillow', duration=1000 / fps,
-      loop=0,
+      loop=0, comment=MARK.encode(),
   )
   return buffer.getvalue()
 
 
-def write_gif(path: str | os.PathLike, video: np.ndarray, *, fps: float):
-  """Writes an endless animated GIF."""
-  pathlib.Path(path).write_bytes(encode_gif(video, fps=fps))
+def write_gif(path: epath.PathLike, video: np.ndarray, *, fps: float):
+  """Writes an endless animated GIF, local or to gs://, whole or not at all."""
+  files.write(path, encode_gif(video, fps=fps))
 
 
 def write_mp4(
-    path: str | os.PathLike, video: np.ndarray, *, fps: float, comment: str = ''
+    path: epath.PathLike, video: np.ndarray, *, fps: float, comment: str = ''
 ):
-  """Writes an H.264 MP4 (MPEG-4 part 2 by OpenCV where PyAV is absent).
+  """Writes an H.264 MP4, local or to gs://, whole or not at all.
 
-  Odd sides lose their last row or column: both codecs need even ones.
+  Its colours are tagged: limited range, the primaries and transfer of BT.709,
+  and the matrix that players assume where they do not look, BT.709's for
+  frames at least HD_WIDTH wide or HD_HEIGHT high and BT.601's for smaller ones.
+  MARK is its description. Odd sides lose their last row or column: the codec
+  needs even ones.
+
+  Where PyAV is absent OpenCV writes it, as MPEG-4 part 2. Such a file has no
+  tags and BT.601's matrix, so that players may show other colours where frames
+  are large, neither MARK nor comment, and browsers do not play it.
 
   Args:
     path: of the file.
-    video: uint8 [time, height, width, 3].
+    video: uint8 [time, height, width, 3], sRGB.
     fps: frames a second.
-    comment: kept in the file's metadata, which OpenCV cannot write.
+    comment: kept in the file's metadata.
   """
   t, h, w, _ = video.shape
   video = np.ascontiguousarray(video[:, : h - h % 2, : w - w % 2])
-  if importlib.util.find_spec('av') is None:
-    import cv2
+  with files.writing(path) as part:
+    if importlib.util.find_spec('av') is None:
+      _write_by_opencv(part, video, fps)
+    else:
+      _write_by_pyav(part, video, fps, comment)
 
-    size = (video.shape[2], video.shape[1])
-    codec = cv2.VideoWriter_fourcc(*'mp4v')
-    out = cv2.VideoWriter(str(path), codec, fps, size)
-    for frame in video:
-      out.write(frame[:, :, ::-1])
-    out.release()
-    return
+
+def _write_by_opencv(path, video, fps):
+  import cv2
+
+  size = (video.shape[2], video.shape[1])
+  codec = cv2.VideoWriter_fourcc(*'mp4v')
+  out = cv2.VideoWriter(str(path), codec, fps, size)
+  for frame in video:
+    out.write(frame[:, :, ::-1])
+  out.release()
+
+
+def _write_by_pyav(path, video, fps, comment):
   import av
+  from av.video.reformatter import Colorspace
+  from av.video.reformatter import Interpolation
 
+  flags = (
+      Interpolation.BILINEAR | Interpolation.ACCURATE_RND
+      | Interpolation.FULL_CHR_H_INP
+  )
   with av.open(str(path), 'w') as container:
+    container.metadata['description'] = MARK
     if comment:
       container.metadata['comment'] = comment
     rate = fractions.Fraction(fps).limit_denominator(1001)
@@ -201,7 +232,15 @@ def write_mp4(
     stream.height, stream.width = video.shape[1:3]
     stream.pix_fmt = 'yuv420p'
     stream.options = {'crf': '16'}
+    hd = stream.width >= HD_WIDTH or stream.height >= HD_HEIGHT
+    context = stream.codec_context
+    context.colorspace = _BT709 if hd else _BT601
+    context.color_primaries = context.color_trc = _BT709
+    context.color_range = _LIMITED
     for frame in video:
-      frame = av.VideoFrame.from_ndarray(frame, format='rgb24')
+      frame = av.VideoFrame.from_ndarray(frame, format='rgb24').reformat(
+          format='yuv420p', dst_color_range=_LIMITED, interpolation=flags,
+          dst_colorspace=Colorspace.ITU709 if hd else Colorspace.ITU601,
+      )
       container.mux(stream.encode(frame))
     container.mux(stream.encode())
