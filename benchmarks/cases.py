@@ -77,14 +77,3 @@ def random_tree(abstract):
     return jax.device_put(jnp.abs(values).astype(leaf.dtype), leaf.sharding)
 
   return jax.tree.map(fill, abstract)
-
-
-def program_bytes(compiled) -> int:
-  """Memory of one device that a program needs: arguments, results, scratch."""
-  memory = compiled.memory_analysis()
-  return (
-      memory.argument_size_in_bytes
-      + memory.output_size_in_bytes
-      + memory.temp_size_in_bytes
-      - memory.alias_size_in_bytes
-  )

@@ -42,6 +42,7 @@ from benchmarks import cases
 from benchmarks import hlo
 from benchmarks import lowering
 from benchmarks import timing
+from video_diffusion import memory
 from video_diffusion import partitioning
 
 PROGRAMS = ('train', 'sample', 'predict')
@@ -115,7 +116,7 @@ def figures(compiled, chip: lowering.Chip) -> dict:
       'alias_gib': gib(memory.alias_size_in_bytes),
       'temporaries_gib': gib(memory.temp_size_in_bytes),
       'peak_gib': gib(memory.peak_memory_in_bytes),
-      'needed_gib': gib(cases.program_bytes(compiled)),
+      'needed_gib': gib(memory.program_bytes(compiled)),
       'tflop': float(f'{cost["flops"] / 1e12:.4g}'),
       'least_ms': round(max(compute, move), 1),
       'least_ms_by': 'FLOPs' if compute > move else 'memory',

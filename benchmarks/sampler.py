@@ -28,6 +28,7 @@ import numpy as np
 from benchmarks import cases
 from benchmarks import timing
 from video_diffusion import experiment
+from video_diffusion import memory
 from video_diffusion import partitioning
 from video_diffusion import sample
 from video_diffusion import train_state
@@ -158,7 +159,7 @@ def measure(config, model, params, mesh, guided: str, flops: float) -> dict:
       'ms_per_step': round(1e3 * draw_seconds / options.num_steps, 2),
       # Finished clips, at this number of steps.
       'clips_per_second': round(batch / draw_seconds, 2),
-      'peak_gib': timing.gib(cases.program_bytes(compiled)),
+      'peak_gib': timing.gib(memory.program_bytes(compiled)),
       'compile_seconds': round(compile_seconds, 1),
       'devices': f'1 x {mesh.devices.flat[0].device_kind}',
       'software': f'jax {jax.__version__}',

@@ -33,6 +33,7 @@ TABLE = [
     ('digests.py', set(), {'partitioning'}),
     ('checkpoint.py', {'absl', 'orbax', 'etils'}, {'digests'}),
     ('preemption.py', {'absl'}, set()),
+    ('memory.py', set(), set()),
     ('distributed.py', {'absl'}, set()),
     ('json_files.py', {'etils'}, set()),
     ('safetensors_files.py', {'etils'}, {'json_files'}),

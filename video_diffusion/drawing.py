@@ -5,6 +5,7 @@ the same frames.
 """
 from collections.abc import Sequence
 import dataclasses
+import functools
 import json
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import ml_collections
 import numpy as np
 
 from video_diffusion import media
+from video_diffusion import memory
 from video_diffusion import partitioning
 from video_diffusion import train_state
 from video_diffusion.diffusion import extension
@@ -170,6 +172,15 @@ def execute(
       stage.condition and partitioning.global_batch(stage.condition, mesh)
       for stage in stages
   ]
+  options = stages[0].config.sample
+  size, devices = options.batch_size, partitioning.batch_devices(mesh)
+  too_large = functools.partial(
+      memory.batch_too_large, 'sample.batch_size', size,
+      allowed=[
+          n for n in range(devices, size, devices)
+          if jax.process_count() == 1 or options.num_clips % n == 0
+      ],
+  )
   for i, block in enumerate(plan.blocks):
     frames, stage = list(block.frames), stages[block.model]
     canvas = canvases[block.model]
@@ -186,12 +197,12 @@ def execute(
         inputs['low_res'] = small[:, frames]
         masks['low_res_mask'] = np.array(block.low_res)[None]
       inputs = partitioning.global_batch(inputs, mesh)
-      with jax.set_mesh(mesh):
+      with jax.set_mesh(mesh), memory.explained(too_large):
         x = stage.sampler(
             stage.params, jax.random.fold_in(key, i), conditions[block.model],
             **inputs, **masks,
         )
-      canvas[:, frames] = partitioning.own_part(x)
+        canvas[:, frames] = partitioning.own_part(x)
       if path:
         part = path.with_suffix('.part')
         with part.open('wb') as f:

@@ -1,5 +1,6 @@
 """Held-out loss by quarter of the log-SNR range, on fixed seeds."""
 import datetime
+import functools
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ import ml_collections
 import numpy as np
 
 from video_diffusion import experiment
+from video_diffusion import memory
 from video_diffusion import partitioning
 from video_diffusion import text_input
 from video_diffusion import train_state
@@ -42,14 +44,22 @@ def mean_losses(
     config, eval_step, params, source, mesh, encode=None
 ) -> dict[str, float]:
   """Loss over eval.num_clips windows, and by quarter, noisiest first."""
+  size, devices = config.eval.batch_size, partitioning.batch_devices(mesh)
+  too_large = functools.partial(
+      memory.batch_too_large, 'eval.batch_size', size,
+      allowed=[
+          n for n in range(devices, size, devices)
+          if config.eval.num_clips % n == 0
+      ],
+  )
   results = []
-  with jax.set_mesh(mesh):
+  with jax.set_mesh(mesh), memory.explained(too_large):
     for i, batch in enumerate(
         experiment.heldout_batches(config, source, encode)
     ):
       batch = partitioning.global_batch(batch, mesh)
       results.append(eval_step(params, batch, i))
-  results = jax.device_get(results)
+    results = jax.device_get(results)
   sums = np.sum([r['quarter_sum'] for r in results], axis=0)
   counts = np.sum([r['quarter_count'] for r in results], axis=0)
   losses = {'loss': float(np.mean([r['loss'] for r in results]))}

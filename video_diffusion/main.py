@@ -137,6 +137,7 @@ def main(argv: list[str]) -> None:
   from video_diffusion import distributed
   from video_diffusion import evaluate
   from video_diffusion import inspect
+  from video_diffusion import memory
   from video_diffusion import preemption
   from video_diffusion import prepare
   from video_diffusion import sample
@@ -174,6 +175,14 @@ def main(argv: list[str]) -> None:
     run(*args)
   except UserError as error:
     fail(str(error))
+  except jax.errors.JaxRuntimeError as error:
+    need = memory.refused(error)
+    if need is None:
+      raise
+    fail(
+        f'{memory.misfit("this computation", need)}; set a smaller '
+        'batch_size, sample.batch_size or eval.batch_size.'
+    )
   except OSError as error:
     if error.errno not in DISK_ERRORS:
       raise

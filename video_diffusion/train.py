@@ -13,6 +13,7 @@ from video_diffusion import clips
 from video_diffusion import conditions
 from video_diffusion import evaluate
 from video_diffusion import experiment
+from video_diffusion import memory
 from video_diffusion import partitioning
 from video_diffusion import preemption
 from video_diffusion import progress
@@ -82,6 +83,7 @@ def train(
   init, abstract = updates.abstract_state(
       config, model, optimizer, shapes, mesh
   )
+  updates.check_state(config, abstract)
   checkpoints = checkpoint.Checkpoints(
       workdir / 'checkpoints',
       keep=config.checkpoint.keep,
@@ -93,7 +95,8 @@ def train(
   if restored is None:
     step = 0
     layout = jax.tree.map(lambda x: x.sharding, abstract)
-    state = jax.jit(init, out_shardings=layout)()
+    with memory.explained(functools.partial(updates.state_too_large, config)):
+      state = jax.block_until_ready(jax.jit(init, out_shardings=layout)())
   else:
     state, step = restored
     logging.info('Continuing %s from step %d.', workdir, step)
@@ -143,12 +146,20 @@ def train(
       )
     trace = progress.Trace(workdir, step, config.log.profile_steps)
     pending = []  # of the previous step: read after the next dispatch
+    first = True
+    too_large = functools.partial(
+        updates.batch_too_large, config, abstract, mesh
+    )
 
     # ---- Steps ---------------------------------------------------------------
     while step < last_step:
       watch.hold()
       batch = partitioning.global_batch(next(batches), mesh)
-      state, metrics = train_step(state, batch)
+      with memory.explained(too_large):
+        state, metrics = train_step(state, batch)
+        if first:  # what does not fit is seen here, not in a later call
+          jax.block_until_ready(metrics)
+          first = False
       step += 1
       trace.after(step, metrics)
       minutes = config.train.max_minutes

@@ -1,5 +1,6 @@
 """One update of a run: its optimizer, its state, its step, and what compiles.
 """
+import functools
 import time
 
 from absl import logging
@@ -7,9 +8,12 @@ import jax
 import ml_collections
 
 from video_diffusion import experiment
+from video_diffusion import memory
 from video_diffusion import optimizer as optimizer_lib
 from video_diffusion import partitioning
 from video_diffusion import train_state
+from video_diffusion.errors import UserError
+from video_diffusion.models import unet3d
 
 
 def make_optimizer(config: ml_collections.ConfigDict):
@@ -87,12 +91,83 @@ def lower_step(config, model, optimizer, rate, abstract, shapes, mesh):
     return step.lower(abstract, batch)
 
 
+def check_state(config, abstract) -> None:
+  """Requires that a train state fits into the memory of each device.
+
+  Raises:
+    UserError: it does not, and nothing was allocated yet.
+  """
+  need = memory.Need(memory.tree_bytes(abstract), memory.limit())
+  if need.there and need.asked > need.there:
+    raise UserError(state_too_large(config, need))
+
+
+def state_too_large(config, need: memory.Need) -> str:
+  """The sentence about a train state that does not fit."""
+  return (
+      f'{memory.misfit("the train state", need)}: that is the parameters, '
+      'their EMA and two moments of each, in float32; share it among more '
+      'devices (mesh.fsdp), or train a smaller network (model.base_channels is '
+      f'{config.model.base_channels}).'
+  )
+
+
+def check_batch(config, abstract, mesh, compiled) -> None:
+  """Requires that a compiled train step fits into the memory of each device.
+
+  Raises:
+    UserError: it does not; names the largest batch that would.
+  """
+  need = memory.Need(memory.program_bytes(compiled), memory.limit())
+  if need.there and need.asked > need.there:
+    raise UserError(batch_too_large(config, abstract, mesh, need))
+
+
+def batch_too_large(config, abstract, mesh, need: memory.Need) -> str:
+  """The sentence about a batch that cannot be trained on, and what helps."""
+  batch, parts = config.batch_size, config.train.accumulate
+  devices = partitioning.batch_devices(mesh)
+  # Gradients are of the size of the parameters, whatever the batch.
+  fixed = memory.tree_bytes(abstract) + memory.tree_bytes(abstract.params)
+  need = need._replace(fixed=min(fixed, need.asked or fixed))
+  remedies = []
+  allowed = range(devices * parts, batch, devices * parts)
+  fits = memory.largest(batch, need, allowed)
+  more = [
+      n for n in range(parts + 1, batch // devices + 1)
+      if batch % (n * devices) == 0 and fits and batch * parts <= fits * n
+  ]
+  if more:
+    remedies.append(f'train.accumulate={more[0]} to take it in parts')
+  elif fits is None and batch % (2 * parts * devices) == 0:
+    remedies.append(f'train.accumulate={2 * parts} to take it in parts')
+  data, model = config.data, config.model
+  sizes = unet3d.level_sizes(
+      data.height, data.width, len(model.channel_mults)
+  )
+  if set(sizes) - set(model.remat):
+    remedies.append(
+        f'model.remat={tuple(sizes)} to recompute activations instead of '
+        'keeping them'
+    )
+  return memory.batch_too_large(
+      'batch_size', batch, need, allowed=allowed, remedies=remedies
+  )
+
+
 def compile_step(config, model, optimizer, rate, abstract, shapes, mesh):
-  """(the compiled train step, FLOPs of one global step)."""
+  """(the compiled train step, FLOPs of one global step).
+
+  Raises:
+    UserError: it needs more memory than a device has.
+  """
   began = time.time()
-  compiled = lower_step(
-      config, model, optimizer, rate, abstract, shapes, mesh
-  ).compile()
+  lowered = lower_step(config, model, optimizer, rate, abstract, shapes, mesh)
+  with memory.explained(
+      functools.partial(batch_too_large, config, abstract, mesh)
+  ):
+    compiled = lowered.compile()
+  check_batch(config, abstract, mesh, compiled)
   flops = step_flops(config, model, optimizer, rate, abstract, shapes)
   logging.info(
       'Compiled the train step in %.0f s: %.3g FLOP, %s parameters, %d %s, '
