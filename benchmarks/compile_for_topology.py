@@ -105,17 +105,17 @@ def measure(config, program: str, topology: str, folder: str = '') -> dict:
 
 def figures(compiled, chip: lowering.Chip) -> dict:
   """The fields of a row that the compiler tells."""
-  memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+  sizes, cost = compiled.memory_analysis(), compiled.cost_analysis()
   gib = lambda count: round(count / 2**30, 2)
   compute = cost['flops'] / chip.tflops / 1e9
   move = cost['bytes accessed'] / chip.hbm_gb_per_second / 1e6
   return {
       'fits': True,
-      'arguments_gib': gib(memory.argument_size_in_bytes),
-      'outputs_gib': gib(memory.output_size_in_bytes),
-      'alias_gib': gib(memory.alias_size_in_bytes),
-      'temporaries_gib': gib(memory.temp_size_in_bytes),
-      'peak_gib': gib(memory.peak_memory_in_bytes),
+      'arguments_gib': gib(sizes.argument_size_in_bytes),
+      'outputs_gib': gib(sizes.output_size_in_bytes),
+      'alias_gib': gib(sizes.alias_size_in_bytes),
+      'temporaries_gib': gib(sizes.temp_size_in_bytes),
+      'peak_gib': gib(sizes.peak_memory_in_bytes),
       'needed_gib': gib(memory.program_bytes(compiled)),
       'tflop': float(f'{cost["flops"] / 1e12:.4g}'),
       'least_ms': round(max(compute, move), 1),
