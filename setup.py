@@ -12,7 +12,13 @@ setuptools.setup(
     long_description=README.read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    packages=setuptools.find_packages(include=['video_diffusion*']),
+    # The configs are installed within the package, so that an installed copy
+    # finds them; in a clone they lie beside it, where one looks for them.
+    packages=[
+        *setuptools.find_packages(include=['video_diffusion*']),
+        'video_diffusion.configs',
+    ],
+    package_dir={'video_diffusion.configs': 'configs'},
     python_requires='>=3.11',
     # Floors are the lowest versions that were tried.
     install_requires=[

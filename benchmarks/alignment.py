@@ -36,6 +36,7 @@ import numpy as np
 from benchmarks import timing
 from video_diffusion import conditions
 from video_diffusion import experiment
+from video_diffusion import files
 from video_diffusion import media
 from video_diffusion import sample
 from video_diffusion import text_input
@@ -54,7 +55,7 @@ SMALL = 8  # side of the frames whose distribution is compared
 
 def run_folder(path: str) -> epath.Path:
   """The run that a path names: its folder, its weights/ or a file therein."""
-  path = epath.Path(path).expanduser()
+  path = epath.Path(files.expand(path, 'WORKDIR'))
   if path.is_file():
     path = path.parent
   return path.parent if path.name == weights_lib.FOLDER else path

@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks import alignment
 from benchmarks import timing
+from video_diffusion import files
 from video_diffusion import workdirs
 from video_diffusion.data import shapes
 from video_diffusion.metrics import shapes_reader
@@ -52,7 +53,7 @@ def read(*folders: str) -> list[dict]:
   Raises:
     ValueError: no samples with captions of moving_shapes, or of several sizes.
   """
-  paths = [epath.Path(folder).expanduser() for folder in folders]
+  paths = [epath.Path(files.expand(folder, 'FOLDER')) for folder in folders]
   loaded = [load(path) for path in paths]
   sizes = sorted({videos.shape[1:4] for videos, _ in loaded})
   if len(sizes) > 1:

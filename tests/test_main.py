@@ -4,6 +4,7 @@ import types
 
 import pytest
 
+from video_diffusion import config_files
 from video_diffusion import main
 
 
@@ -71,7 +72,7 @@ def test_a_file_of_prompts(tmp_path, monkeypatch, content, answer):
 
 
 def test_default_workdir():
-  name = main.default_workdir
+  name = config_files.default_workdir
   assert name('/a/configs/moving_shapes.py') == 'runs/moving_shapes'
   assert name('configs/kinetics.py:smoke') == 'runs/kinetics-smoke'
 

@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 
 from video_diffusion import experiment
+from video_diffusion import files
 from video_diffusion import memory
 from video_diffusion import partitioning
 from video_diffusion import text_input
@@ -107,7 +108,7 @@ def evaluate(overrides: dict[str, Any], workdir: str) -> dict[str, Any]:
   Raises:
     UserError: no run or no checkpoint in workdir; bad eval fields.
   """
-  workdir = epath.Path(workdir).expanduser()
+  workdir = epath.Path(files.expand(workdir, '--workdir'))
   config = workdirs.saved_config(overrides, workdir, ('eval', 'mesh'))
   validation.check(config, 'evaluate')
   source = experiment.make_source(config, 'test')

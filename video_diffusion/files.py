@@ -36,6 +36,37 @@ def is_local(path: epath.PathLike) -> bool:
   return '://' not in os.fspath(path)
 
 
+def expand(path: epath.PathLike, name: str) -> str:
+  """The path, with the home folder in place of a leading ~ or ~USER.
+
+  Every path that a flag, a field or an environment variable gives goes through
+  this, so that no folder named ~ is made.
+
+  Args:
+    path: local or gs://.
+    name: of the flag or field that gives it, for the error.
+
+  Raises:
+    UserError: there is no such home folder.
+  """
+  path = os.fspath(path)
+  if not path.startswith('~'):
+    return path
+  user = path.partition('/')[0][1:]
+  # An empty HOME would make ~/x the /x of everybody.
+  if not user and os.environ.get('HOME') == '':
+    expanded = path
+  else:
+    expanded = os.path.expanduser(path)
+  if os.path.isabs(expanded):
+    return expanded
+  if user:
+    reason = f'there is no user {user!r}; write ./{path} for a name with a ~.'
+  else:
+    reason = 'HOME is not set; set it, or write the whole path.'
+  raise UserError(f'{name} is {path!r}, but {reason}')
+
+
 @contextlib.contextmanager
 def writing(
     path: epath.PathLike, *, flush: bool = True

@@ -15,6 +15,7 @@ import ml_collections
 import numpy as np
 
 from video_diffusion import experiment
+from video_diffusion import files
 from video_diffusion import media
 from video_diffusion import validation
 from video_diffusion import writers
@@ -155,7 +156,7 @@ def inspect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   # Devices are counted, and a GPU's memory would be taken on that occasion.
   jax.config.update('jax_platforms', 'cpu')
   validation.check(config, 'inspect')
-  folder = epath.Path(workdir).expanduser() / 'inspect'
+  folder = epath.Path(files.expand(workdir, '--workdir')) / 'inspect'
   source = experiment.make_source(config, 'train')
   rows = data_rows(config, source)
   writers.log_lines(as_table(rows))

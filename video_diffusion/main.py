@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import sys
+import tempfile
 import warnings
 
 from absl import app
@@ -12,23 +13,20 @@ from absl import flags
 from absl import logging
 from ml_collections import config_flags
 
+from video_diffusion import config_files
+from video_diffusion import files
 from video_diffusion.errors import UserError
 
 MODES = ('train', 'sample', 'evaluate', 'prepare', 'inspect')
+# These take the config of the run in the workdir.
+FROM_RUN = ('sample', 'evaluate')
 # What ends a run, and is not an error of the program.
 DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT,
                errno.EROFS, errno.EIO)
-_DEFAULT = pathlib.Path(__file__).parents[1] / 'configs' / 'moving_shapes.py'
 
-_CONFIG = config_flags.DEFINE_config_file(
-    'config',
-    None,
-    'A file of configs/ and perhaps a variant, configs/NAME.py:variant; by '
-    'default configs/moving_shapes.py beside the package.',
-    lock_config=True,
-)
 _WORKDIR = flags.DEFINE_string(
-    'workdir', None, 'Of the run; by default runs/NAME[-variant].'
+    'workdir', None,
+    'Folder of the run; by default runs/NAME[-variant], after the config.',
 )
 _COORDINATOR = flags.DEFINE_string(
     'coordinator', '', 'HOST:PORT of process 0, where no cluster says it.'
@@ -57,11 +55,12 @@ def read_prompts() -> tuple[str, ...]:
     # Imported here: a wrong flag is answered at once.
     from video_diffusion.data import text_files
 
+    path = files.expand(_PROMPT_FILE.value, '--prompt_file')
     try:
-      text = text_files.read_text(_PROMPT_FILE.value)
+      text = text_files.read_text(path)
     except UserError as error:
       fail(f'--prompt_file {error}')
-    except (OSError, ValueError) as error:
+    except OSError as error:
       fail(f'--prompt_file {_PROMPT_FILE.value!r} cannot be read ({error}).')
     lines = [line.strip() for line in text_files.split_lines(text)]
     lines = [line for line in lines if line]
@@ -73,11 +72,33 @@ def read_prompts() -> tuple[str, ...]:
   return tuple(prompts)
 
 
-def default_workdir(config_flag: str) -> str:
-  """'configs/kinetics.py:smoke' -> 'runs/kinetics-smoke'."""
-  path, _, variant = config_flag.partition(':')
-  name = pathlib.Path(path).stem
-  return str(pathlib.Path('runs') / (f'{name}-{variant}' if variant else name))
+def compilation_cache() -> str | None:
+  """The folder of compiled programs; None keeps none.
+
+  Raises:
+    UserError: the one that is asked for has no home folder to lie in.
+  """
+  variable = 'JAX_COMPILATION_CACHE_DIR'
+  if variable in os.environ:
+    return files.expand(os.environ[variable], variable) or None
+  try:
+    return files.expand(_CACHE.value, '--compilation_cache') or None
+  except UserError as error:
+    if not flags.FLAGS['compilation_cache'].using_default_value:
+      raise
+    logging.info('%s Compiled programs are not kept.', error)
+    return None
+
+
+def without_home() -> None:
+  """Keeps TensorFlow's Keras from making a folder ~ where there is no home."""
+  try:
+    files.expand('~', 'HOME')
+  except UserError:
+    # Where Keras itself goes if a home folder cannot be written.
+    os.environ.setdefault(
+        'KERAS_HOME', os.path.join(tempfile.gettempdir(), '.keras')
+    )
 
 
 def fail(sentence: str) -> None:
@@ -86,15 +107,51 @@ def fail(sentence: str) -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """Parses flags; whatever is wrong with them ends in one sentence."""
-  given = dict(arg.lstrip('-').partition('=')[::2] for arg in argv[1:])
-  if 'config' not in given and _DEFAULT.exists():
-    argv = [argv[0], f'--config={_DEFAULT}', *argv[1:]]
-  path = given.get('config', '').partition(':')[0]
-  if path and not pathlib.Path(path).is_file():
-    fail(f'--config names {path!r}, and there is no such file.')
+  """Loads the config and parses the flags, its fields among them.
+
+  What a person can mend ends the process with one sentence; an error inside a
+  config file keeps its traceback, which names the line.
+  """
   try:
-    return flags.FLAGS(argv)
+    (name,), rest = _take(argv, 'config')
+    (mode, workdir), _ = _take(rest, 'mode', 'workdir')
+    path = name or config_files.DEFAULT
+    workdir = workdir or config_files.default_workdir(path)
+    if name or mode not in FROM_RUN:
+      config = config_files.load(path)
+    if mode in FROM_RUN:
+      config = config_files.of_run(workdir)
+    _define_fields(config.lock(), rest)
+    flags.FLAGS.set_default('workdir', workdir)
+    return flags.FLAGS(rest)
+  except (UserError, flags.Error) as error:
+    fail(str(error))
+
+
+def _take(argv, *names):
+  """(values of these flags, None where they are not given; what else there is).
+
+  They are needed before the other flags can be parsed.
+  """
+  early = flags.FlagValues()
+  for name in names:
+    flags.DEFINE_string(name, None, '', flag_values=early)
+  early.set_gnu_getopt()  # goes on behind the value of a flag it does not know
+  rest = early(argv, known_only=True)
+  return [early[name].value for name in names], rest
+
+
+def _define_fields(config, argv):
+  """Defines --config, and a flag for each of its fields that argv sets."""
+  try:
+    config_flags.DEFINE_config_dict(
+        'config',
+        config,
+        'A file of configs/ and perhaps a variant, configs/NAME.py:variant; '
+        f'by default {config_files.DEFAULT}. --config.GROUP.FIELD=VALUE sets a '
+        'field.',
+        sys_argv=argv,
+    )
   except (AttributeError, KeyError) as error:
     # ml_collections names the nearest field, inside several layers of quotes.
     nearest = re.search(r'mean "(\w+)" instead of "(\w+)"', str(error))
@@ -102,9 +159,7 @@ def parse_flags(argv: list[str]) -> list[str]:
       good, bad = nearest.groups()
       fail(f'the config has no field {bad!r}; did you mean {good!r}?')
     fail(f'the config has no such field: {str(error).strip()}')
-  except (ValueError, OSError, flags.Error) as error:
-    # An error inside a config file comes with its traceback: keep its end.
-    fail(str(error).strip().splitlines()[-1])
+  flags.FLAGS['config'].default_as_str = None  # it is long
 
 
 def worth_a_line(record: stdlib_logging.LogRecord) -> bool:
@@ -123,14 +178,12 @@ def main(argv: list[str]) -> None:
     fail(f'unknown argument {argv[1]!r}; flags start with --.')
   if _MODE.value not in MODES:
     fail(f'--mode is {_MODE.value!r}; it must be one of {", ".join(MODES)}.')
-  if flags.FLAGS['config'].value is None:
-    fail('pass --config=FILE, the path of a config file.')
-  config_path = config_flags.get_config_filename(flags.FLAGS['config'])
-  workdir = _WORKDIR.value or default_workdir(config_path)
+  config, workdir = flags.FLAGS['config'].value, _WORKDIR.value
   logging.set_verbosity(logging.INFO)
   logging.get_absl_handler().addFilter(worth_a_line)
   # Of Orbax's saves, where the disk refuses one.
   warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
+  without_home()
   # Imported here: a wrong flag is answered at once.
   import jax
 
@@ -150,25 +203,20 @@ def main(argv: list[str]) -> None:
       'prepare': prepare.prepare,
       'inspect': inspect.inspect,
   }[_MODE.value]
-  if _CACHE.value and 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-    folder = os.path.expanduser(_CACHE.value)
-    jax.config.update('jax_compilation_cache_dir', folder)
   # Sampling and evaluation take the run's own config but for these fields.
   overrides = config_flags.get_override_values(flags.FLAGS['config'])
-  if prompts := read_prompts():
-    overrides = {'sample.num_clips': len(prompts)} | overrides
-    overrides['sample.prompts'] = prompts
-  args = [
-      overrides if _MODE.value in ('sample', 'evaluate') else _CONFIG.value,
-      workdir,
-  ]
+  args = [overrides if _MODE.value in FROM_RUN else config, workdir]
   watch = preemption.Preemption()
   try:
+    if prompts := read_prompts():
+      overrides.setdefault('sample.num_clips', len(prompts))
+      overrides['sample.prompts'] = prompts
+    jax.config.update('jax_compilation_cache_dir', compilation_cache())
     if _MODE.value not in ('prepare', 'inspect'):  # by one process
       distributed.initialize(
           _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
       )
-      distributed.check(_CONFIG.value.mesh.processes)
+      distributed.check(config.mesh.processes)
     watch.start()  # after jax.distributed, which takes SIGTERM as well
     if _MODE.value == 'train':
       args.append(watch)

@@ -5,6 +5,7 @@ from etils import epath
 import ml_collections
 import numpy as np
 
+from video_diffusion import files
 from video_diffusion.data import video as video_lib
 from video_diffusion.diffusion import extension
 from video_diffusion.errors import UserError
@@ -34,7 +35,7 @@ def read_init(config: ml_collections.ConfigDict) -> np.ndarray | None:
         f'sample.upscale is {options.upscale}; it must divide data.{side}, '
         f'{data[side]}.',
     )
-  path = epath.Path(options.init_video).expanduser()
+  path = epath.Path(files.expand(options.init_video, 'sample.init_video'))
   require(path.is_file(), f'sample.init_video {path} is not a file.')
   size = dict(
       height=data.height // options.upscale, width=data.width // options.upscale

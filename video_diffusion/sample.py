@@ -12,6 +12,7 @@ from video_diffusion import clips
 from video_diffusion import conditions
 from video_diffusion import drawing
 from video_diffusion import experiment
+from video_diffusion import files
 from video_diffusion import media
 from video_diffusion import partitioning
 from video_diffusion import plans
@@ -182,7 +183,9 @@ def restore_refiner(overrides: dict[str, Any], base: Run) -> Run | None:
       'sample.init_video and sample.refine_workdir are both set; a cascade '
       'begins from noise.',
   )
-  path = epath.Path(options.refine_workdir).expanduser()
+  path = epath.Path(
+      files.expand(options.refine_workdir, 'sample.refine_workdir')
+  )
   fields = overrides | {
       f'sample.{name}': options[name] for name in ('num_clips', 'batch_size')
   }
@@ -254,7 +257,7 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   Raises:
     UserError: no run or no checkpoint in workdir; bad sample fields.
   """
-  workdir = epath.Path(workdir).expanduser()
+  workdir = epath.Path(files.expand(workdir, '--workdir'))
   base = restore(overrides, workdir)
   config, step = base.config, base.step
   captions = base.drawn.captions

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from video_diffusion import files
 from video_diffusion import safetensors_files
 from video_diffusion import t5x_checkpoint
 from video_diffusion.errors import UserError
@@ -135,7 +136,7 @@ def t5_config(path: epath.PathLike, *, num_pieces: int = 0) -> t5.T5Config:
 
 def _checked(path, num_pieces):
   """(checkpoint, config, name -> shape of what the encoder has)."""
-  checkpoint = _open(epath.Path(path).expanduser())
+  checkpoint = _open(epath.Path(files.expand(path, 'text.path')))
   config = _config(checkpoint)
   if num_pieces > config.vocab_size:
     raise UserError(
@@ -171,7 +172,7 @@ def stamp(path: epath.PathLike) -> str:
   Tells whether a path holds what it held before; '' where there is nothing, or
   in a bucket, without which training does.
   """
-  path = epath.Path(path).expanduser()
+  path = epath.Path(files.expand(path, 'text.path'))
   if '://' in str(path) or not path.exists():
     return ''
   names = (

@@ -194,19 +194,21 @@ def _tokenizer(config, workdir, source) -> captions_lib.Tokenizer:
   options = config.text
   is_t5 = options.encoder == 't5'
   own = workdir and epath.Path(workdir) / TOKENIZER
-  folder = epath.Path(options.path).expanduser()
+  folder = epath.Path(files.expand(options.path, 'text.path'))
   beside = [p / name for p in (folder, folder.parent) for name in _NAMES]
+  given = options.tokenizer and epath.Path(
+      files.expand(options.tokenizer, 'text.tokenizer')
+  )
   if own and own.exists():
     model = own.read_bytes()
-    given = options.tokenizer and epath.Path(options.tokenizer).expanduser()
     # On another machine than that of the training it need not exist.
     require(
         not given or not given.exists() or given.read_bytes() == model,
         f'text.tokenizer {given} is not the one that the run was trained with, '
         f'{own}.',
     )
-  elif options.tokenizer:
-    model = epath.Path(options.tokenizer).expanduser()
+  elif given:
+    model = given
   elif is_t5:
     model = next((path for path in beside if path.exists()), None)
     require(
@@ -258,7 +260,7 @@ def _require_width(config, width):
 def _cache_dir(config) -> pathlib.Path:
   own = config.text.dir
   return pathlib.Path(
-      os.path.expanduser(own)
+      files.expand(own, 'text.dir')
       if own
       else os.path.join(datasets.data_dir(''), 'text_embeddings')
   )

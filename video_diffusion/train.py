@@ -13,6 +13,7 @@ from video_diffusion import clips
 from video_diffusion import conditions
 from video_diffusion import evaluate
 from video_diffusion import experiment
+from video_diffusion import files
 from video_diffusion import memory
 from video_diffusion import partitioning
 from video_diffusion import preemption
@@ -50,7 +51,7 @@ def train(
       or updates that are not finite, after a save.
   """
   began = time.time()
-  workdir = epath.Path(workdir).expanduser()
+  workdir = epath.Path(files.expand(workdir, '--workdir'))
   watch = watch or preemption.Preemption()
 
   # ---- Checks, data, model ---------------------------------------------------

@@ -4,6 +4,7 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
+from video_diffusion import files
 from video_diffusion.data import mixing
 from video_diffusion.data import records
 from video_diffusion.data import shapes
@@ -114,7 +115,7 @@ def _moving_mnist(
   _require_length(clip_frames, wanted)
   return _records(path, wanted) or records.VideoRecords(
       moving_mnist.prepare(
-          os.path.expanduser(path),
+          files.expand(path, 'data.path'),
           data_dir=data_dir(dir),
           height=wanted.height,
           width=wanted.width,
@@ -274,7 +275,7 @@ def _given(path: str, what: str) -> str:
     raise UserError(
         f'data.path is empty; pass --config.data.path=DIR, {what}.'
     )
-  return os.path.expanduser(path)
+  return files.expand(path, 'data.path')
 
 
 def _records(path: str, wanted: Wanted) -> records.VideoRecords | None:
@@ -283,7 +284,7 @@ def _records(path: str, wanted: Wanted) -> records.VideoRecords | None:
   Raises:
     UserError: their frames have another size, or their clips are too short.
   """
-  directory = pathlib.Path(path).expanduser()
+  directory = pathlib.Path(files.expand(path, 'data.path'))
   if not path or not (directory / 'dataset_info.json').exists():
     return None
   source = records.VideoRecords(directory, wanted.split)
@@ -304,8 +305,9 @@ def _records(path: str, wanted: Wanted) -> records.VideoRecords | None:
 
 def data_dir(configured: str) -> str:
   """Where records live: `data.dir`, TFDS_DATA_DIR or ~/tensorflow_datasets."""
-  return os.path.expanduser(
-      configured
-      or os.environ.get('TFDS_DATA_DIR', '')
-      or '~/tensorflow_datasets'
-  )
+  if configured:
+    return files.expand(configured, 'data.dir')
+  variable = os.environ.get('TFDS_DATA_DIR', '')
+  if variable:
+    return files.expand(variable, 'TFDS_DATA_DIR')
+  return files.expand('~/tensorflow_datasets', 'data.dir (by default)')

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from video_diffusion import files
 from video_diffusion.data import cache
 from video_diffusion.data import listing
 from video_diffusion.data import packing
@@ -98,7 +99,7 @@ def list_folder(
     UserError: there is no such folder or no such file in it, or it is the
       folder of a run, whose own samples would be among the files.
   """
-  folder = pathlib.Path(path).expanduser()
+  folder = pathlib.Path(files.expand(path, 'data.path'))
   try:
     if not folder.is_dir():
       found = 'a file' if folder.exists() else 'missing'

@@ -1,0 +1,105 @@
+"""Finds config files, in the working directory or the package, and runs them.
+
+A config file is a Python file with a function `get_config`, which returns an
+ml_collections.ConfigDict and may take the name of a variant.
+"""
+import importlib.util
+import inspect
+import pathlib
+
+import ml_collections
+
+from video_diffusion import files
+from video_diffusion.errors import UserError
+
+DEFAULT = 'configs/moving_shapes.py'
+
+
+def packaged() -> pathlib.Path:
+  """The folder of the configs that come with the package.
+
+  An installed package holds a copy of it. A clone, or a package installed from
+  one with `pip install -e`, has it beside the package.
+  """
+  package = pathlib.Path(__file__).parent
+  installed = package / 'configs'
+  return installed if installed.is_dir() else package.parent / 'configs'
+
+
+def find(path: str) -> pathlib.Path:
+  """The file that `path` names.
+
+  A file of the working directory comes first. Where there is none,
+  configs/NAME.py and NAME.py are files of `packaged`.
+
+  Raises:
+    UserError: there is no such file; names those that the package has.
+  """
+  file = pathlib.Path(files.expand(path, '--config'))
+  if file.is_file():
+    return file
+  ours = packaged() / file.name
+  if str(file.parent) in ('configs', '.') and ours.is_file():
+    return ours
+  names = sorted(file.stem for file in packaged().glob('[!_]*.py'))
+  raise UserError(
+      f'--config names {path!r}, and there is no such file; the package brings '
+      f'configs/NAME.py, where NAME is one of {", ".join(names)}.'
+  )
+
+
+def load(name: str) -> ml_collections.ConfigDict:
+  """The config of 'configs/kinetics.py:smoke', a path and perhaps a variant.
+
+  An error inside the file is raised as it is: its traceback names the line.
+
+  Raises:
+    UserError: there is no such file or variant, or it returns no config.
+  """
+  path, _, variant = name.partition(':')
+  file = find(path)
+  spec = importlib.util.spec_from_file_location(file.stem, file)
+  if spec is None:
+    raise UserError(f'--config names {path!r}; it must be a Python file, *.py.')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  get_config = getattr(module, 'get_config', None)
+  if not callable(get_config):
+    raise UserError(f'{file} has no function get_config, as a config needs.')
+  arguments = [variant] if variant else []
+  try:
+    inspect.signature(get_config).bind(*arguments)
+  except TypeError as error:
+    asked = f'the variant {variant!r}' if variant else 'no variant'
+    raise UserError(
+        f'get_config of {file} cannot be called with {asked} ({error}).'
+    ) from error
+  config = get_config(*arguments)
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise UserError(
+        f'get_config of {file} returns {type(config).__name__}; it must return '
+        'the ml_collections.ConfigDict of default_config.get_config().'
+    )
+  return config
+
+
+def of_run(workdir: str) -> ml_collections.ConfigDict:
+  """The config that the run in a workdir was trained with.
+
+  Raises:
+    UserError: there is no run, or its config cannot be read.
+  """
+  # Imported here, as it imports JAX: a wrong flag is answered at once.
+  from etils import epath
+
+  from video_diffusion import workdirs
+
+  folder = epath.Path(files.expand(workdir, '--workdir'))
+  return workdirs.saved_config({}, folder, ())
+
+
+def default_workdir(name: str) -> str:
+  """'configs/kinetics.py:smoke' -> 'runs/kinetics-smoke'."""
+  path, _, variant = name.partition(':')
+  name = pathlib.Path(path).stem
+  return str(pathlib.Path('runs') / (f'{name}-{variant}' if variant else name))
