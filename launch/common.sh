@@ -62,6 +62,50 @@ need_number() {
   for key; do need_match "$key" '[1-9][0-9]*' 'a positive integer'; done
 }
 
+# split_flag FLAG: `words` (declared by the caller) becomes the words of the
+# flag's value, as a shell would split it: quotes and backslashes hold words
+# together.
+# Nothing is expanded and nothing is run. Bash has no such command but `eval`,
+# and a login node need not have Python.
+split_flag() {
+  local text=${flag[$1]} word='' begun=false quote='' char next i
+  words=()
+  for ((i = 0; i < ${#text}; ++i)); do
+    char=${text:i:1} next=${text:i+1:1}
+    if [[ -n $quote && $char == "$quote" ]]; then
+      quote=''
+    elif [[ $char == "\\" && (-z $quote ||
+      $quote == '"' && $next == [\"\\\$\`]) ]]; then
+      word+=$next begun=true i=$((i + 1))
+    elif [[ -n $quote ]]; then
+      word+=$char
+    elif [[ $char == [\'\"] ]]; then
+      quote=$char begun=true
+    elif [[ $char == [[:space:]] ]]; then
+      ! $begun || words+=("$word")
+      word='' begun=false
+    else
+      word+=$char begun=true
+    fi
+  done
+  [[ -z $quote ]] || usage "--$1 is '$text'; its quote $quote is not closed."
+  ! $begun || words+=("$word")
+}
+
+# expand_home FLAG...: ~ and ~/ become this user's home folder, as a shell does
+# it for ~/x but not for --flag=~/x.
+expand_home() {
+  local key
+  for key; do
+    [[ ${flag[$key]} == '~'* ]] || continue
+    need_match "$key" '~(/.*)?' 'a path; of homes only your own is known, ~/'
+    [[ -n ${HOME:-} ]] ||
+      usage "--$key is '${flag[$key]}', but HOME is not set."
+    # shellcheck disable=SC2004  # the keys are words
+    flag[$key]=$HOME${flag[$key]:1}
+  done
+}
+
 # The same directory must be seen by all processes and outlive the machines.
 need_workdir() {
   need_match workdir '(/|[a-z0-9]+://).+' \
@@ -106,6 +150,6 @@ ask() {
 archive_head() {
   ask TMP TMP mktemp -d || return
   # shellcheck disable=SC2064  # the directory of now
-  ${flag[dry_run]} || trap "rm -rf '$TMP'" EXIT
+  ${flag[dry_run]} || trap "rm -rf -- ${TMP@Q}" EXIT
   run git -C "$1" archive --format=tar.gz "--output=$TMP/source.tar.gz" HEAD
 }

@@ -15,12 +15,13 @@ declare -A flag=(
 parse 'run status stop' "$@"
 need_name
 need_number nodes gpus_per_node grace_seconds
+expand_home python log_dir workdir
 [[ $verb != run ]] || need_workdir
 name=${flag[name]}
 
 submit() {
-  local JOB sbatch_flags
-  read -ra sbatch_flags <<<"${flag[sbatch_flags]}"
+  local JOB words
+  split_flag sbatch_flags
   ask JOB '' squeue --me "--name=$name" --noheader --format=%i || return
   [[ -z $JOB ]] || { say "$name is in the queue as job $JOB."; return; }
   # Without B: the signal goes to Python and not to the script, which therefore
@@ -30,10 +31,10 @@ submit() {
     "--gpus-per-node=${flag[gpus_per_node]}" \
     ${flag[cpus_per_task]:+"--cpus-per-task=${flag[cpus_per_task]}"} \
     "--time=${flag[time]}" "--signal=TERM@${flag[grace_seconds]}" --requeue \
-    --open-mode=append "--output=${flag[log_dir]}/$name-%j.log" \
+    --open-mode=append "--output=${flag[log_dir]//%/%%}/$name-%j.log" \
     "--chdir=$root" \
     ${flag[partition]:+"--partition=${flag[partition]}"} \
-    ${flag[account]:+"--account=${flag[account]}"} "${sbatch_flags[@]}" \
+    ${flag[account]:+"--account=${flag[account]}"} "${words[@]}" \
     "$root/launch/slurm_job.sh" "${flag[python]}" "--config=${flag[config]}" \
     "--workdir=${flag[workdir]}" "${extra[@]}"
 }

@@ -42,9 +42,9 @@ runtime_version() {
 
 # Asks for the VM unless it exists, and waits until it is there.
 create() {
-  local STATE create_flags
-  read -ra create_flags <<<"${flag[create_flags]}"
-  ! ${flag[spot]} || create_flags=(--spot "${create_flags[@]}")
+  local STATE words
+  split_flag create_flags
+  ! ${flag[spot]} || words=(--spot "${words[@]}")
   ask STATE '' "${state[@]}" || return
   if [[ $STATE == FAILED || $STATE == SUSPENDED ]]; then
     say "$name is $STATE, as a preempted one is for good; asking anew."
@@ -57,7 +57,7 @@ create() {
     run "${resources[@]}" create "$name" "--node-id=$name" "${where[@]}" \
       "--accelerator-type=${flag[accelerator_type]}" \
       "--runtime-version=${flag[runtime_version]:-$(runtime_version)}" \
-      "${create_flags[@]}" || return
+      "${words[@]}" || return
   fi
   ${flag[dry_run]} || wait_until_active
 }

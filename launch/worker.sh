@@ -28,7 +28,7 @@ setup() {
   ! running || die 'a run is under way; stop it before a new setup.'
   rm -rf src code stopped pid # nothing is left of an earlier run
   if [[ -n $url ]]; then
-    git clone --quiet --depth 1 ${ref:+--branch "$ref"} "$url" src
+    git clone --quiet --depth 1 ${ref:+"--branch=$ref"} -- "$url" src
   else
     mkdir src
     tar -xzf "$HOME/source.tar.gz" -C src
@@ -36,7 +36,7 @@ setup() {
   # The images of Cloud TPU have Python 3.10; uv brings a newer one.
   python3 -m uv --version >/dev/null 2>&1 ||
     python3 -m pip install --quiet --user uv
-  python3 -m uv venv --quiet --allow-existing --python "$python" venv
+  python3 -m uv venv --quiet --allow-existing "--python=$python" venv
   python3 -m uv pip install --quiet --python venv/bin/python -e './src[tpu]'
   say 'set up.'
 }
@@ -48,7 +48,7 @@ run() {
   rm -f code stopped pid
   setsid bash "$self" supervise "$@" </dev/null >>log 2>&1 &
   pid=$!
-  for ((i = 0; i < 100; ++i)); do
+  for ((i = 0; i < 600; ++i)); do
     [[ ! -s pid || $(<pid) != "$pid" ]] || { say 'started.'; return; }
     sleep 0.1
   done

@@ -22,9 +22,9 @@ where=("--cluster=${flag[cluster]}" ${flag[zone]:+"--zone=${flag[zone]}"}
   ${flag[project]:+"--project=${flag[project]}"})
 
 submit() {
-  local LIST first TMP xpk_flags
-  read -ra xpk_flags <<<"${flag[xpk_flags]}"
-  ! ${flag[spot]} || xpk_flags=(--spot "${xpk_flags[@]}")
+  local LIST first TMP words
+  split_flag xpk_flags
+  ! ${flag[spot]} || words=(--spot "${words[@]}")
   ask LIST '' xpk workload list "${where[@]}" "--filter-by-job=^$name\$" ||
     return
   while read -r first _; do
@@ -39,7 +39,7 @@ submit() {
     "--base-docker-image=${flag[base_image]}" "--script-dir=$TMP/source" \
     "--max-restarts=${flag[max_restarts]}" --restart-on-exit-codes=75 \
     "--termination-grace-period-seconds=${flag[grace_seconds]}" \
-    "${xpk_flags[@]}" \
+    "${words[@]}" \
     "--command=exec $(quoted bash launch/pod.sh "${flag[num_slices]}" \
       "--config=${flag[config]}" "--workdir=${flag[workdir]}" "${extra[@]}")"
 }

@@ -132,9 +132,9 @@ def test_setup_from_a_repository(stage):
   code, _, errors = stage.run('tpu_vm.sh', 'setup', *flags)
   assert code == 0, errors
   expected = [
-      'git clone --quiet --depth 1 --branch v1 https://h/r.git src',
+      'git clone --quiet --depth 1 --branch=v1 -- https://h/r.git src',
       'python3 -m uv --version',
-      'python3 -m uv venv --quiet --allow-existing --python 3.13 venv',
+      'python3 -m uv venv --quiet --allow-existing --python=3.13 venv',
       'python3 -m uv pip install --quiet --python venv/bin/python'
       ' -e ./src[tpu]',
   ]
