@@ -2,7 +2,6 @@
 import errno
 import logging as stdlib_logging
 import os
-import pathlib
 import re
 import sys
 import tempfile

@@ -103,7 +103,7 @@ def require_apart(
   """
   for name, path in flatten({'data': to_json(config)['data']}).items():
     if name.endswith('.path') and path and files.is_local(workdir):
-      folder = os.path.expanduser(path)
+      folder = files.expand(path, name)
       require(
           os.path.realpath(folder) != os.path.realpath(workdir),
           f'--workdir {workdir} is {name}: samples of the run would become its '
