@@ -1,4 +1,5 @@
 """What does not fit into a device is one sentence, and nothing else is."""
+import json
 import types
 
 import jax
@@ -9,6 +10,7 @@ from benchmarks import cases
 from video_diffusion import evaluate
 from video_diffusion import experiment
 from video_diffusion import memory
+from video_diffusion import train
 from video_diffusion import updates
 from video_diffusion.errors import UserError
 
@@ -178,3 +180,16 @@ def test_evaluation_names_its_own_batch(run, device):
       'and NVIDIA L4 has 8 GiB for it; set eval.batch_size=2, about the '
       'largest that fits.'
   )
+
+
+def test_what_was_refused_may_be_tried_otherwise_in_the_same_folder(
+    device, tmp_path
+):
+  config = cases.load_config('moving_shapes')
+  for size in (8, 4):
+    config.batch_size = size
+    device(2**10)
+    with pytest.raises(UserError, match='^the train state takes about'):
+      train.train(config, str(tmp_path))
+    saved = json.loads((tmp_path / 'config.json').read_text())
+    assert saved['batch_size'] == size

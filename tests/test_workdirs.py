@@ -16,7 +16,10 @@ def config(**fields):
 
 def test_a_workdir_belongs_to_one_run(tmp_path):
   workdir = epath.Path(tmp_path / 'run')
+  workdirs.claim(config(batch_size=512), workdir, '')
+  # That batch did not fit: nothing came of it, and another may be tried.
   workdirs.claim(config(), workdir, '')
+  (workdir / 'checkpoints' / '5').mkdir(parents=True)
   free = config()
   free.sample.num_steps, free.log.every, free.checkpoint.every = 9, 9, 9
   free.train.steps, free.eval.num_clips, free.data.loader = 9, 9, 'threads'
@@ -50,6 +53,7 @@ def mixed(**fields):
 def test_a_mixture_comes_back_and_only_its_places_may_change(tmp_path):
   workdir = epath.Path(tmp_path)
   workdirs.claim(mixed(), workdir, '')
+  (workdir / 'metrics.jsonl').touch()
   workdirs.claim(mixed(path='/c', dir='/d'), workdir, '')
   with pytest.raises(ValueError, match=r'data.mixture.more.clip_frames \(9'):
     workdirs.claim(mixed(clip_frames=8), workdir, '')
@@ -67,6 +71,7 @@ def test_a_mixture_comes_back_and_only_its_places_may_change(tmp_path):
 def test_a_run_from_before_a_field_goes_on_with_its_default(tmp_path):
   workdir = epath.Path(tmp_path)
   workdirs.claim(config(), workdir, '')
+  (workdir / 'weights').mkdir()
   old = json.loads((workdir / 'config.json').read_text())
   del old['data']['frameskips'], old['data']['mixture']
   (workdir / 'config.json').write_text(json.dumps(old))

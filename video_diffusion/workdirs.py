@@ -47,6 +47,9 @@ def claim(
 ) -> None:
   """Writes workdir/config.json, or refuses a directory of another run.
 
+  A run that ended before anything came of it, as one whose batch did not fit
+  the device, leaves the directory to a run with other fields.
+
   Args:
     config: of the run.
     workdir: made where missing.
@@ -62,7 +65,7 @@ def claim(
   if text_fingerprint:
     mine['text_fingerprint'] = text_fingerprint
   saved = _read(workdir)
-  if saved is not None:
+  if saved is not None and has_results(workdir):
     # Fields that came after that run have their defaults.
     defaults = flatten(to_json(default_config.get_config()))
     theirs, wanted = defaults | flatten(saved), flatten(mine)
@@ -109,6 +112,13 @@ def require_apart(
           f'--workdir {workdir} is {name}: samples of the run would become its '
           'data; pass another --workdir.',
       )
+
+
+def has_results(workdir: epath.Path) -> bool:
+  """Whether a run has left checkpoints, weights or logged steps there."""
+  return any(
+      (workdir / name).exists() for name in ('metrics.jsonl', 'weights')
+  ) or any((workdir / 'checkpoints').glob('*'))
 
 
 def text_fingerprint(workdir: epath.Path) -> str:
