@@ -192,7 +192,7 @@ def test_every_damage_does_damage(damage, content):
     ('captions_absolute.csv',
      'none of its 6 captions names a file of {folder}, for instance '
      "'/data/videos/v0.mp4' on line 2; the nearest file is 'v0.mp4'; write "
-     "names from there on, such as 'v0.mp4'."),
+     "names relative to that folder, such as 'v0.mp4'."),
 ])
 @pytest.mark.skipif(not FAULTS.is_dir(), reason='the faulty files are absent')
 def test_files_that_people_had(tmp_path, name, sentence):
@@ -346,6 +346,12 @@ def test_several_captions_of_a_file_are_told(tmp_path):
       "counts; 1 were replaced so, for instance that of 'v0.mp4' on line 3 by "
       'that on line 4.'
   ]
+
+
+def test_a_folder_is_no_caption_file(tmp_path):
+  (tmp_path / 'captions.csv').mkdir()
+  with pytest.raises(UserError, match='captions.csv is a folder; it must be'):
+    caption_files.read(tmp_path / 'captions.csv')
 
 
 def test_lines_end_where_editors_end_them():

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import json
 import os
 import pathlib
+import re
 
 from absl import logging
 from etils import epath
@@ -53,7 +54,8 @@ def open_text(
   require(
       'caption' in mixing.shared_fields(mixture),
       f'text.encoder is {config.text.encoder!r}, but data.name '
-      f'{config.data.name!r}, or a data set mixed with it, has no captions.',
+      f'{config.data.name!r}, or a data set mixed with it, has no captions; '
+      'a folder has them in captions.jsonl or captions.csv.',
   )
   tokenizer = _tokenizer(config, workdir, mixture)
   if config.text.encoder == 'table':
@@ -114,6 +116,12 @@ def check_prompts(
     require(
         isinstance(prompt, str) and prompt.strip(),
         f'a prompt is {prompt!r}; it must describe a clip in words.',
+    )
+    # What a shell passes on in another encoding comes as lone surrogates.
+    require(
+        prompt.isascii() or not re.search(r'[\ud800-\udfff]', prompt),
+        f'the prompt {prompt!r} is not UTF-8; write it so, or put it into '
+        '--prompt_file.',
     )
     require(
         not tokenizer([prompt]).truncated[0],

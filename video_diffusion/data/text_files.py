@@ -39,9 +39,12 @@ def read_text(path: str | os.PathLike) -> str:
   """The text of a UTF-8 file, without a byte order mark.
 
   Raises:
-    UserError: names the first line that is not UTF-8 or holds a zero byte.
+    UserError: names the first line that is not UTF-8 or holds a zero byte; or
+      the path is that of a folder.
     OSError: the file cannot be read.
   """
+  if os.path.isdir(path):
+    raise UserError(f'{os.fspath(path)} is a folder; it must be a text file.')
   content = pathlib.Path(path).read_bytes()
   for mark, encoding in _BYTE_ORDER_MARKS.items():
     if content.startswith(mark):

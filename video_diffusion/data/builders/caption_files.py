@@ -147,8 +147,8 @@ def match(
     if not by_name:
       raise UserError(
           f'{path}: none of its {len(captions)} captions names a file of '
-          f'{path.parent}, for instance {example}; write names from there on, '
-          f'such as {names[0]!r}.'
+          f'{path.parent}, for instance {example}; write names '
+          f'relative to that folder, such as {names[0]!r}.'
       )
     logging.warning(
         '%s: of the %d files that it names %d were not found in %s, for '
