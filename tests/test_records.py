@@ -1,9 +1,12 @@
 """Records read by id: windows, labels, captions, from several threads."""
 import concurrent.futures
+import json
+import re
 
 import numpy as np
 import pytest
 
+from video_diffusion.data import mixing
 from video_diffusion.data import packing
 from video_diffusion.data import pipeline
 from video_diffusion.data import records
@@ -67,7 +70,7 @@ def test_what_a_source_says_of_itself(directory):
   test = records.VideoRecords(directory, 'test')
   assert test.summary['frames'] == 10
   assert test.fingerprint == source.fingerprint
-  assert test.fingerprint.startswith(records.CONTENT)
+  assert test.fingerprint.startswith(mixing.CONTENT)
   assert set(source.example(0, np.random.default_rng(0), 3)) == {'video'}
 
 
@@ -140,3 +143,14 @@ def test_batches_take_videos_and_images_from_records(tmp_path):
   # Images are of another video: clips 0, 1 are of one, 2, 3 of the other.
   assert (clips[:, 3:] // 2 != clips[:, :1] // 2).all()
   np.testing.assert_array_equal(batch['labels'][..., 0], clips[:, 2:] - 1.0)
+
+
+def test_records_from_before_content_was_known_have_the_old_form(tmp_path):
+  directory = make(tmp_path)
+  new = records.VideoRecords(directory, 'train').fingerprint
+  report = json.loads((directory / 'report.json').read_text())
+  del report['content']
+  (directory / 'report.json').write_text(json.dumps(report))
+  old = records.VideoRecords(directory, 'train').fingerprint
+  assert re.fullmatch('[0-9a-f]{16}', old)
+  assert mixing.may_be_same(old, new) and not mixing.may_be_same(new, old)

@@ -37,7 +37,7 @@ def test_a_workdir_belongs_to_one_run(tmp_path):
     holder[field] = 'v' if field == 'prediction' else 3
     with pytest.raises(ValueError, match=f'another {name} '):
       workdirs.claim(other, workdir, '')
-  with pytest.raises(ValueError, match='another data_fingerprint'):
+  with pytest.raises(ValueError, match='was trained on other data'):
     workdirs.claim(config(), workdir, 'other data')
 
 
@@ -120,3 +120,16 @@ def test_a_workdir_that_is_the_data_is_refused(tmp_path):
   workdirs.require_apart(
       mixed(path=str(tmp_path)), epath.Path(tmp_path / 'runs' / 'x')
   )
+
+
+def test_a_fingerprint_of_the_old_form_is_accepted_once(tmp_path, caplog):
+  workdir = epath.Path(tmp_path)
+  old, new = '0123456789abcdef', 'sha256:1'
+  workdirs.claim(config(), workdir, f'{old}-sha256:2-')
+  workdirs.claim(config(), workdir, f'{new}-sha256:2-')
+  assert sum('is of the old form' in line for line in caplog.messages) == 1
+  workdirs.claim(config(), workdir, f'{new}-sha256:2-')
+  assert len(caplog.messages) == 1
+  for other in (f'{old}-sha256:2-', f'{new}-sha256:3-', new, '', 'sha256:1--'):
+    with pytest.raises(ValueError, match='was trained on other data: since'):
+      workdirs.claim(config(), workdir, other)

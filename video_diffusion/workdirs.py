@@ -3,12 +3,14 @@ import json
 import os
 from typing import Any
 
+from absl import logging
 from etils import epath
 import jax
 import ml_collections
 
 from video_diffusion import default_config
 from video_diffusion import files
+from video_diffusion.data import mixing
 from video_diffusion.errors import UserError
 from video_diffusion.validation import field as get_field
 from video_diffusion.validation import require
@@ -69,6 +71,8 @@ def claim(
     # Fields that came after that run have their defaults.
     defaults = flatten(to_json(default_config.get_config()))
     theirs, wanted = defaults | flatten(saved), flatten(mine)
+    _require_same_data(workdir, saved.get('data_fingerprint', ''), fingerprint)
+    theirs['data_fingerprint'] = fingerprint
     different = [
         f'{name} ({theirs.get(name)!r} there, {wanted.get(name)!r} now)'
         for name in sorted(theirs.keys() | wanted.keys())
@@ -94,6 +98,23 @@ def claim(
         f'--workdir {workdir} cannot be written ({error.strerror}); pass a '
         'folder that can.'
     ) from error
+
+
+def _require_same_data(workdir, before: str, now: str) -> None:
+  """Raises UserError where data fingerprints say that the data are others."""
+  if before == now:
+    return
+  require(
+      mixing.may_be_same(before, now),
+      f'{workdir} was trained on other data: since then files, captions or '
+      'labels have changed in data.path or in a data set mixed with it. Give '
+      'the data of that run, or pass another --workdir.',
+  )
+  logging.warning(
+      'The fingerprint of the data in %s is of the old form, which counts '
+      'files and does not know their content. The data are taken to be the '
+      'same; their content is remembered from now on.', workdir,
+  )
 
 
 def require_apart(

@@ -1,11 +1,14 @@
 """Sources of clips, random windows of these, and their mixture by weight."""
 from collections.abc import Iterable, Iterator, Sequence
+import re
 from typing import Protocol
 
 import numpy as np
 
 from video_diffusion.data import order
 from video_diffusion.errors import UserError
+
+CONTENT = 'sha256:'  # begins a fingerprint that says what the data are
 
 
 class Source(Protocol):
@@ -76,7 +79,8 @@ class Mixture:
     images: the mixture that image frames are drawn from, itself by default.
     num_examples: clips of all sources together.
     label_sizes: of all sources, of images too; () where they differ.
-    fingerprint: of all data on disk, '' where there are none.
+    fingerprint: those of all data on disk, joined by '-'; '' where there are
+      none.
   """
 
   def __init__(
@@ -132,6 +136,19 @@ class Mixture:
     i, n = self.place(index)
     source = self.sources[i]
     return source.example(n % source.num_examples, rng, num_frames, frameskips)
+
+
+def may_be_same(before: str, now: str) -> bool:
+  """Whether fingerprints of a mixture do not contradict one another.
+
+  One of the old form says nothing of the content that one of the new form
+  knows. A new one is never followed by an old one.
+  """
+  pairs = before.split('-'), now.split('-')
+  return len(pairs[0]) == len(pairs[1]) and all(
+      a == b or (re.fullmatch('[0-9a-f]{16}', a) and b.startswith(CONTENT))
+      for a, b in zip(*pairs, strict=True)
+  )
 
 
 def as_mixture(source: Source | Mixture) -> Mixture:

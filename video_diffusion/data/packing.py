@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from video_diffusion import files
+from video_diffusion.data import mixing
 from video_diffusion.data import records
 from video_diffusion.data import storage
 from video_diffusion.errors import UserError
@@ -168,7 +169,7 @@ def pack(
           width=width,
       )
       np.savez(place / 'video_ids.npz', **video_ids)
-      report['content'] = f'{records.CONTENT}{content.hexdigest()[:32]}'
+      report['content'] = f'{mixing.CONTENT}{content.hexdigest()[:32]}'
       report['class_names'] = list(class_names)
       (place / 'report.json').write_text(json.dumps(report, indent=1))
   return target

@@ -15,8 +15,6 @@ from video_diffusion.data import mixing
 from video_diffusion.data import sides
 from video_diffusion.errors import UserError
 
-CONTENT = 'sha256:'  # begins fingerprints that say what the data are
-
 
 class VideoRecords:
   """Clips of a prepared data set, read by id.

@@ -10,7 +10,6 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from video_diffusion.data import packing
 from video_diffusion.data import text_files
 from video_diffusion.data import video
 from video_diffusion.data.builders import video_files
@@ -94,9 +93,11 @@ def prepare(
         f'data.path, {folder}, holds no train.csv of Kinetics-600; give '
         f'{WANTED}.'
     )
-  key = video_files.key(settings, [*paths, *tables.values()])
-  directory = packing.directory(data_dir, NAME, key)
-  if directory.exists():
+  key = video_files.listing_key(
+      settings, [*paths, *tables.values()], found.skipped, found.left_out
+  )
+  directory = video_files.packed_before(key, name=NAME, data_dir=data_dir)
+  if directory:
     return directory
 
   by_stem: dict[str, list[pathlib.Path]] = {}
@@ -152,7 +153,7 @@ def prepare(
       settings,
       name=NAME,
       data_dir=data_dir,
-      key=key,
+      listing_key=key,
       keep_cache=keep_cache,
       listed=found,
       class_names=class_names,

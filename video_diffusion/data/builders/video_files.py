@@ -8,14 +8,17 @@ import logging
 import math
 import os
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from video_diffusion import files
+from video_diffusion import files as files_lib
 from video_diffusion.data import cache
+from video_diffusion.data import hashes
 from video_diffusion.data import listing
 from video_diffusion.data import packing
+from video_diffusion.data import storage
 from video_diffusion.errors import UserError
 
 TEST_EVERY = 20
@@ -99,7 +102,7 @@ def list_folder(
     UserError: there is no such folder or no such file in it, or it is the
       folder of a run, whose own samples would be among the files.
   """
-  folder = pathlib.Path(files.expand(path, 'data.path'))
+  folder = pathlib.Path(files_lib.expand(path, 'data.path'))
   try:
     if not folder.is_dir():
       found = 'a file' if folder.exists() else 'missing'
@@ -126,25 +129,45 @@ def list_folder(
   return folder, found
 
 
-def key(settings: Settings, paths: Sequence[pathlib.Path], *others: Any) -> str:
-  """Digest of the settings and of all that can be told without decoding.
+def listing_key(
+    settings: Settings, paths: Sequence[pathlib.Path], *others: Any
+) -> str:
+  """Digest of the settings and of all that can be told without reading.
 
   Args:
     settings: of the records.
-    paths: files, each counting with its path, size, time and whether it may be
+    paths: files, each counting with its `hashes.identity` and whether it may be
       read.
     *others: further JSON values.
   """
   digest = hashlib.sha256()
-  digest.update(json.dumps([settings, others]).encode())
+  digest.update(json.dumps([cache.VERSION, settings, others]).encode())
   for path in paths:
     listed = [os.path.abspath(path)]
     # What is gone by now is for the decoder to say, with its reason.
     with contextlib.suppress(OSError):
-      stat = path.stat()
-      listed += [stat.st_size, stat.st_mtime_ns, os.access(path, os.R_OK)]
+      listed += [*hashes.identity(path), os.access(path, os.R_OK)]
     digest.update(json.dumps(listed).encode())
   return digest.hexdigest()[:16]
+
+
+def packed_before(
+    listing_key: str, *, name: str, data_dir: str | os.PathLike
+) -> pathlib.Path | None:
+  """The records of a folder that is still as its listing says, if any."""
+  try:
+    content = _note(listing_key, name, data_dir).read_text()
+  except (OSError, ValueError):
+    return None
+  if not re.fullmatch('[0-9a-f]{16}', content):
+    return None
+  directory = packing.directory(data_dir, name, content)
+  return directory if directory.exists() else None
+
+
+def _note(listing_key, name, data_dir) -> pathlib.Path:
+  """The file that says which records were made of a listing."""
+  return pathlib.Path(data_dir, name, f'{listing_key}.listing')
 
 
 def pack(
@@ -153,13 +176,16 @@ def pack(
     *,
     name: str,
     data_dir: str | os.PathLike,
-    key: str,
+    listing_key: str,
     keep_cache: bool,
     listed: listing.Listing,
     class_names: tuple[str, ...] = (),
     report: dict[str, Any] | None = None,
 ) -> pathlib.Path:
   """Decodes files through the cache in `data_dir` and packs their clips.
+
+  The records are named by a digest of the settings and of the files' contents,
+  names, labels and captions. So a folder that was moved has those that it had.
 
   Where the files name no split, every 20th video, beginning with the first,
   goes to 'test' and the others to 'train'; where fewer than 20 can be used,
@@ -180,7 +206,7 @@ def pack(
     name: of the data set.
     data_dir: of the records and, in its folder decoded/, of the cache. Needs
       about 12 KB for a frame of 64x64 in the cache and 4 KB in the records.
-    key: names the records, see `key`.
+    listing_key: by which `packed_before` finds the records again.
     keep_cache: False deletes the cached frames of these files at the end.
     listed: the folder that the files are from.
     class_names: what the labels mean.
@@ -192,6 +218,7 @@ def pack(
   Raises:
     UserError: a split has no usable video, or a video is too short and
       `short_clips` is 'refuse'.
+    StorageError: data_dir cannot be written.
   """
   entries = cache.decode(
       [file.path for file in files],
@@ -231,6 +258,15 @@ def pack(
   sizes = sorted(
       ((entry.height, entry.width) for _, _, entry in usable), key=math.prod
   )
+  found = [
+      [*file[1:], entry.digest or entry.reason]
+      for file, entry in zip(files, entries, strict=True)
+  ]
+  settled = [
+      cache.VERSION, settings, class_names, report, listed.skipped,
+      listed.left_out, found,
+  ]
+  key = hashlib.sha256(json.dumps(settled).encode()).hexdigest()[:16]
   directory = packing.pack(
       splits,
       data_dir=data_dir,
@@ -251,6 +287,8 @@ def pack(
           left_out=listed.left_out,
       ),
   )
+  with storage.writing_to(data_dir):
+    files_lib.write(_note(listing_key, name, data_dir), key)
   logging.info(
       'Prepared %s: %d of %d files, %d skipped; see %s.',
       name, len(usable), len(files), len(skipped), directory / 'report.json',
@@ -301,11 +339,19 @@ def _clips(videos, settings: Settings) -> Iterator[packing.Clip]:
           name=file.name,
           label=file.label,
           caption=file.caption,
+          source=entry.digest,
       )
 
 
 def _load(entry: cache.Entry, frames: np.ndarray) -> np.ndarray:
-  return entry.load()[frames]
+  try:
+    return entry.load()[frames]
+  except (FileNotFoundError, ValueError) as error:
+    raise UserError(
+        f'the decoded frames {entry.path} are no longer there; another process '
+        'with data.keep_cache=False may have deleted them. Give the same '
+        'command again: what is missing is decoded once more.'
+    ) from error
 
 
 def _log_skipped(skipped: list[dict[str, str]]) -> None:

@@ -3,7 +3,6 @@ import logging
 import os
 import pathlib
 
-from video_diffusion.data import packing
 from video_diffusion.data import video
 from video_diffusion.data.builders import caption_files
 from video_diffusion.data.builders import video_files
@@ -34,9 +33,9 @@ def prepare(
   `caption_files.match` go there too; without captions that is
     captions_without_file: 0.
 
-  The records' directory is named by a digest of the settings and of names,
-  sizes and times of the files. So a second call returns at once, and a changed
-  folder is prepared anew, decoding the new files alone.
+  A second call finds the records by the names, sizes and times of the files,
+  and returns at once. A changed folder is prepared anew, decoding the new files
+  alone.
 
   Args:
     path: the folder.
@@ -66,9 +65,11 @@ def prepare(
     raise UserError(
         f'data.path, {folder}, holds both {" and ".join(CAPTIONS)}; keep one.'
     )
-  key = video_files.key(settings, [*paths, *listed], bool(classes))
-  directory = packing.directory(data_dir, name, key)
-  if directory.exists():
+  key = video_files.listing_key(
+      settings, [*paths, *listed], bool(classes), found.skipped, found.left_out
+  )
+  directory = video_files.packed_before(key, name=name, data_dir=data_dir)
+  if directory:
     return directory
 
   names = [file.relative_to(folder).as_posix() for file in paths]
@@ -106,7 +107,7 @@ def prepare(
       settings,
       name=name,
       data_dir=data_dir,
-      key=key,
+      listing_key=key,
       keep_cache=keep_cache,
       listed=found,
       class_names=class_names,
