@@ -40,6 +40,7 @@ def start_a_run(tmp_path, folder):
     workdir = epath.Path(tmp_path / f'run{mixed}')
     source = experiment.make_source(config, 'train')
     workdirs.claim(config, workdir, source.fingerprint)
+    (workdir / 'metrics.jsonl').touch()  # it has results
     return source
 
   write_gif(tmp_path / 'others' / 'x.gif', 20)

@@ -126,6 +126,7 @@ def test_a_fingerprint_of_the_old_form_is_accepted_once(tmp_path, caplog):
   workdir = epath.Path(tmp_path)
   old, new = '0123456789abcdef', 'sha256:1'
   workdirs.claim(config(), workdir, f'{old}-sha256:2-')
+  (workdir / 'metrics.jsonl').touch()
   workdirs.claim(config(), workdir, f'{new}-sha256:2-')
   assert sum('is of the old form' in line for line in caplog.messages) == 1
   workdirs.claim(config(), workdir, f'{new}-sha256:2-')
