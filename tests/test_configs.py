@@ -5,6 +5,7 @@ import jax
 import pytest
 
 from video_diffusion import experiment
+from video_diffusion import sizes
 from video_diffusion import train_state
 from video_diffusion import validation
 
@@ -86,7 +87,11 @@ def test_every_variant_passes_the_checks_and_documents_itself(name, variant):
     ],
 )
 def test_parameter_counts(name, variant, low, high):
-  assert low <= parameters(load(name, variant)) <= high
+  config = load(name, variant)
+  count = parameters(config)
+  assert low <= count <= high
+  # Counted by hand, without a trace.
+  assert sizes.parameters(config) / 1e6 == pytest.approx(count, rel=0.25)
 
 
 PAPER = {  # appendix A, row by row

@@ -74,7 +74,7 @@ def test_one_data_set_stays_a_plain_source():
     [
         ('name', 'nope', "data.mixture.other.name is 'nope'"),
         ('name', 'video_folder', 'data.mixture.other.path'),
-        ('colour', 1, 'data.mixture.other.name'),
+        ('colour', 1, 'data.mixture.other.colour'),
         ('weight', 0.0, 'data.mixture.other.weight is 0.0'),
         ('weight', 'much', "data.mixture.other.weight is 'much'"),
         ('radius', 0.9, 'data.mixture.other.radius 0.9'),

@@ -71,7 +71,10 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
 
 def short(value: Any) -> str:
   """The repr of a value, on one line of at most 80 characters."""
-  text = repr(value)
+  try:
+    text = repr(value)
+  except ValueError:  # Python writes no whole numbers of thousands of digits
+    text = 'a number of many digits'
   return text if len(text) <= 80 else f'{text[:77]}...'
 
 

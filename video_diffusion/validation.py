@@ -3,12 +3,13 @@
 Each failure is a UserError of one sentence that names the field.
 """
 import functools
-import math
 
 import jax
 import ml_collections
 
+from video_diffusion import fields
 from video_diffusion import partitioning
+from video_diffusion import sizes as sizes_lib
 from video_diffusion.data import pipeline
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import loss as loss_lib
@@ -23,75 +24,11 @@ DTYPES = ('float32', 'bfloat16')
 TEXT_ENCODERS = ('', 'table', 't5')
 TASKS = ('extend', 'extend_backwards', 'interpolate')
 
+
 def require(condition: bool, sentence: str) -> None:
   """Raises UserError(sentence) unless the condition holds."""
   if not condition:
     raise UserError(sentence)
-
-
-# Field -> (smallest, largest) value that is allowed.
-RANGES = {
-    'seed': (0, 2**31 - 1),
-    'batch_size': (1, None),
-    'mesh.fsdp': (0, None),
-    'mesh.model': (1, None),
-    'mesh.min_sharded': (1, None),
-    'mesh.processes': (0, None),
-    'data.frames': (1, None),
-    'data.images': (0, None),
-    'text.length': (2, None),
-    'text.dim': (1, None),
-    'text.max_pieces': (4, None),
-    'model.base_channels': (4, None),
-    'model.num_blocks': (1, None),
-    'model.head_dim': (1, None),
-    'model.emb_dim': (1, None),
-    'model.emb_layers': (1, None),
-    'model.cond_dim': (0, None),
-    'model.position_stddev': (0, None),
-    'model.dropout': (0, 1),
-    'diffusion.cond_drop': (0, 1),
-    'diffusion.logsnr_shift': (-10, 10),
-    'diffusion.pure_noise': (0, 1),
-    'optim.lr': (0, None),
-    'optim.warmup_steps': (0, None),
-    'optim.decay_steps': (0, None),
-    'optim.beta1': (0, 1),
-    'optim.beta2': (0, 1),
-    'optim.eps': (0, None),
-    'optim.weight_decay': (0, None),
-    'optim.ema_decay': (0, 1),
-    'train.steps': (1, None),
-    'train.max_minutes': (0, None),
-    'train.accumulate': (1, None),
-    'train.max_skips': (1, None),
-    'log.every': (1, None),
-    'log.eval_every': (0, None),
-    'log.sample_every': (0, None),
-    'log.spike': (1, None),
-    'log.profile_steps': (0, None),
-    'checkpoint.every': (1, None),
-    'checkpoint.keep': (1, None),
-    'checkpoint.keep_every': (0, None),
-    'eval.num_clips': (1, None),
-    'eval.batch_size': (1, None),
-    'sample.num_clips': (1, None),
-    'sample.batch_size': (1, None),
-    'sample.frames': (0, None),
-    'sample.num_steps': (1, None),
-    'sample.corrector_delta': (0, 1),
-    'sample.guidance_weight': (-1, None),
-    'sample.reconstruction_weight': (0, None),
-    'sample.super_resolution_weight': (0, None),
-    'sample.overlap': (0, None),
-    'sample.factor': (2, None),
-    'sample.upscale': (1, None),
-    'sample.stride': (1, None),
-    'sample.gamma': (0, 1),
-    'sample.eta': (0, 1),
-    'sample.seed': (0, 2**31 - 1),
-    'sample.fps': (0.1, 1000),
-}
 
 
 def field(config: ml_collections.ConfigDict, name: str):
@@ -104,63 +41,24 @@ def mixed(
 ) -> dict[str, ml_collections.ConfigDict]:
   """'data.mixture.NAME', 'data.image_mixture.NAME' -> fields, by name."""
   return {
-      f'data.{group}.{name}': fields
+      f'data.{group}.{name}': own
       for group in ('mixture', 'image_mixture')
-      for name, fields in sorted(config.data[group].items())
+      for name, own in sorted(config.data[group].items())
   }
 
 
 def _check_mixture(config):
-  data, others = config.data, mixed(config)
-  for prefix, fields in others.items():
+  data = config.data
+  for prefix, own in {'data': data, **mixed(config)}.items():
+    weight = own.get('weight', 1.0)
     require(
-        isinstance(fields, ml_collections.ConfigDict) and 'name' in fields,
-        f'{prefix} has no field name; set {prefix}.name to a data set, beside '
-        'its own fields.',
-    )
-  for prefix, fields in {'data': data, **others}.items():
-    weight = fields.get('weight', 1.0)
-    require(
-        isinstance(weight, (int, float)) and 0 < weight < math.inf,
-        f'{prefix}.weight is {weight!r}; it must be above 0.',
+        weight > 0, f'{prefix}.weight is {weight!r}; it must be above 0.'
     )
     require(
-        not (data.flip and fields.name == 'moving_shapes'),
+        not (data.flip and own.name == 'moving_shapes'),
         f'data.flip is set, but {prefix}.name is moving_shapes, and a mirrored '
         'clip would contradict its direction labels; leave it off.',
     )
-  skips = data.frameskips
-  require(
-      isinstance(skips, tuple)
-      and len(skips) > 0
-      and all(isinstance(skip, int) and skip >= 1 for skip in skips),
-      f'data.frameskips is {skips!r}; it must be a tuple of whole numbers '
-      'of at least 1.',
-  )
-
-
-def _check_ranges(config):
-  for name, (low, high) in RANGES.items():
-    value = field(config, name)
-    if high is None:
-      good, what = value >= low, f'at least {low}'
-    else:
-      good, what = low <= value <= high, f'in [{low}, {high}]'
-    require(good, f'{name} is {value}; it must be {what}.')
-  for name in ('optim.clip_norm', 'optim.lr'):
-    require(field(config, name) > 0, f'{name} must be above 0.')
-  for name in ('guidance', 'reconstruction', 'super_resolution'):
-    name = f'sample.{name}_weight'
-    require(
-        math.isfinite(field(config, name)),
-        f'{name} is {field(config, name)}; it must be finite.',
-    )
-  mults = config.model.channel_mults
-  require(
-      len(mults) >= 1 and min(mults) >= 1,
-      f'model.channel_mults is {tuple(mults)}; it must hold a whole number of '
-      'at least 1 per level.',
-  )
 
 
 def _check_text(config, mode):
@@ -191,7 +89,10 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
     UserError: one sentence that names the field.
   """
   data, model, optim = config.data, config.model, config.optim
-  _check_ranges(config)
+  fields.check(config)
+  for name in ('optim.clip_norm', 'optim.lr'):
+    require(field(config, name) > 0, f'{name} must be above 0.')
+  sizes_lib.check(config, mode)
   _check_mixture(config)
   _check_text(config, mode)
   mesh = partitioning.make_mesh(fsdp=config.mesh.fsdp, model=config.mesh.model)
