@@ -106,10 +106,12 @@ def evaluate(overrides: dict[str, Any], workdir: str) -> dict[str, Any]:
   and noise that are the same for every run.
 
   Raises:
-    UserError: no run or no checkpoint in workdir; bad eval fields.
+    UserError: no run or no checkpoint in workdir; bad eval fields, or no data.
   """
   workdir = epath.Path(files.expand(workdir, '--workdir'))
   config = workdirs.saved_config(overrides, workdir, ('eval', 'mesh'))
+  named = ('data', *text_input.places(config, workdir))
+  workdirs.require_places(overrides, workdir, *named)
   validation.check(config, 'evaluate')
   source = experiment.make_source(config, 'test')
   text = text_input.open_text(config, workdir, source)
@@ -137,7 +139,7 @@ def evaluate(overrides: dict[str, Any], workdir: str) -> dict[str, Any]:
   }
   path = workdir / 'evaluation.json'
   if jax.process_index() == 0:
-    path.write_text(json.dumps(result, indent=1))
+    files.write(path, json.dumps(result, indent=1))
   writers.log_lines(as_table({f'EMA, step {step}': losses}))
   logging.info('Wrote %s.', path)
   return result

@@ -132,17 +132,26 @@ def restore(
   Args:
     overrides: those fields.
     workdir: of the run.
-    base: the run that this one refines, whose labels or captions it takes.
+    base: the run that this one refines, whose labels or captions it takes. Of
+      the overrides that name data and text, it may lack fields.
 
   Raises:
     UserError: no run or no checkpoint in workdir; bad sample fields.
   """
-  config = workdirs.saved_config(overrides, workdir, ('sample', 'mesh'))
-  validation.check(config, 'sample')
+  config = workdirs.saved_config(
+      overrides, workdir, ('sample', 'mesh'), optional=overrides if base else ()
+  )
   # Clips on disk are needed for their labels or captions alone, which a second
   # model has from the first.
   taken = config.sample.prompts or (base and config.text.encoder)
   wanted = (config.model.cond_dim and not taken) or experiment.drawn(config)
+  named = text_input.places(config, workdir)
+  workdirs.require_places(
+      overrides, workdir, *named, *(('data',) if wanted else ()),
+      advice='; or give --prompt' if config.text.encoder and wanted else '',
+  )
+  workdirs.tell_places(overrides, workdir)
+  validation.check(config, 'sample')
   source = experiment.make_source(config, 'test') if wanted else None
   encode = functools.partial(text_input.encode, config, workdir)
   if base is None:
@@ -190,7 +199,9 @@ def restore_refiner(overrides: dict[str, Any], base: Run) -> Run | None:
       f'sample.{name}': options[name] for name in ('num_clips', 'batch_size')
   }
   # Before its weights are read.
-  large = workdirs.saved_config(fields, path, ('sample', 'mesh')).data
+  large = workdirs.saved_config(
+      fields, path, ('sample', 'mesh'), optional=fields
+  ).data
   factor = large.height // small.height
   validation.require(
       (large.height, large.width)
@@ -277,6 +288,7 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
         drawing.Stage(run.config, sampler, run.params, run.drawn.condition)
     )
   folder = workdir / 'samples' / f'step_{step}_seed_{config.sample.seed}'
+  workdirs.require_own(folder, workdir)
   steps = [run.step for run in (base, refiner) if run]
   videos = drawing.draw(
       plan, stages, mesh=mesh, init=init, folder=folder, steps=steps

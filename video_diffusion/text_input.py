@@ -37,6 +37,16 @@ _NAMES = ('spiece.model', 'sentencepiece.model')
 Text = tokens.Ids | tokens.Vectors
 
 
+def places(
+    config: ml_collections.ConfigDict, workdir: epath.Path
+) -> tuple[str, ...]:
+  """The fields of text that name what a trained run needs beside its folder."""
+  if config.text.encoder != 't5':
+    return ()
+  own = (workdir / TOKENIZER).exists()
+  return ('text.path', 'text.dir') + (() if own else ('text.tokenizer',))
+
+
 def open_text(
     config: ml_collections.ConfigDict,
     workdir: epath.Path,

@@ -1,6 +1,8 @@
 """The workdir of a run: whose it is, and the config that it holds."""
+from collections.abc import Collection
 import json
 import os
+import pathlib
 from typing import Any
 
 from absl import logging
@@ -9,7 +11,9 @@ import jax
 import ml_collections
 
 from video_diffusion import default_config
+from video_diffusion import fields
 from video_diffusion import files
+from video_diffusion import json_files
 from video_diffusion.data import mixing
 from video_diffusion.errors import UserError
 from video_diffusion.validation import field as get_field
@@ -35,10 +39,35 @@ MOVABLE = (
 )
 
 
+# What names files, folders or prompts. A run may come from another person, and
+# the program then reads and writes nothing that only the saved config names.
+PLACES = (
+    'dir', 'path', 'text.dir', 'text.path', 'text.tokenizer',
+    'sample.init_video', 'sample.refine_workdir', 'sample.prompts',
+)
+# Groups that say nothing of the model: what another version had there may go.
+_OPTIONS = ('mesh', 'optim', 'train', 'log', 'checkpoint', 'eval', 'sample')
+_FINGERPRINTS = ('data_fingerprint', 'text_fingerprint')
+
+
 def movable(name: str) -> bool:
   """True for those of MOVABLE, as 'data.dir', 'data.mixture.NAME.dir'."""
+  return _among(name, MOVABLE)
+
+
+def _among(name, names):
+  """Whether a field is among some, which name those of a data set alone."""
   group, _, field = name.rpartition('.')
-  return name in MOVABLE or (group.split('.')[0] == 'data' and field in MOVABLE)
+  return name in names or (group.split('.')[0] == 'data' and field in names)
+
+
+def places(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """'group.field' -> value of the PLACES that a config names."""
+  return {
+      name: value
+      for name, value in flatten(config.to_dict()).items()
+      if _among(name, PLACES) and value
+  }
 
 
 def claim(
@@ -89,10 +118,7 @@ def claim(
     return
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    # By a new name: a process killed here must not leave half a file.
-    part = workdir / 'config.json.part'
-    part.write_text(json.dumps(mine, indent=1))
-    part.replace(workdir / 'config.json')
+    files.write(workdir / 'config.json', json.dumps(mine, indent=1))
   except OSError as error:
     raise UserError(
         f'--workdir {workdir} cannot be written ({error.strerror}); pass a '
@@ -148,53 +174,173 @@ def text_fingerprint(workdir: epath.Path) -> str:
 
 
 def _read(workdir):
-  """The content of workdir/config.json, None without one."""
+  """The checked content of workdir/config.json, None without one."""
   path = workdir / 'config.json'
   try:
-    return json.loads(path.read_text()) if path.exists() else None
-  except (OSError, ValueError) as error:
+    if not path.exists():
+      return None
+    saved = json_files.read(path)
+  except OSError as error:
     raise UserError(
-        f'{path} cannot be read ({error}); restore it, or pass another '
-        '--workdir.'
+        f'{path} cannot be read ({error.strerror or error}); restore it, or '
+        'pass another --workdir.'
     ) from error
+  known, saved = fields.types(), dict(saved)
+  prints = {n: saved.pop(n) for n in _FINGERPRINTS if n in saved}
+  for group in _OPTIONS:
+    if isinstance(found := saved.get(group), dict):
+      saved[group] = {k: v for k, v in found.items() if k in known[group]}
+      for name in sorted(found.keys() - known[group].keys()):
+        logging.warning(
+            '%s has a field %s, which this version does not have; it is not '
+            'used.', path, json_files.short(f'{group}.{name}'),
+        )
+  try:
+    fields.check_tree(saved)
+    for name, value in prints.items():
+      require(
+          isinstance(value, str),
+          f'{name} is {json_files.short(value)}; it must be text.',
+      )
+  except UserError as error:
+    raise UserError(f'{path}: {error}') from error
+  return saved | prints
 
 
 def saved_config(
-    overrides: dict[str, Any], workdir: epath.Path, groups: tuple[str, ...]
+    overrides: dict[str, Any],
+    workdir: epath.Path,
+    groups: tuple[str, ...],
+    *,
+    optional: Collection[str] = (),
 ) -> ml_collections.ConfigDict:
   """The config of the run in workdir, with some fields of this call.
+
+  The run may be another person's: its PLACES are left out, so that this call
+  alone names files, folders and prompts.
 
   Args:
     overrides: 'group.field' -> value, as given on the command line.
     workdir: of the run.
     groups: whose fields this call may set, beside those that are `movable`.
+    optional: overrides that are passed over where the run has no such field.
 
   Raises:
-    UserError: there is no run in workdir, or a field may not be set.
+    UserError: there is no run in workdir, its config is not sound, or a field
+      may not be set.
   """
-  saved = _read(workdir)
-  require(
-      saved is not None,
-      f'{workdir} holds no run (no config.json); train first, or pass its '
-      '--workdir.',
-  )
-  saved.pop('data_fingerprint', None)
-  saved.pop('text_fingerprint', None)
-  saved.pop('mesh', None)  # of the machines that trained it
-  # Fields that came after that run have their defaults.
-  config = default_config.get_config()
-  with config.unlocked(), config.ignore_type():
-    config.update(_tuples(saved))
+  config = _saved(workdir)
+  for name, value in places(config).items():
+    _set(config, name, type(value)())
   for name, value in overrides.items():
     require(
         name.split('.')[0] in groups or movable(name),
         f'--config.{name} cannot be set here: all but {", ".join(groups)} is '
         f'taken from the run in {workdir}.',
     )
-    group, _, field = name.rpartition('.')
-    with config.unlocked(), config.ignore_type():
-      (get_field(config, group) if group else config)[field] = value
+    if _has(config, name):
+      _set(config, name, value)
+    else:
+      require(
+          name in optional,
+          f'--config.{name} cannot be set here: the run in {workdir} has no '
+          'such field.',
+      )
   return config
+
+
+def require_places(
+    overrides: dict[str, Any],
+    workdir: epath.Path,
+    *names: str,
+    advice: str = '',
+) -> None:
+  """Requires that this call gives the PLACES which the run's config names.
+
+  Args:
+    overrides: as of `saved_config`.
+    workdir: of the run.
+    *names: groups, as 'data', or fields that this call needs.
+    advice: what else would do, the end of the sentence.
+
+  Raises:
+    UserError: says which flags to pass.
+  """
+  missing = {
+      name: value
+      for name, value in places(_saved(workdir)).items()
+      if name not in overrides and {name, name.split('.')[0]} & {*names}
+  }
+  flags = ' and '.join(f'--config.{name}' for name in missing)
+  named = ' and '.join(map(json_files.short, missing.values()))
+  require(
+      not missing,
+      f'{flags} must be given: {workdir / "config.json"} names {named}, but '
+      'as a run may come from others, only what the command line names is '
+      f'opened{advice}.',
+  )
+
+
+def tell_places(overrides: dict[str, Any], workdir: epath.Path) -> None:
+  """Logs which sample fields of the run's config are not used."""
+  for name, value in places(_saved(workdir)).items():
+    if name.startswith('sample.') and name not in overrides:
+      logging.info(
+          '%s names %s %s, which is not used: only the command line names '
+          'files and prompts.', workdir / 'config.json', name,
+          json_files.short(value),
+      )
+
+
+def require_own(folder: epath.Path, workdir: epath.Path) -> None:
+  """Requires that what is written to a folder of a run stays in the run.
+
+  Raises:
+    UserError: the folder, or something in it, is a link out of workdir.
+  """
+  if not files.is_local(folder):
+    return
+  folder, root = pathlib.Path(folder), pathlib.Path(workdir).resolve()
+  for path in (folder, *folder.rglob('*')):
+    real = path.resolve()
+    require(
+        real.is_relative_to(root),
+        f'{path} is a link to {real}, out of the run; remove it, so that '
+        'nothing is written there.',
+    )
+
+
+def _saved(workdir):
+  """The whole config of the run in workdir, its PLACES too."""
+  saved = _read(workdir)
+  require(
+      saved is not None,
+      f'{workdir} holds no run (no config.json); train first, or pass its '
+      '--workdir.',
+  )
+  for name in (*_FINGERPRINTS, 'mesh'):  # mesh: of the machines that trained it
+    saved.pop(name, None)
+  # Fields that came after that run have their defaults.
+  config = default_config.get_config()
+  with config.unlocked(), config.ignore_type():
+    config.update(_tuples(saved))
+  return config
+
+
+def _has(config, name):
+  """Whether a config has the field 'group.field'."""
+  for part in name.split('.'):
+    if not isinstance(config, ml_collections.ConfigDict) or part not in config:
+      return False
+    config = config[part]
+  return True
+
+
+def _set(config, name, value):
+  group, _, field = name.rpartition('.')
+  holder = get_field(config, group) if group else config
+  with config.unlocked(), config.ignore_type():
+    holder[field] = value
 
 
 def _tuples(tree):
