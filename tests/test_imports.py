@@ -42,7 +42,7 @@ TABLE = [
         {'absl', 'etils', 'flax', 'safetensors'},
         {'json_files', 'safetensors_files'},
     ),
-    ('t5x_checkpoint.py', {'etils', 'flax', 'tensorstore'}, set()),
+    ('t5x_checkpoint.py', {'etils', 'flax', 'tensorstore'}, {'json_files'}),
     (
         't5_weights.py',
         {'etils', 'flax'},

@@ -10,6 +10,7 @@ import safetensors.numpy
 
 from tests import t5_files as files
 from video_diffusion import t5_weights
+from video_diffusion.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -169,3 +170,61 @@ def test_what_is_no_t5_is_said(tmp_path):
   (tmp_path / 'text').write_text('no weights')
   with pytest.raises(ValueError, match='text is no checkpoint of T5X'):
     t5_weights.load_t5(tmp_path / 'text')
+
+
+@pytest.mark.parametrize('change, words', [
+    ({'d_model': '6'}, "gives dim as '6'; it must be like"),
+    ({'d_model': None}, 'gives dim as None'),
+    ({'num_layers': 2.0}, 'gives num_layers as 2.0'),
+    ({'layer_norm_epsilon': -1.0}, 'gives epsilon as -1.0'),
+    ({'layer_norm_epsilon': [1]}, 'gives epsilon as [1]'),
+    ({'relative_attention_max_distance': True}, 'gives max_distance as True'),
+    ({'feed_forward_proj': 'gated-\x1b[2J'}, "the activation '\\x1b[2J'"),
+    ({'model_type': ['t5']}, "gives model_type ['t5']; it must be"),
+])
+def test_a_hostile_config_json_is_one_sentence(
+    tmp_path, make_t5, change, words
+):
+  folder = files.write_hugging_face(
+      tmp_path / 't5', files.GATED, make_t5(files.GATED)
+  )
+  path = folder / 'config.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | change))
+  with pytest.raises(UserError) as error:
+    t5_weights.load_t5(folder)
+  assert words in str(error.value) and str(error.value).isprintable()
+
+
+@pytest.mark.parametrize('index, words', [
+    ({'weight_map': {'a': '../../private.safetensors'}}, 'names the file'),
+    ({'weight_map': {'a': '/etc/passwd'}}, 'must be one in that folder'),
+    ({'weight_map': {'a': 3}}, 'names the file 3'),
+    ({'weight_map': ['a']}, 'has no weight_map'),
+    ({}, 'has no weight_map'),
+    ([], 'not an object'),
+])
+def test_a_hostile_index_of_shards_is_one_sentence(
+    tmp_path, make_t5, index, words
+):
+  folder = files.write_hugging_face(
+      tmp_path / 't5', files.GATED, make_t5(files.GATED), shards=2
+  )
+  (folder / 'model.safetensors.index.json').write_text(json.dumps(index))
+  with pytest.raises(UserError, match=words):
+    t5_weights.load_t5(folder)
+
+
+def test_a_block_of_a_large_number_costs_no_time(tmp_path, make_t5):
+  folder = files.write_hugging_face(
+      tmp_path / 't5', files.GATED, make_t5(files.GATED)
+  )
+  path = folder / 'model.safetensors'
+  tensors = safetensors.numpy.load_file(path)
+  for number in ('500', '9' * 9, '9' * 5000):
+    name = f'encoder.block.{number}.layer.0.layer_norm.weight'
+    safetensors.numpy.save_file(tensors | {name: np.ones(6)}, path)
+    if number == '500':
+      with pytest.raises(UserError, match='an array of layer 500, or more'):
+        t5_weights.load_t5(folder)
+    else:
+      t5_weights.load_t5(folder)  # no layer of it is known

@@ -1,6 +1,7 @@
 """Checkpoints in T5X's two formats."""
 import dataclasses
 import http.server
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from tests import t5_files as files
 from tests.conftest import ROOT
 from video_diffusion import t5_weights
 from video_diffusion import t5x_checkpoint
+from video_diffusion.errors import UserError
 from video_diffusion.models import t5
 
 T5 = ROOT.parent / 'shared' / 'data' / 't5'
@@ -150,6 +152,118 @@ def test_arrays_that_were_not_copied_are_named(tmp_path, make_t5):
         ValueError, match=f'array target/{files.WO} is missing or not whole'
     ):
       t5_weights.load_t5(part)
+
+
+def spec(**fields):
+  return {
+      'driver': 'zarr',
+      'kvstore': {'driver': 'gfile', 'path': 'target.x'},
+      'metadata': {'shape': [10, 6], 'chunks': [10, 6]},
+      **fields,
+  }
+
+
+OUT = 'only what lies below that folder is read'
+NEITHER = 'is neither numbers nor the spec of a zarr array'
+
+
+@pytest.mark.parametrize('value, words', [
+    (spec(kvstore={'driver': 'file', 'path': '/etc/passwd'}), OUT),
+    (spec(kvstore={'path': '../other/x'}), OUT),
+    (spec(kvstore={'path': 'a/../../x'}), OUT),
+    (spec(kvstore={'path': 'file:///etc/passwd'}), OUT),
+    (spec(kvstore={'path': 'http://host/x'}), OUT),
+    (spec(kvstore={'path': 'a|zip:b'}), OUT),
+    (spec(kvstore={'path': 'a\0b'}), OUT),
+    (spec(kvstore={'path': '..'}), OUT),
+    (spec(kvstore={'path': 3}), OUT),
+    (spec(kvstore={}, path='/etc'), OUT),
+    (spec(kvstore={}), NEITHER),
+    (spec(kvstore='file:///etc/'), NEITHER),
+    (spec(kvstore=None), NEITHER),
+    (spec(metadata=None), NEITHER),
+    (spec(metadata={'shape': 3}), NEITHER),
+    (spec(driver='json'), "the driver 'json' and the shape"),
+    (spec(driver=['zarr']), 'the driver'),
+    (spec(metadata={'shape': [-1, 6]}), 'the shape [-1, 6]; it must be'),
+    (spec(metadata={'shape': [2**62, 6]}), 'the shape [46116'),
+    (spec(metadata={'shape': [10.0, 6]}), 'the shape [10.0, 6]'),
+    (spec(metadata={'shape': [1] * 99}), 'the shape'),
+    (spec(metadata={'shape': [2**39, 2**39]}), 'no T5 is as large'),
+    ('text', NEITHER),
+    (3, NEITHER),
+    (None, NEITHER),
+    ([1.0], NEITHER),
+    (np.ones((10, 6), np.int32), NEITHER),
+    (np.ones((10, 0), np.float32), 'beside the others it must have 2 axes'),
+])
+def test_a_hostile_index_is_one_sentence(tmp_path, make_t5, value, words):
+  path = files.write_msgpack(
+      tmp_path / 'one', make_t5(files.GATED),
+      lambda flat: flat.update({'encoder/layers_1/mlp/wi_0/kernel': value,
+                                'encoder/layers_0/mlp/wi_0/kernel': value}),
+  )
+  with pytest.raises(UserError) as error:
+    t5_weights.load_t5(path)
+  assert words in str(error.value) and len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize('content', [
+    b'', b'\x00', b'\xdf\xff\xff\xff\xff', b'\xc6\xff\xff\xff\xff',
+    b'\x91' * 10**5, b'\xc9\x7f\xff\xff\xff\x01',
+    b'\x81\xa6target\x93\x01\x02\x03', b'\x81\xa6target\x81\xa7encoder\x03',
+])
+def test_damaged_msgpack_is_one_sentence(tmp_path, content):
+  (tmp_path / 'one').write_bytes(content)
+  with pytest.raises(UserError, match='no checkpoint of T5X|neither numb'):
+    t5_weights.load_t5(tmp_path / 'one')
+
+
+def test_a_layer_of_a_large_number_is_refused_at_once(tmp_path, make_t5):
+  path = files.write_msgpack(
+      tmp_path / 'one', make_t5(files.GATED),
+      lambda flat: flat.update(
+          {'encoder/layers_99999999999/mlp/wo/kernel': np.ones((10, 6))}
+      ),
+  )
+  with pytest.raises(UserError, match='an array of layer 99999999999, or more'):
+    t5_weights.load_t5(path)
+
+
+@pytest.mark.parametrize('field, value, words', [
+    ('shape', [2**40, 6], 'float32 of shape (1099511627776, 6) in chunks'),
+    ('chunks', [2**33, 6], 'in chunks of (8589934592, 6), but the index gives'),
+    ('dtype', '<i4', 'is int32 of shape'),
+    ('shape', 'many', 'is missing or not whole'),
+])
+def test_an_array_that_claims_more_than_the_index_is_refused(
+    tmp_path, make_t5, field, value, words
+):
+  folder = files.write_zarr(tmp_path / 'one', make_t5(files.GATED))
+  path = folder / ('target.' + files.WO.replace('/', '.')) / '.zarray'
+  path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+  with pytest.raises(UserError) as error:
+    t5_weights.load_t5(folder)
+  assert words in str(error.value) and f'target/{files.WO}' in str(error.value)
+
+
+@pytest.mark.parametrize('text', [
+    'network.T5Config.mlp_activations = 3',
+    'network.T5Config.mlp_activations = ()',
+    'network.T5Config.mlp_activations = ([],)',
+    "network.T5Config.emb_dim = 'six'",
+    'network.T5Config.emb_dim = -6',
+    'network.T5Config.emb_dim = True',
+    '#' * (2**20 + 1),
+])
+def test_a_damaged_config_gin_is_one_sentence(tmp_path, make_t5, text):
+  files.write_msgpack(tmp_path / 'checkpoint_7', make_t5(files.GATED))
+  (tmp_path / 'config.gin').write_text(text)
+  with pytest.raises(UserError, match='config.gin'):
+    t5_weights.load_t5(tmp_path / 'checkpoint_7')
+  nested = 'network.T5Config.emb_dim = ' + '(' * 10**5
+  (tmp_path / 'config.gin').write_text(nested)
+  t5_weights.load_t5(tmp_path / 'checkpoint_7')  # as a macro, it says nothing
 
 
 class _Bucket(http.server.BaseHTTPRequestHandler):

@@ -5,7 +5,7 @@ Of either kind only the encoder's arrays are read, half of a checkpoint.
 from collections.abc import Callable, Iterable
 import dataclasses
 import hashlib
-import json
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -16,11 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from video_diffusion import files
+from video_diffusion import json_files
 from video_diffusion import safetensors_files
 from video_diffusion import t5x_checkpoint
 from video_diffusion.errors import UserError
 from video_diffusion.models import t5
 
+_MAX_PARAMETERS = 10**11
+_MAX_INDEX = 2**24  # bytes
 _ENDS = 2**20  # bytes of a file's head and tail that `stamp` reads
 _EMBEDDING = 'token_embedder/embedding'
 _BIAS = 'encoder/relpos_bias/rel_embedding'
@@ -82,7 +85,7 @@ class _Checkpoint(NamedTuple):
           'encoder of a T5 has; give a whole checkpoint of T5 or T5 1.1.'
       )
     shape = self.shapes[name]
-    if len(shape) != ndim:
+    if len(shape) != ndim or 0 in shape:
       raise self.wrong_shape(name, shape, f'{ndim} axes')
     return shape
 
@@ -215,7 +218,7 @@ def _open(path: epath.Path) -> _Checkpoint:
 
 def _config(checkpoint: _Checkpoint) -> t5.T5Config:
   """Sizes by the arrays, the rest by the settings."""
-  layers = [int(m[1]) for m in map(_LAYER.match, checkpoint.shapes) if m]
+  layers = [m[1] for m in map(_LAYER.match, checkpoint.shapes) if m]
   mlp = 'encoder/layers_0/mlp'
   query = 'encoder/layers_0/attention/query/kernel'
   gated = f'{mlp}/wi_0/kernel' in checkpoint.shapes
@@ -227,10 +230,18 @@ def _config(checkpoint: _Checkpoint) -> t5.T5Config:
     raise checkpoint.wrong_shape(
         query, checkpoint.shapes[query], f'a multiple of {num_heads} columns'
     )
+  if max(map(len, layers)) > 2 or sum(
+      math.prod(shape) for shape in checkpoint.shapes.values()
+  ) > _MAX_PARAMETERS:
+    raise UserError(
+        f'{checkpoint.path} has an array of layer '
+        f'{max(layers, key=lambda n: (len(n), n))[:20]}, or more than '
+        f'{_MAX_PARAMETERS:.0e} parameters; no T5 is as large.'
+    )
   config = t5.T5Config(
       vocab_size=vocab_size,
       dim=dim,
-      num_layers=1 + max(layers),
+      num_layers=1 + max(map(int, layers)),
       num_heads=num_heads,
       head_dim=width // num_heads,
       mlp_dim=mlp_dim,
@@ -239,6 +250,14 @@ def _config(checkpoint: _Checkpoint) -> t5.T5Config:
       num_buckets=num_buckets,
   )
   for field, value in checkpoint.settings.items():
+    kind = type(getattr(config, field))
+    value = float(value) if kind is float and type(value) is int else value
+    if type(value) is not kind or kind is not str and value <= 0:
+      raise UserError(
+          f'{checkpoint.settings_file} gives {field} as '
+          f'{json_files.short(value)}; it must be like '
+          f'{getattr(config, field)!r}.'
+      )
     if field in ('activation', 'max_distance', 'epsilon'):
       config = dataclasses.replace(config, **{field: value})
     elif getattr(config, field) != value:
@@ -249,17 +268,19 @@ def _config(checkpoint: _Checkpoint) -> t5.T5Config:
   if config.activation not in t5.ACTIVATIONS:
     raise UserError(
         f'{checkpoint.settings_file} names the activation '
-        f'{config.activation!r}; it must be one of {", ".join(t5.ACTIVATIONS)}.'
+        f'{json_files.short(config.activation)}; it must be one of '
+        f'{", ".join(t5.ACTIVATIONS)}.'
     )
   return config
 
 
 def _open_hugging_face(path: epath.Path) -> _Checkpoint:
   settings_file = path / 'config.json'
-  values = json.loads(settings_file.read_text())
+  values = json_files.read(settings_file)
   if values.get('model_type') not in ('t5', 'mt5'):
     raise UserError(
-        f'{settings_file} gives model_type {values.get("model_type")!r}; it '
+        f'{settings_file} gives model_type '
+        f'{json_files.short(values.get("model_type"))}; it '
         "must be 't5' or 'mt5'."
     )
   settings = {
@@ -267,7 +288,8 @@ def _open_hugging_face(path: epath.Path) -> _Checkpoint:
       for name, field in _HF_SETTINGS.items()
       if name in values
   }
-  if activation := values.get('feed_forward_proj'):
+  activation = values.get('feed_forward_proj')
+  if isinstance(activation, str):
     # transformers too takes this name alone for the tanh approximation.
     settings['activation'] = (
         'gelu_new'
@@ -287,8 +309,9 @@ def _open_hugging_face(path: epath.Path) -> _Checkpoint:
         return 'encoder.embed_tokens.weight'
     return f'{_HF_NAMES[name]}.weight'
 
-  blocks = [re.match(r'encoder\.block\.(\d+)\.', name) for name in tensors]
+  blocks = [re.match(r'encoder\.block\.(\d{1,9})\.', name) for name in tensors]
   num_layers = max((int(m[1]) + 1 for m in blocks if m), default=0)
+  num_layers = min(num_layers, 1000)  # too many, which `_config` says
   names = [*_HF_NAMES] + [
       f'encoder/layers_{i}/{name}'
       for i in range(num_layers)
@@ -313,7 +336,17 @@ def _safetensors_files(path: epath.Path) -> list[epath.Path]:
   """model.safetensors, or the shards that its index names."""
   index = path / 'model.safetensors.index.json'
   if index.exists():
-    names = sorted(set(json.loads(index.read_text())['weight_map'].values()))
+    weight_map = json_files.read(index, max_bytes=_MAX_INDEX).get('weight_map')
+    if not isinstance(weight_map, dict):
+      raise UserError(f'{index} has no weight_map; restore the file.')
+    names = weight_map.values()
+    for name in names:
+      if not isinstance(name, str) or not re.fullmatch(r'[\w.-]+', name):
+        raise UserError(
+            f'{index} names the file {json_files.short(name)}; it must be one '
+            'in that folder.'
+        )
+    names = sorted(set(names))
   else:
     names = ['model.safetensors']
   for name in names:

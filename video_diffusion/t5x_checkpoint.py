@@ -11,10 +11,17 @@ from typing import Any, NamedTuple
 from etils import epath
 import flax.serialization
 import flax.traverse_util
+import jax.numpy as jnp
 import numpy as np
 
+from video_diffusion import json_files
 from video_diffusion.errors import UserError
 
+_MAX_AXES = 8
+_MAX_GIN = 2**20  # bytes
+_DTYPES = [
+    np.dtype(x) for x in (np.float64, np.float32, np.float16, jnp.bfloat16)
+]
 # Field of T5X's T5Config -> ours.
 _SETTINGS = {
     'vocab_size': 'vocab_size',
@@ -64,16 +71,17 @@ def open_t5x(path: epath.Path) -> T5XCheckpoint:
   try:
     tree = flax.serialization.msgpack_restore(index.read_bytes())
     target = tree.get('optimizer', tree)['target']
+    arrays = flax.traverse_util.flatten_dict(
+        {key: target.get(key, {}) for key in ('encoder', 'token_embedder')},
+        sep='/',
+        is_leaf=lambda _, x: 'kvstore' in x,
+    )
   except Exception as error:  # msgpack raises many kinds
     raise UserError(
         f"{index} is no checkpoint of T5X: it must be msgpack that holds "
         "'optimizer/target'."
     ) from error
-  arrays = flax.traverse_util.flatten_dict(
-      {key: target.get(key, {}) for key in ('encoder', 'token_embedder')},
-      sep='/',
-      is_leaf=lambda _, x: 'kvstore' in x,
-  )
+  shapes = {name: _shape(index, name, x) for name, x in arrays.items()}
 
   def read(names):
     arrays_or_specs = {name: arrays[name] for name in names}
@@ -82,12 +90,60 @@ def open_t5x(path: epath.Path) -> T5XCheckpoint:
 
   files = [folder / 'config.gin' for folder in (path, path.parent)]
   file = next((file for file in files if file.exists()), None)
-  shapes = {
-      name: tuple(x['metadata']['shape'] if isinstance(x, dict) else x.shape)
-      for name, x in arrays.items()
-  }
-  settings = gin_settings(file.read_text()) if file else {}
+  settings = gin_settings(_text(file)) if file else {}
   return T5XCheckpoint(shapes, read, settings, file)
+
+
+def _shape(index, name, x) -> tuple[int, ...]:
+  """The shape of an array, or of one that a spec places beside the index.
+
+  Raises:
+    UserError: it is neither, or the spec leads out of the checkpoint.
+  """
+  if isinstance(x, np.ndarray) and x.dtype in _DTYPES:
+    return x.shape
+  try:
+    place, shape = _place(x), x['metadata']['shape']
+    sound = (
+        x['driver'] == 'zarr'
+        and len(shape) <= _MAX_AXES
+        and all(type(n) is int and 0 <= n < 2**40 for n in shape)
+    )
+  except (AttributeError, KeyError, TypeError, IndexError) as error:
+    raise UserError(
+        f'{index}: what stands for the array {stored_name(name)} is neither '
+        'numbers nor the spec of a zarr array; copy the checkpoint again.'
+    ) from error
+  if not sound:
+    raise UserError(
+        f'{index}: the spec of the array {stored_name(name)} has the driver '
+        f'{json_files.short(x["driver"])} and the shape '
+        f'{json_files.short(shape)}; it must be of zarr and of whole numbers.'
+    )
+  if (
+      not isinstance(place, str)
+      or not re.fullmatch(r'[\w.,+=@ -]+(/[\w.,+=@ -]+)*/?', place)
+      or '..' in place.split('/')
+  ):
+    raise UserError(
+        f'{index} places the array {stored_name(name)} at '
+        f'{json_files.short(place)}; only what lies below that folder is read.'
+    )
+  return tuple(shape)
+
+
+def _place(spec):
+  """The path in a spec, relative to the folder of the index."""
+  return spec['kvstore'].get('path') or spec['path']
+
+
+def _text(file: epath.Path) -> str:
+  """The text of config.gin."""
+  if file.stat().length > _MAX_GIN:
+    raise UserError(
+        f'{file} has more than {_MAX_GIN:,} bytes; restore the file.'
+    )
+  return file.read_bytes().decode(errors='replace')
 
 
 def tensorstore_spec(folder: epath.PathLike, spec: dict[str, Any]) -> dict:
@@ -96,8 +152,7 @@ def tensorstore_spec(folder: epath.PathLike, spec: dict[str, Any]) -> dict:
   The index holds paths relative to the folder, and the driver 'gfile', which
   tensorstore has not.
   """
-  name = spec['kvstore'].get('path') or spec['path']
-  place = f'{folder}/{name.strip("/")}/'
+  place = f'{folder}/{_place(spec).strip("/")}/'
   if place.startswith('gs://'):
     bucket, _, place = place.removeprefix('gs://').partition('/')
     kvstore = {'driver': 'gcs', 'bucket': bucket, 'path': place}
@@ -124,7 +179,9 @@ def _read_tensorstore(folder, specs):
   try:
     reads = {}
     for name, store in stores.items():
-      reads[name] = store.result().read()
+      store = store.result()
+      _require_as_in_index(folder, name, store, specs[name])
+      reads[name] = store.read()
     for name, future in reads.items():
       arrays[name] = future.result()
   except ValueError as error:
@@ -133,6 +190,23 @@ def _read_tensorstore(folder, specs):
         f'({str(error).partition(" [")[0]}); copy the checkpoint again.'
     ) from error
   return arrays
+
+
+def _require_as_in_index(folder, name, store, spec):
+  """An array's own file may claim more than the index, and than there is."""
+  shape = tuple(spec['metadata']['shape'])
+  chunk = store.chunk_layout.read_chunk.shape
+  good = (
+      store.shape == shape
+      and store.dtype.numpy_dtype in _DTYPES
+      and all(c <= max(1, n) for c, n in zip(chunk, shape, strict=True))
+  )
+  if not good:
+    raise UserError(
+        f'{folder}: the array {stored_name(name)} is {store.dtype.name} of '
+        f'shape {tuple(store.shape)} in chunks of {tuple(chunk)}, but the '
+        f'index gives the shape {shape}; copy the checkpoint again.'
+    )
 
 
 def gin_settings(text: str) -> dict[str, Any]:
@@ -152,15 +226,18 @@ def gin_settings(text: str) -> dict[str, Any]:
     if match := re.fullmatch(rf'{field}\s*=\s*(.+)', line):
       try:
         values[match[1]] = ast.literal_eval(match[2])
-      except (ValueError, SyntaxError):
+      except (ValueError, SyntaxError, RecursionError, MemoryError):
         pass  # a macro or a reference: the arrays tell the sizes
   settings = {
       field: values[name] for name, field in _SETTINGS.items() if name in values
   }
   if 'mlp_activations' in values:
     # ('relu',), or ('gelu', 'linear') where it is gated.
-    activations = tuple(values['mlp_activations'])
-    plain = activations[1:] in ((), ('linear',))
-    name = activations[0] if plain else str(activations)
+    activations = values['mlp_activations']
+    name = str(activations)
+    if isinstance(activations, (tuple, list)):
+      names = tuple(map(str, activations))
+      plain = len(names) == 1 or names[1:] == ('linear',)
+      name = names[0] if plain else str(names)
     settings['activation'] = _ACTIVATIONS.get(name, name)
   return settings
