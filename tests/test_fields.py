@@ -135,7 +135,7 @@ def test_good_names_of_tfds_pass():
      'sample.num_clips is 1000000 and sample.batch_size 16; their frames take'),
 ])
 def test_what_fields_ask_for_together(changes, words, monkeypatch):
-  monkeypatch.setattr(sizes, 'memory', lambda: 2**36)
+  monkeypatch.setattr(sizes, 'host_memory', lambda: 2**36)
   c = default_config.get_config()
   for name, value in changes.items():
     group, _, field = name.rpartition('.')
@@ -149,7 +149,7 @@ def test_what_fields_ask_for_together(changes, words, monkeypatch):
 
 
 def test_memory_is_told():
-  assert sizes.memory() is None or sizes.memory() > 2**27
+  assert sizes.host_memory() is None or sizes.host_memory() > 2**27
 
 
 def test_the_names_of_groups_are_those_of_the_config():

@@ -94,8 +94,21 @@ def of_run(workdir: str) -> ml_collections.ConfigDict:
 
   from video_diffusion import workdirs
 
-  folder = epath.Path(files.expand(workdir, '--workdir'))
+  folder = epath.Path(files.expand(workdir, '--workdir', bucket=True))
   return workdirs.saved_config({}, folder, ())
+
+
+def places_as_flags(
+    config: ml_collections.ConfigDict, run: ml_collections.ConfigDict
+) -> list[str]:
+  """Flags for the paths and prompts of a config file, of those the run has."""
+  from video_diffusion import workdirs
+
+  return [
+      f'--config.{name}={value}'
+      for name, value in workdirs.places(config).items()
+      if workdirs.has(run, name)
+  ]
 
 
 def default_workdir(name: str) -> str:

@@ -108,7 +108,7 @@ def evaluate(overrides: dict[str, Any], workdir: str) -> dict[str, Any]:
   Raises:
     UserError: no run or no checkpoint in workdir; bad eval fields, or no data.
   """
-  workdir = epath.Path(files.expand(workdir, '--workdir'))
+  workdir = epath.Path(files.expand(workdir, '--workdir', bucket=True))
   config = workdirs.saved_config(overrides, workdir, ('eval', 'mesh'))
   named = ('data', *text_input.places(config, workdir))
   workdirs.require_places(overrides, workdir, *named)

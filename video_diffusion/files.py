@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import contextlib
 import datetime
 import errno
+import importlib.util
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import tempfile
@@ -36,20 +38,31 @@ def is_local(path: epath.PathLike) -> bool:
   return '://' not in os.fspath(path)
 
 
-def expand(path: epath.PathLike, name: str) -> str:
+def expand(path: epath.PathLike, name: str, *, bucket: bool = False) -> str:
   """The path, with the home folder in place of a leading ~ or ~USER.
 
   Every path that a flag, a field or an environment variable gives goes through
-  this, so that no folder named ~ is made.
+  this, so that no folder named ~ or s3: is made.
 
   Args:
     path: local or gs://.
     name: of the flag or field that gives it, for the error.
+    bucket: whether it may be gs://.
 
   Raises:
-    UserError: there is no such home folder.
+    UserError: there is no such home folder, the path is of a kind that is not
+      read, or the library for gs:// is missing.
   """
   path = os.fspath(path)
+  if scheme := re.match(r'\s*([A-Za-z][\w+.-]+):/', path):
+    if scheme[1] != 'gs' or not path.startswith('gs://') or not bucket:
+      kinds = 'a local path or gs://BUCKET/NAME' if bucket else 'a local path'
+      raise UserError(f'{name} is {path!r}; it must be {kinds}.')
+    if not any(map(importlib.util.find_spec, ('tensorflow', 'gcsfs'))):
+      raise UserError(
+          f'{name} is {path!r}, which is read through TensorFlow or gcsfs; '
+          'install one of them, or copy what lies there to this machine.'
+      )
   if not path.startswith('~'):
     return path
   user = path.partition('/')[0][1:]

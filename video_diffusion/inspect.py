@@ -156,7 +156,8 @@ def inspect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   # Devices are counted, and a GPU's memory would be taken on that occasion.
   jax.config.update('jax_platforms', 'cpu')
   validation.check(config, 'inspect')
-  folder = epath.Path(files.expand(workdir, '--workdir')) / 'inspect'
+  workdir = epath.Path(files.expand(workdir, '--workdir', bucket=True))
+  folder = workdir / 'inspect'
   source = experiment.make_source(config, 'train')
   rows = data_rows(config, source)
   writers.log_lines(as_table(rows))

@@ -79,14 +79,15 @@ def compilation_cache() -> str | None:
   """
   variable = 'JAX_COMPILATION_CACHE_DIR'
   if variable in os.environ:
-    return files.expand(os.environ[variable], variable) or None
+    return files.expand(os.environ[variable], variable, bucket=True) or None
   try:
-    return files.expand(_CACHE.value, '--compilation_cache') or None
+    folder = files.expand(_CACHE.value, '--compilation_cache', bucket=True)
   except UserError as error:
     if not flags.FLAGS['compilation_cache'].using_default_value:
       raise
     logging.info('%s Compiled programs are not kept.', error)
     return None
+  return folder or None
 
 
 def without_home() -> None:
@@ -119,7 +120,10 @@ def parse_flags(argv: list[str]) -> list[str]:
     if name or mode not in FROM_RUN:
       config = config_files.load(path)
     if mode in FROM_RUN:
-      config = config_files.of_run(workdir)
+      run = config_files.of_run(workdir)
+      if name:  # its paths and prompts count as if they were given as flags
+        rest[1:1] = config_files.places_as_flags(config, run)
+      config = run
     _define_fields(config.lock(), rest)
     flags.FLAGS.set_default('workdir', workdir)
     return flags.FLAGS(rest)

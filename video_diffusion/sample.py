@@ -193,7 +193,7 @@ def restore_refiner(overrides: dict[str, Any], base: Run) -> Run | None:
       'begins from noise.',
   )
   path = epath.Path(
-      files.expand(options.refine_workdir, 'sample.refine_workdir')
+      files.expand(options.refine_workdir, 'sample.refine_workdir', bucket=True)
   )
   fields = overrides | {
       f'sample.{name}': options[name] for name in ('num_clips', 'batch_size')
@@ -268,7 +268,7 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   Raises:
     UserError: no run or no checkpoint in workdir; bad sample fields.
   """
-  workdir = epath.Path(files.expand(workdir, '--workdir'))
+  workdir = epath.Path(files.expand(workdir, '--workdir', bucket=True))
   base = restore(overrides, workdir)
   config, step = base.config, base.step
   captions = base.drawn.captions

@@ -87,7 +87,7 @@ def parameters(config: ml_collections.ConfigDict) -> int:
   return total
 
 
-def memory() -> int | None:
+def host_memory() -> int | None:
   """Bytes that this process may hold at most; None where nothing says it."""
   found = []
   try:
@@ -108,7 +108,7 @@ def _check_memory(config):
   # uint8 of each clip, float32 of those being drawn; of this process's share.
   needed = scalars * (sample.num_clips + 4 * sample.batch_size)
   needed //= jax.process_count()
-  there = memory()
+  there = host_memory()
   if there is not None and needed > there:
     raise UserError(
         f'sample.num_clips is {sample.num_clips} and sample.batch_size '

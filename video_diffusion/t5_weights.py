@@ -139,7 +139,7 @@ def t5_config(path: epath.PathLike, *, num_pieces: int = 0) -> t5.T5Config:
 
 def _checked(path, num_pieces):
   """(checkpoint, config, name -> shape of what the encoder has)."""
-  checkpoint = _open(epath.Path(files.expand(path, 'text.path')))
+  checkpoint = _open(epath.Path(files.expand(path, 'text.path', bucket=True)))
   config = _config(checkpoint)
   if num_pieces > config.vocab_size:
     raise UserError(
@@ -175,7 +175,7 @@ def stamp(path: epath.PathLike) -> str:
   Tells whether a path holds what it held before; '' where there is nothing, or
   in a bucket, without which training does.
   """
-  path = epath.Path(files.expand(path, 'text.path'))
+  path = epath.Path(files.expand(path, 'text.path', bucket=True))
   if '://' in str(path) or not path.exists():
     return ''
   names = (

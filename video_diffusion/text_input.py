@@ -212,10 +212,10 @@ def _tokenizer(config, workdir, source) -> captions_lib.Tokenizer:
   options = config.text
   is_t5 = options.encoder == 't5'
   own = workdir and epath.Path(workdir) / TOKENIZER
-  folder = epath.Path(files.expand(options.path, 'text.path'))
+  folder = epath.Path(files.expand(options.path, 'text.path', bucket=True))
   beside = [p / name for p in (folder, folder.parent) for name in _NAMES]
   given = options.tokenizer and epath.Path(
-      files.expand(options.tokenizer, 'text.tokenizer')
+      files.expand(options.tokenizer, 'text.tokenizer', bucket=True)
   )
   if own and own.exists():
     model = own.read_bytes()

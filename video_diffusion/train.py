@@ -51,7 +51,7 @@ def train(
       or updates that are not finite, after a save.
   """
   began = time.time()
-  workdir = epath.Path(files.expand(workdir, '--workdir'))
+  workdir = epath.Path(files.expand(workdir, '--workdir', bucket=True))
   watch = watch or preemption.Preemption()
 
   # ---- Checks, data, model ---------------------------------------------------

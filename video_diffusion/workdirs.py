@@ -238,7 +238,7 @@ def saved_config(
         f'--config.{name} cannot be set here: all but {", ".join(groups)} is '
         f'taken from the run in {workdir}.',
     )
-    if _has(config, name):
+    if has(config, name):
       _set(config, name, value)
     else:
       require(
@@ -327,7 +327,7 @@ def _saved(workdir):
   return config
 
 
-def _has(config, name):
+def has(config: ml_collections.ConfigDict, name: str) -> bool:
   """Whether a config has the field 'group.field'."""
   for part in name.split('.'):
     if not isinstance(config, ml_collections.ConfigDict) or part not in config:
