@@ -85,6 +85,22 @@ def test_given_frames_come_back_exactly(tmp_path, fields, places):
     np.testing.assert_array_equal(one[list(places)], media.to_uint8(given))
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_frames_that_are_no_numbers_are_told_and_not_kept(tmp_path, value):
+  mesh, config = partitioning.make_mesh(), make()
+  plan = plans.make_plan(config, None)
+
+  def sampler(*args, **inputs):
+    x = np.zeros((config.sample.batch_size, 4, 8, 8, 3), np.float32)
+    x[-1, 2, 3, 4, 1] = value
+    return jax.device_put(x, partitioning.batch_sharding(mesh))
+
+  stage = drawing.Stage(config, sampler, {}, None)
+  with pytest.raises(drawing.NotFiniteError, match='frames that are no numb'):
+    drawing.draw(plan, [stage], mesh=mesh, folder=epath.Path(tmp_path))
+  assert not list(tmp_path.rglob('*.npy'))
+
+
 def test_super_resolution_has_the_large_size(tmp_path):
   config = make(init_video='given', upscale=2)
   video, sampler, _ = run(config, tmp_path, clip(7, side=4))

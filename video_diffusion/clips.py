@@ -1,4 +1,5 @@
 """Drawn clips as files: MP4, GIF, a grid, the arrays, a table of figures."""
+from absl import logging
 from etils import epath
 import jax
 import ml_collections
@@ -51,9 +52,15 @@ def write_grid(
 ) -> None:
   """A grid of the first samples as samples/<step>.gif and .mp4, and to
   TensorBoard; every process takes part, the first one writes."""
-  videos = drawing.draw(
-      plan, [drawing.Stage(config, sampler, params, drawn.condition)], mesh=mesh
-  )
+  try:
+    videos = drawing.draw(
+        plan, [drawing.Stage(config, sampler, params, drawn.condition)],
+        mesh=mesh,
+    )
+  except drawing.NotFiniteError as error:
+    # The training goes on, and may recover.
+    logging.error('No samples of step %d: %s', step, error)
+    return
   videos = drawing.first_clips(config, mesh, videos, GRID_CLIPS)
   if jax.process_index() == 0:
     path = grid_path(workdir, step)

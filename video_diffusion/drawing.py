@@ -19,6 +19,11 @@ from video_diffusion import memory
 from video_diffusion import partitioning
 from video_diffusion import train_state
 from video_diffusion.diffusion import extension
+from video_diffusion.errors import UserError
+
+
+class NotFiniteError(UserError):
+  """Sampled frames hold a NaN or an infinity, which would be shown as black."""
 
 
 class Stage(NamedTuple):
@@ -156,6 +161,9 @@ def execute(
     float32 [rows, plan.num_frames, height, width, 3] of the last stage, this
     process's rows of the batch (`partitioning.own_rows`); given frames exactly
     as they were.
+
+  Raises:
+    NotFiniteError: a block holds what is no number.
   """
   batch = len(partitioning.own_rows(mesh, stages[0].config.sample.batch_size))
   canvases = [
@@ -203,6 +211,13 @@ def execute(
             **inputs, **masks,
         )
         canvas[:, frames] = partitioning.own_part(x)
+      if not _by_all(bool(np.isfinite(canvas[:, frames]).all()), mesh):
+        raise NotFiniteError(
+            'sampling gave frames that are no numbers (NaN or infinite): the '
+            'weights, or a large sample.guidance_weight or other weight of '
+            'guidance, make them overflow; lower it, or take weights of '
+            'another step.'
+        )
       if path:
         part = path.with_suffix('.part')
         with part.open('wb') as f:

@@ -17,6 +17,7 @@ import ml_collections
 import numpy as np
 
 from video_diffusion import files
+from video_diffusion import json_files
 from video_diffusion import t5_weights
 from video_diffusion import workdirs
 from video_diffusion.data import captions as captions_lib
@@ -25,6 +26,7 @@ from video_diffusion.data import embeddings
 from video_diffusion.data import mixing
 from video_diffusion.data import storage
 from video_diffusion.data import tokens
+from video_diffusion.errors import UserError
 from video_diffusion.models import t5
 from video_diffusion.validation import require
 
@@ -217,14 +219,9 @@ def _tokenizer(config, workdir, source) -> captions_lib.Tokenizer:
   given = options.tokenizer and epath.Path(
       files.expand(options.tokenizer, 'text.tokenizer', bucket=True)
   )
-  if own and own.exists():
-    model = own.read_bytes()
-    # On another machine than that of the training it need not exist.
-    require(
-        not given or not given.exists() or given.read_bytes() == model,
-        f'text.tokenizer {given} is not the one that the run was trained with, '
-        f'{own}.',
-    )
+  kept = own and own.exists()
+  if kept:
+    model = own
   elif given:
     model = given
   elif is_t5:
@@ -248,6 +245,13 @@ def _tokenizer(config, workdir, source) -> captions_lib.Tokenizer:
         source.captions(), max_pieces=options.max_pieces
     )
   tokenizer = captions_lib.Tokenizer(model, length=options.length)
+  # On another machine than that of the training it need not exist.
+  require(
+      not kept or not given or not given.exists()
+      or given.read_bytes() == tokenizer.content,
+      f'text.tokenizer {given} is not the one that the run was trained with, '
+      f'{own}.',
+  )
   require(
       is_t5 or tokenizer.num_pieces <= options.max_pieces,
       f'text.max_pieces is {options.max_pieces}, but the tokenizer has '
@@ -312,8 +316,14 @@ def _encoders(config) -> dict[str, dict[str, str]]:
   """Path of a T5 -> its 'fingerprint' and 'stamp' when it was last read."""
   path = _cache_dir(config) / ENCODERS
   try:
-    return json.loads(path.read_text()) if path.exists() else {}
-  except ValueError:
+    found = json_files.read(path) if path.exists() else {}
+    return {
+        name: known
+        for name, known in found.items()
+        if isinstance(known, dict)
+        and all(isinstance(known.get(k), str) for k in ('fingerprint', 'stamp'))
+    }
+  except UserError:
     logging.warning('%s cannot be read; it is made anew.', path)
     return {}
 

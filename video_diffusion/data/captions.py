@@ -11,6 +11,7 @@ import numpy as np
 from video_diffusion.errors import UserError
 
 PAD = 0
+MAX_MODEL = 2**26  # bytes of a sentencepiece model; T5's has 2**20
 _SPACE = '▁'  # sentencepiece's mark of the start of a word
 
 
@@ -58,9 +59,15 @@ class Tokenizer:
           'mark; it must be at least 2.'
       )
     try:
-      content = (
-          model if isinstance(model, bytes) else epath.Path(model).read_bytes()
-      )
+      content = model
+      if not isinstance(model, bytes):
+        size = epath.Path(model).stat().length
+        if size > MAX_MODEL:
+          raise UserError(
+              f'{name} has {size:,} bytes; a sentencepiece model has at most '
+              f'{MAX_MODEL:,}.'
+          )
+        content = epath.Path(model).read_bytes()
       self._processor = sentencepiece.SentencePieceProcessor(
           model_proto=content
       )
