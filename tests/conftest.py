@@ -17,6 +17,13 @@ import pytest  # noqa: E402
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+def pytest_addoption(parser):
+  parser.addoption(
+      '--fuzz_seconds', type=float, default=0.0,
+      help='How long test_fuzz.py goes on after its fixed tries.',
+  )
+
+
 @pytest.fixture(scope='session')
 def random_params():
   """(module, *args, **kwargs) -> {'params': ...} with nothing left at zero.
