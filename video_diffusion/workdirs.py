@@ -103,7 +103,8 @@ def claim(
     _require_same_data(workdir, saved.get('data_fingerprint', ''), fingerprint)
     theirs['data_fingerprint'] = fingerprint
     different = [
-        f'{name} ({theirs.get(name)!r} there, {wanted.get(name)!r} now)'
+        f'{name} ({json_files.short(theirs.get(name))} there, '
+        f'{json_files.short(wanted.get(name))} now)'
         for name in sorted(theirs.keys() | wanted.keys())
         if name.split('.')[0] in FIXED
         and not movable(name)
