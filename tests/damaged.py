@@ -100,9 +100,9 @@ def csv_add_line_end(content: bytes, rng: random.Random) -> bytes:
 
 
 def csv_swallow(content: bytes, rng: random.Random) -> bytes:
-  """The quotes after one field and before a later one are lost."""
+  """The quotes after one field and before the next such field are lost."""
   opening, closing = _field_quotes(content)
-  pairs = [(a, b) for a in closing for b in opening if a < b]
+  pairs = list(zip(closing, opening[1:], strict=False))
   if not pairs:
     return content
   return _without(content, [(at, at + 1) for at in rng.choice(pairs)])

@@ -131,6 +131,13 @@ def test_what_json_writes_is_read(folder, file):
 @pytest.mark.parametrize('damage', damaged.CSV, ids=lambda d: d.__name__)
 @SETTINGS
 @hypothesis.given(file=csv_files(), seed=st.integers(0, 2**32))
+@hypothesis.example(
+    file=(
+        {'v0.mp4': 'a, b', '-.png': 'c, d'},
+        b'file,caption\nv0.mp4,"a, b"\n-.png,"c, d"\n',
+    ),
+    seed=0,
+)
 def test_a_damaged_csv_has_its_captions_or_a_line_is_named(
     folder, damage, file, seed
 ):
