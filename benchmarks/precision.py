@@ -10,12 +10,12 @@ float32, and of a wider one: how far its gradient at either precision lies from
 that of the CPU, and milliseconds of a step. Then which attention each size
 takes on this device.
 
---oom also trains on batches that cannot fit, draws and evaluates them, and
-prints the sentences that a user sees. It needs no data and writes nothing.
+--oom instead trains on batches that do not fit, draws and evaluates them, and
+prints the sentences that a user sees; XLA_PYTHON_CLIENT_MEM_FRACTION=.1 makes
+any device small enough. Neither needs data or writes files.
 """
 import argparse
 import contextlib
-import functools
 import sys
 import time
 from unittest import mock
@@ -295,29 +295,65 @@ def show(what, run):
   print(f'  after {time.perf_counter() - began:.0f} s', flush=True)
 
 
-def train_too_large(config, check):
-  """Trains once; without `check` the device itself refuses."""
-  model = experiment.make_model(config)
-  rate, optimizer = updates.make_optimizer(config)
-  mesh = cases.make_mesh(1)
-  shapes = experiment.batch_shapes(config)
-  _, abstract = updates.abstract_state(config, model, optimizer, shapes, mesh)
-  updates.check_state(config, abstract)
-  limit = memory.limit if check else lambda: None
-  with mock.patch.object(memory, 'limit', limit):
-    step, _ = updates.compile_step(
-        config, model, optimizer, rate, abstract, shapes, mesh
+class Trial:
+  """A train step of one batch, compiled whether it fits or not."""
+
+  def __init__(self, config):
+    self.config, self.mesh = config, cases.make_mesh(1)
+    model = experiment.make_model(config)
+    rate, optimizer = updates.make_optimizer(config)
+    self.shapes = experiment.batch_shapes(config)
+    _, self.abstract = updates.abstract_state(
+        config, model, optimizer, self.shapes, self.mesh
     )
-  print(f'  program: {memory.gib(memory.program_bytes(step))}')
-  state = cases.random_tree(abstract)
-  batch = partitioning.global_batch(
-      {'video': np.zeros(shapes['video'].shape, np.uint8)}, mesh
-  )
-  with memory.explained(
-      functools.partial(updates.batch_too_large, config, abstract, mesh)
-  ):
-    _, metrics = step(state, batch)
-    jax.block_until_ready(metrics)
+    with memory.explained(self.sentence), mock.patch.object(
+        memory, 'limit', lambda: None
+    ):
+      self.step, _ = updates.compile_step(
+          config, model, optimizer, rate, self.abstract, self.shapes, self.mesh
+      )
+    print(f'  batch {config.batch_size}: '
+          f'{memory.gib(memory.program_bytes(self.step))}', flush=True)
+
+  def sentence(self, need):
+    return updates.batch_too_large(
+        self.config, self.abstract, self.mesh, need
+    )
+
+  def check(self):
+    updates.check_batch(self.config, self.abstract, self.mesh, self.step)
+
+  def run(self):
+    """As the train loop does; the device itself refuses."""
+    state = cases.random_tree(self.abstract)
+    batch = partitioning.global_batch(
+        {'video': np.zeros(self.shapes['video'].shape, np.uint8)}, self.mesh
+    )
+    with memory.explained(self.sentence):
+      _, metrics = self.step(state, batch)
+      jax.block_until_ready(metrics)
+
+  def largest(self):
+    """What the sentence names."""
+    state, params = self.abstract, self.abstract.params
+    need = memory.Need(
+        memory.program_bytes(self.step), memory.limit(),
+        memory.tree_bytes(state) + memory.tree_bytes(params),
+    )
+    batch = self.config.batch_size
+    return memory.largest(batch, need, range(1, batch))
+
+
+def oom_config(batch):
+  """Of 16 frames of 64x64, and few blocks, so that it compiles soon."""
+  config = cases.case_config('smoke', batch=batch)
+  config.update_from_flattened_dict({
+      'data.frames': 16, 'data.height': 64, 'data.width': 64,
+      'model.base_channels': 64, 'model.channel_mults': (1, 2),
+      'model.num_blocks': 1, 'model.attention_resolutions': (32,),
+      'model.head_dim': 64, 'model.dtype': 'bfloat16',
+  })
+  return config
 
 
 def sample_too_large(config, size):
@@ -357,41 +393,25 @@ def out_of_memory():
   if memory.limit() is None:
     print('--oom: this device does not tell how much memory it has.')
     return
-  config = cases.case_config('base64', batch=4096)
-  show('train step, refused after its compile',
-       lambda: train_too_large(config, True))
-  show('train step, refused by the device',
-       lambda: train_too_large(config, False))
-  fits = memory.Need(None, None)
-
-  def keep(config, abstract, mesh, need):
-    nonlocal fits
-    fits = need
-    return 'kept'
-
-  with mock.patch.object(updates, 'batch_too_large', keep):
-    with contextlib.suppress(UserError):
-      train_too_large(config, True)
-  mesh = cases.make_mesh(1)
-  model = experiment.make_model(config)
-  _, optimizer = updates.make_optimizer(config)
-  _, abstract = updates.abstract_state(
-      config, model, optimizer, experiment.batch_shapes(config), mesh
-  )
-  fixed = memory.tree_bytes(abstract) + memory.tree_bytes(abstract.params)
-  largest = memory.largest(
-      4096, fits._replace(fixed=fixed), range(1, 4096)
-  )
-  if largest:
-    for size in (largest, int(1.3 * largest)):
-      smaller = cases.case_config('base64', batch=size)
-      show(f'train step of batch {size}',
-           functools.partial(train_too_large, smaller, True))
+  trial = Trial(oom_config(256))
+  show('batch 256, as compiled', trial.check)
+  show('batch 256, when run', trial.run)
+  if largest := trial.largest():
+    for size in (largest, int(1.2 * largest)):
+      trial = Trial(oom_config(size))
+      show(f'batch {size}, as compiled', trial.check)
+      show(f'batch {size}, when run', trial.run)
   large = cases.case_config('kinetics', batch=8)
   large.model.base_channels = 2048
-  show('train state of 70 billion parameters',
-       lambda: train_too_large(large, True))
-  sample_too_large(cases.case_config('base64'), 4096)
+  _, optimizer = updates.make_optimizer(large)
+  _, abstract = updates.abstract_state(
+      large, experiment.make_model(large), optimizer,
+      experiment.batch_shapes(large), cases.make_mesh(1),
+  )
+  show('state of a network of 2,048 channels',
+       lambda: updates.check_state(large, abstract))
+  for size in (512, 2048):
+    sample_too_large(oom_config(8), size)
 
 
 def main():
@@ -406,6 +426,9 @@ def main():
       f'{memory.gib(memory.limit() or 0)}', flush=True,
   )
   print(hardware.shortcoming(jnp.bfloat16))
+  if args.oom:
+    out_of_memory()
+    return
   timing.print_table(operation_rows(), {
       'relative error': 'case', 'default': 'default', 'ours': 'ours',
       'default ms': 'default_ms', 'ours ms': 'ours_ms',
@@ -420,8 +443,6 @@ def main():
       'quarters, ours': 'ours_sums', 'default ms': 'default_ms',
       'ours ms': 'ours_ms',
   })
-  if args.oom:
-    out_of_memory()
 
 
 if __name__ == '__main__':

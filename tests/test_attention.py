@@ -83,12 +83,45 @@ def test_temporal_attention_equals_full_attention_under_joint_mask(
   np.testing.assert_allclose(got, want, atol=2e-5)
 
 
+def test_clipped_distances():
+  index = attention.clipped_distances(40)
+  assert index.min() == 0 and index.max() == 32
+  # Exact to 16 on either side, then one for all.
+  np.testing.assert_array_equal(index[0, :17], 16 + np.arange(17))
+  np.testing.assert_array_equal(index[:17, 0], 16 - np.arange(17))
+  assert np.all(index[0, 16:] == 32) and np.all(index[16:, 0] == 0)
+  np.testing.assert_array_equal(attention.clipped_distances(9), index[:9, :9])
+
+
+@pytest.mark.parametrize('position', ['shaw', 'shaw_exact'])
+def test_which_distances_share_a_vector(position, random_params):
+  """Frames that share one can trade places without the first one's notice."""
+  module = attention.TemporalAttention(
+      head_dim=4, dtype=jnp.float32, position=position
+  )
+  x = jax.random.normal(jax.random.key(2), (1, 20, 2, 2, 8))
+  params = random_params(module, x, 0)
+  before = module.apply(params, x, 0)[:, 0]
+
+  def notices(i, j):
+    order = np.arange(20)
+    order[[i, j]] = j, i
+    after = module.apply(params, x[:, order], 0)[:, 0]
+    return np.abs(after - before).max() > 1e-4
+
+  alike = [(8, 11), (12, 15)] if position == 'shaw' else [(16, 17), (16, 19)]
+  assert not any(notices(i, j) for i, j in alike)
+  assert notices(6, 7) and notices(7, 8)
+  assert notices(8, 11) == (position == 'shaw_exact')
+
+
 @pytest.mark.parametrize('num_frames, num_images', [(4, 0), (4, 3), (0, 3)])
+@pytest.mark.parametrize('position', ['shaw', 'shaw_exact'])
 def test_shaw_attention_equals_its_equations(
-    num_frames, num_images, random_params
+    position, num_frames, num_images, random_params
 ):
   module = attention.TemporalAttention(
-      head_dim=4, dtype=jnp.float32, position='shaw'
+      head_dim=4, dtype=jnp.float32, position=position
   )
   f = num_frames + num_images
   x = jax.random.normal(jax.random.key(2), (2, f, 2, 2, 8))
@@ -99,17 +132,20 @@ def test_shaw_attention_equals_its_equations(
   qkv = np.einsum('bfhwc,cnad->bfhwnad', y, p['qkv']['kernel'])
   q, k, v = np.moveaxis(qkv + p['qkv']['bias'], 4, 0)
   mask = attention.joint_mask(num_frames, num_images)
-  buckets = attention.relative_buckets(f)
+  index = {
+      'shaw': attention.relative_buckets,
+      'shaw_exact': attention.clipped_distances,
+  }[position](f)
   out = np.zeros_like(v)
   for i in range(f):
     logits = np.full((f, *q.shape[:1], *q.shape[2:5]), -np.inf)
     for j in np.flatnonzero(mask[i]):
-      key = k[:, j] + p['relative_keys'][buckets[i, j]]
+      key = k[:, j] + p['relative_keys'][index[i, j]]
       logits[j] = (q[:, i] * key).sum(-1) / 2
     weights = np.exp(logits - logits.max(0))
     weights /= weights.sum(0)
     for j in range(f):
-      value = v[:, j] + p['relative_values'][buckets[i, j]]
+      value = v[:, j] + p['relative_values'][index[i, j]]
       out[:, i] += weights[j][..., None] * value
   want = x + p['out']['bias']
   want += np.einsum('bfhwad,adc->bfhwc', out, p['out']['kernel'])

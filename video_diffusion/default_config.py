@@ -79,8 +79,10 @@ def get_config() -> ml_collections.ConfigDict:
   model.dropout = 0.0
   # 'add' (the paper) or 'scale_shift' after the second norm of a block.
   model.injection = 'add'
-  # Relative positions of frames: 'bias' of the attention logits, or 'shaw',
-  # vectors added to keys and values (Shaw et al. 2018, whom the paper cites).
+  # What attention over frames learns of their distances: 'bias' of its logits,
+  # or 'shaw_exact', vectors added to keys and values for each distance up to 16
+  # (Shaw et al. 2018, whom the paper cites), or 'shaw', such vectors for T5's
+  # buckets of distances, where 8 to 11 frames apart are one.
   model.position = 'bias'
   # Of their tables at the start. At 0 the network takes the past like the
   # future, which captions of motion must first undo.

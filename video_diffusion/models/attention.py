@@ -16,7 +16,8 @@ from video_diffusion.models import blocks
 from video_diffusion.models import hardware
 from video_diffusion.models import temporal_kernel
 
-POSITIONS = ('bias', 'shaw')
+POSITIONS = ('bias', 'shaw', 'shaw_exact')
+CLIPPED_AT = 16  # frames; the distance k of Shaw et al., who take 16 as well
 
 
 def joint_mask(num_video_frames: int, num_image_frames: int) -> np.ndarray:
@@ -51,6 +52,17 @@ def relative_buckets(
   coarse = exact + (log_ratio * (half - exact)).astype(np.int32)
   bucket = np.where(size < exact, size, np.minimum(coarse, half - 1))
   return (bucket + half * (distance > 0)).astype(np.int32)
+
+
+def clipped_distances(num_frames: int, clip: int = CLIPPED_AT) -> np.ndarray:
+  """clip(key - query, -k, k) + k, int32 [T, T] in 0 .. 2k.
+
+  The indices of Shaw et al. (2018), section 3.2: each signed distance up to k
+  has a vector of its own, and all farther ones share the last.
+  """
+  position = np.arange(num_frames)
+  distance = position[None, :] - position[:, None]
+  return (np.clip(distance, -clip, clip) + clip).astype(np.int32)
 
 
 def takes_cudnn(shape: tuple[int, ...], dtype: jnp.dtype) -> bool:
@@ -222,11 +234,16 @@ class TemporalAttention(nn.Module):
   Attributes:
     head_dim: channels per head.
     dtype: of the matrix products.
-    position: 'bias' is a bias of the logits (this project's choice), 'shaw'
-      vectors added to keys and values, as in Shaw et al., whom the paper cites.
-    position_stddev: of their tables at the start.
-    num_buckets: of signed distances, see `relative_buckets`.
-    max_distance: from which on they are one.
+    position: what is learned of each distance between frames. 'bias' is a bias
+      of the logits, for each of T5's buckets (this project's choice).
+      'shaw_exact' is vectors added to keys and values for each distance up to
+      16, as in Shaw et al. (2018), whom the paper cites. 'shaw' is such vectors
+      for each of T5's buckets, where distances 8 to 11 share one: this
+      project's mixture of the two, which its published models were trained
+      with, so that the name keeps its meaning.
+    position_stddev: standard deviation of these tables at the start.
+    num_buckets: number of buckets of signed distances, see `relative_buckets`.
+    max_distance: distance from which on all share a bucket.
   """
 
   head_dim: int
@@ -249,25 +266,33 @@ class TemporalAttention(nn.Module):
         precision=blocks.precision(self.dtype),
     )
     qkv = dense((3, heads, self.head_dim), name='qkv')(y)
-    buckets = relative_buckets(t, self.num_buckets, self.max_distance)
+    if self.position == 'shaw_exact':
+      rows, index = 2 * CLIPPED_AT + 1, clipped_distances
+    else:
+      rows, index = self.num_buckets, functools.partial(
+          relative_buckets,
+          num_buckets=self.num_buckets,
+          max_distance=self.max_distance,
+      )
+    distances, own = index(t), index(1)[0, 0]
 
     def table(name, *shape):
       init = nn.initializers.normal(self.position_stddev)
-      return self.param(name, init, (self.num_buckets, *shape), jnp.float32)
+      return self.param(name, init, (rows, *shape), jnp.float32)
 
     values = qkv[:, t:, :, 2]
     if self.position == 'bias':
-      bias = jnp.moveaxis(table('relative_bias', heads)[buckets], -1, 0)
+      bias = jnp.moveaxis(table('relative_bias', heads)[distances], -1, 0)
       attend_video = functools.partial(attend_frames, bias=bias)
     else:
       key_table = table('relative_keys', heads, self.head_dim)
       value_table = table('relative_values', heads, self.head_dim)
       attend_video = functools.partial(
           attend_frames_shaw,
-          keys=key_table[buckets],
-          values=value_table[buckets],
+          keys=key_table[distances],
+          values=value_table[distances],
       )
-      values = values + value_table[0].astype(self.dtype)  # of no distance
+      values = values + value_table[own].astype(self.dtype)
     if t:
       values = jnp.concatenate([attend_video(qkv[:, :t]), values], axis=1)
     y = dense(

@@ -69,7 +69,8 @@ class UNet3D(nn.Module):
     emb_layers: layers of that MLP.
     dropout: rate inside residual blocks, in training.
     injection: how the embedding enters a block, 'add' or 'scale_shift'.
-    position: how attention over frames knows their distance, 'bias' or 'shaw'.
+    position: how attention over frames knows their distance, one of
+      `attention.POSITIONS`.
     position_stddev: of what it learns of each distance, at the start.
     dtype: of convolutions and matrix products; parameters, norm statistics,
       softmax and the last layer stay float32. Products of float32 numbers are
