@@ -1,7 +1,10 @@
 """Records read by id: windows, labels, captions, from several threads."""
 import concurrent.futures
 import json
+import os
 import re
+import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from video_diffusion.data import mixing
 from video_diffusion.data import packing
 from video_diffusion.data import pipeline
 from video_diffusion.data import records
+from video_diffusion.errors import UserError
 
 for module in ['tensorflow_datasets', 'array_record']:
   pytest.importorskip(module)
@@ -154,3 +158,78 @@ def test_records_from_before_content_was_known_have_the_old_form(tmp_path):
   old = records.VideoRecords(directory, 'train').fingerprint
   assert re.fullmatch('[0-9a-f]{16}', old)
   assert mixing.may_be_same(old, new) and not mixing.may_be_same(new, old)
+
+
+def damage_json(name, change):
+  def damage(directory):
+    content = json.loads((directory / name).read_text())
+    change(content)
+    (directory / name).write_text(json.dumps(content))
+
+  return damage
+
+
+def cut(name, size):
+  def damage(directory):
+    file, = directory.glob(name)
+    os.truncate(file, size)
+
+  return damage
+
+
+def flip(directory):
+  file, = directory.glob('*train*record*')
+  content = bytearray(file.read_bytes())
+  content[100] ^= 0xFF
+  file.write_bytes(content)
+
+
+def foreign_module(content):
+  text = content['featuresDict']['features']['caption']
+  text['pythonClassName'] = 'module_of_another.Text'
+
+
+def elsewhere(content):
+  content['splits'][0]['filepathTemplate'] = '/etc/{SPLIT}'
+
+
+DAMAGES = {
+    'a record file is cut': cut('*train*record*', 1000),
+    'a record file is empty': cut('*train*record*', 0),
+    'a record file is damaged': flip,
+    'the ids are cut': cut('video_ids.npz', 100),
+    'the ids are objects': lambda d: np.savez(
+        d / 'video_ids.npz', train=np.array([{}], object)),
+    'the ids are of others': lambda d: np.savez(
+        d / 'video_ids.npz', train=np.arange(3)),
+    'the report is cut': cut('report.json', 30),
+    'the report is gone': lambda d: (d / 'report.json').unlink(),
+    'the report lacks what is read':
+        damage_json('report.json', lambda x: x.pop('shortest')),
+    'features are cut': cut('features.json', 30),
+    'features are gone': lambda d: (d / 'features.json').unlink(),
+    'features are others':
+        damage_json('features.json', lambda x: x.pop('featuresDict')),
+    'the info is cut': cut('dataset_info.json', 30),
+    'the info is another':
+        damage_json('dataset_info.json', lambda x: x.update(splits=3)),
+    'features name a module': damage_json('features.json', foreign_module),
+    'the info names a file': damage_json('dataset_info.json', elsewhere),
+}
+
+
+@pytest.mark.parametrize('name', DAMAGES)
+def test_damaged_records_are_one_sentence(
+    directory, tmp_path, monkeypatch, name
+):
+  (tmp_path / 'module_of_another.py').write_text('print(1 / 0)')
+  monkeypatch.syspath_prepend(tmp_path)
+  copied = tmp_path / 'copied'
+  shutil.copytree(directory, copied)
+  DAMAGES[name](copied)
+  with pytest.raises(UserError) as error:
+    source = records.VideoRecords(copied, 'train')
+    source.example(0, np.random.default_rng(0), 1)
+  assert str(error.value).startswith(f'{copied} holds damaged records (')
+  assert '\n' not in str(error.value)
+  assert 'module_of_another' not in sys.modules

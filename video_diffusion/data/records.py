@@ -8,12 +8,16 @@ import logging
 import os
 import pathlib
 from typing import Any
+import zipfile
 
 import numpy as np
 
 from video_diffusion.data import mixing
 from video_diffusion.data import sides
 from video_diffusion.errors import UserError
+
+# Modules whose import does nothing but define features.
+_FEATURES = 'tensorflow_datasets.core.features.'
 
 
 class VideoRecords:
@@ -42,7 +46,8 @@ class VideoRecords:
       split: 'train' or 'test'.
 
     Raises:
-      UserError: `directory` holds no prepared records, or no such split.
+      UserError: `directory` holds no prepared records, or no such split, or
+        they are damaged.
     """
     directory = pathlib.Path(directory)
     video_ids_file = directory / 'video_ids.npz'
@@ -51,23 +56,27 @@ class VideoRecords:
           f'{directory} holds no records of this package (no video_ids.npz); '
           'give a directory that --mode=prepare named.'
       )
-    with np.load(video_ids_file) as video_ids:
-      if split not in video_ids:
-        raise UserError(
-            f'{directory} holds no split {split!r}; it has '
-            f'{", ".join(video_ids)}.'
-        )
-      self._video_ids = video_ids[split]
-    with quiet_tfds() as tfds:
-      builder = tfds.builder_from_directory(os.fspath(directory))
-      # ArrayRecord's reader takes concurrent reads, hence there is no lock.
-      self._records = builder.as_data_source(split)
+    self._directory, self._split = directory, split
+    try:
+      with np.load(video_ids_file) as video_ids:
+        if split not in video_ids:
+          raise UserError(
+              f'{directory} holds no split {split!r}; it has '
+              f'{", ".join(video_ids)}.'
+          )
+        self._video_ids = video_ids[split]
+      content = (directory / 'report.json').read_bytes()
+      self._report = json.loads(content)
+      _check_report(self._report, split)
+    except UserError:
+      raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+      raise _damaged(directory, error) from error
+    self._records, self.frame_size = _open(directory, split)
+    if self._video_ids.shape != (len(self._records),):
+      raise _damaged(directory, 'video_ids.npz is of other records')
     self.num_examples = len(self._records)
     self.num_groups = len(np.unique(self._video_ids))
-    self.frame_size = tuple(builder.info.features['video'].shape[1:3])
-    content = (directory / 'report.json').read_bytes()
-    self._directory, self._split = directory, split
-    self._report = json.loads(content)
     self.fingerprint = self._report.get(
         'content', hashlib.sha256(content).hexdigest()[:16]
     )
@@ -126,9 +135,9 @@ class VideoRecords:
       set has a caption, 'caption': str, '' for none.
 
     Raises:
-      UserError: the clip is too short.
+      UserError: the clip is too short, or the records are damaged.
     """
-    record = self._records[index]
+    record = self._read(self._records, index)
     clip = record['video']
     try:
       frames = mixing.window(rng, len(clip), num_frames, frameskips)
@@ -145,22 +154,103 @@ class VideoRecords:
     """The caption of each clip; nothing where the data set has none."""
     if not self._report['captions']:
       return
-    with quiet_tfds() as tfds:
-      builder = tfds.builder_from_directory(os.fspath(self._directory))
-      # The whole record is read, but no frame unpacked.
-      found = builder.as_data_source(
-          self._split, decoders={'video': tfds.decode.SkipDecoding()}
-      )
+    # The whole record is read, but no frame unpacked.
+    found, _ = _open(self._directory, self._split, skip='video')
     for i in range(self.num_examples):
-      yield found[i]['caption'].decode()
+      yield self._read(found, i)['caption'].decode()
 
   def length(self, index: int) -> int:
     """The number of frames of clip `index`."""
-    return len(self._records[index]['video'])
+    return len(self._read(self._records, index)['video'])
 
   def group(self, index: int) -> int:
     """The number of the video that clip `index` was cut from."""
     return int(self._video_ids[index])
+
+  def _read(self, opened, index):
+    try:
+      return opened[index]
+    except RuntimeError as error:  # of ArrayRecord, whose files have checksums
+      reason = f'record {index} of {self._split!r}: {error}'
+      raise _damaged(self._directory, reason) from error
+
+
+def _check_report(report, split: str) -> None:
+  """Raises ValueError for a report that lacks what `VideoRecords` takes."""
+  wanted = {'shortest': int, 'captions': int, 'class_names': list,
+            'frames': dict}
+  for name, kind in wanted.items():
+    if not isinstance(report, dict) or not isinstance(report.get(name), kind):
+      raise ValueError(f'report.json has no {name}')
+  if not isinstance(report['frames'].get(split), int):
+    raise ValueError(f'report.json has no frames of {split!r}')
+
+
+def _open(directory: pathlib.Path, split: str, skip: str = ''):
+  """(records by id, (height, width)); the feature `skip` is not decoded."""
+  try:
+    height, width = _check_tfds_files(directory)
+  except (OSError, ValueError, TypeError, KeyError) as error:
+    raise _damaged(directory, error) from error
+  with quiet_tfds() as tfds:
+    decoders = {skip: tfds.decode.SkipDecoding()} if skip else None
+    try:
+      builder = tfds.builder_from_directory(os.fspath(directory))
+      # ArrayRecord's reader takes concurrent reads, hence there is no lock.
+      opened = builder.as_data_source(split, decoders=decoders)
+      len(opened)  # which opens the files
+    # TFDS, protobuf and ArrayRecord fail each in their own way.
+    except Exception as error:
+      raise _damaged(directory, error) from error
+  return opened, (height, width)
+
+
+def _check_tfds_files(directory: pathlib.Path) -> tuple[int, int]:
+  """(height, width) of records in which TFDS finds nothing but records.
+
+  TFDS imports the modules that features.json names, and opens the files that
+  dataset_info.json names. Records may come from another person: neither may
+  lead out of TFDS or out of the directory.
+
+  Raises:
+    OSError, ValueError, TypeError, KeyError: the files are not as `packing`
+      writes them.
+  """
+  features = json.loads((directory / 'features.json').read_bytes())
+  classes = list(_values(features, 'pythonClassName'))
+  if not all(str(name).startswith(_FEATURES) for name in classes):
+    raise ValueError('features.json names classes that are not of TFDS')
+  info = json.loads((directory / 'dataset_info.json').read_bytes())
+  paths = [info['name'], *_values(info, 'filepathTemplate')]
+  if any('/' in str(path) or '\\' in str(path) for path in paths):
+    raise ValueError('dataset_info.json names files elsewhere')
+  video = features['featuresDict']['features']['video']
+  _, height, width, channels = map(int, video['tensor']['shape']['dimensions'])
+  if channels != 3:
+    raise ValueError(f'features.json has videos of {channels} channels')
+  return height, width
+
+
+def _values(tree, key: str) -> Iterator[Any]:
+  """All values that have a key, at any depth."""
+  if isinstance(tree, dict):
+    for name, value in tree.items():
+      if name == key:
+        yield value
+      yield from _values(value, key)
+  elif isinstance(tree, list):
+    for value in tree:
+      yield from _values(value, key)
+
+
+def _damaged(directory, reason) -> UserError:
+  if isinstance(reason, KeyError):
+    reason = f'{reason} is missing'
+  reason = str(reason).strip().partition('\n')[0]
+  return UserError(
+      f'{directory} holds damaged records ({reason}); delete the folder and '
+      'prepare the data again, or copy the folder again.'
+  )
 
 
 @contextlib.contextmanager
