@@ -11,8 +11,8 @@ import os
 
 from video_diffusion.errors import UserError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_REFUSED = (
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR,
     errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.ESTALE,
     errno.ENOTCONN, errno.ENODEV, errno.ENXIO,
@@ -25,13 +25,17 @@ class StorageError(UserError):
 
 @contextlib.contextmanager
 def writing_to(
-    directory: str | os.PathLike, *, field: str = 'data.dir'
+    directory: str | os.PathLike,
+    *,
+    field: str = 'data.dir',
+    errors: tuple[int, ...] = FULL + REFUSED,
 ) -> Iterator[None]:
   """Makes a sentence of what the disk refuses in the block.
 
   Args:
     directory: the folder that the block writes to.
     field: of the config, that says where the folder is.
+    errors: which values of errno count.
 
   Raises:
     StorageError: the block raised an error of the disk; names the field, the
@@ -42,26 +46,26 @@ def writing_to(
   except UserError:
     raise
   except Exception as error:
-    number = _number(error)
+    number = _number(error, errors)
     if number is None:
       raise
     where = os.fspath(directory)
-    if number in _REFUSED:
+    if number in REFUSED:
       where = getattr(error, 'filename', None) or where
-    wanted = 'with space' if number in _FULL else 'that can be written'
+    wanted = 'with space' if number in FULL else 'that can be written'
     raise StorageError(
         f'{field} cannot be written ({os.fsdecode(where)}: '
         f'{os.strerror(number)}); set it to a folder {wanted}.'
     ) from error
 
 
-def _number(error: Exception) -> int | None:
+def _number(error: Exception, errors: tuple[int, ...]) -> int | None:
   """The errno of an error of the disk, None for any other error."""
   if isinstance(error, OSError):
-    return error.errno if error.errno in _FULL + _REFUSED else None
+    return error.errno if error.errno in errors else None
   # ArrayRecord and TensorFlow write in C++, and pass on the system's words.
   if isinstance(error, RuntimeError) or _is_tensorflow(error):
-    for number in _FULL + _REFUSED:
+    for number in errors:
       if os.strerror(number) in str(error):
         return number
   return None

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from video_diffusion.data import packing
+from video_diffusion.data import storage
 from video_diffusion.data import video
 from video_diffusion.errors import UserError
 
@@ -112,6 +113,7 @@ def prepare(
   Raises:
     UserError: a wrong setting, or an original that TFDS cannot prepare or
       that has no such feature.
+    StorageError: data_dir cannot be written.
   """
   if short_clips not in packing.SHORT_CLIPS:
     raise UserError(
@@ -202,7 +204,11 @@ def open_original(tfds_name: str, data_dir: str | os.PathLike) -> Any:
     builder = tfds.builder(tfds_name, data_dir=os.fspath(data_dir))
     if not builder.is_prepared():
       tfds.enable_progress_bar()
-      builder.download_and_prepare(file_format='array_record')
+      # Other errors of files are of what the set needs, and its page says it.
+      with storage.writing_to(data_dir, errors=storage.FULL):
+        builder.download_and_prepare(file_format='array_record')
+  except UserError:
+    raise
   # Downloads, archives, ffmpeg and optional packages fail each in their own
   # way, and TFDS passes that on.
   except Exception as error:
