@@ -14,6 +14,7 @@ import pytest
 from video_diffusion.data import packing
 from video_diffusion.data import records
 from video_diffusion.data import video
+from video_diffusion.data.builders import folders
 from video_diffusion.data.builders import video_files
 from video_diffusion.data.builders import video_folder
 
@@ -405,13 +406,13 @@ def test_what_is_not_read_is_in_the_report(prepare, folder, tmp_path, caplog):
 
 
 def test_a_file_that_vanishes_is_skipped(prepare, folder, monkeypatch):
-  key = video_files.listing_key
+  key = folders.listing_key
 
   def vanish(*args):
     (folder / 'c.GIF').unlink()
     return key(*args)
 
-  monkeypatch.setattr(video_files, 'listing_key', vanish)
+  monkeypatch.setattr(folders, 'listing_key', vanish)
   skipped = read_report(prepare())['skipped']
   assert {'file': 'c.GIF', 'reason': 'No such file or directory'} in skipped
 
@@ -436,10 +437,39 @@ if __name__ == '__main__':
 '''
 
 
+def start_preparation(tmp_path, folder):
+  (tmp_path / 'main.py').write_text(SCRIPT)
+  return subprocess.Popen(
+      [sys.executable, tmp_path / 'main.py', folder, tmp_path / 'data'],
+      env={**os.environ, 'PYTHONPATH': str(ROOT)},
+      start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+      text=True,
+  )
+
+
+def test_preparations_of_shared_data_at_once(tmp_path):
+  films = tmp_path / 'films'
+  for i in range(8):
+    write_gif(films / ('a' if i % 2 else 'b') / f'{i}.gif', 12, 20 * i)
+  # Two of the same folder, and one of a part of it.
+  crowd = [start_preparation(tmp_path, f) for f in (films, films, films / 'a')]
+  found = []
+  for process in crowd:
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    found.append(pathlib.Path(output.strip()))
+  assert found[0] == found[1] != found[2]
+  for directory, usable in ((found[0], 8), (found[2], 4)):
+    assert read_report(directory)['usable'] == usable
+    assert len(read_all(directory, 'train')) == usable - 1  # one is held out
+  assert not list((tmp_path / 'data').rglob('.*'))  # no part, no mark
+  assert len(list(tmp_path.glob('data/decoded/??/*.json'))) == 8
+  assert len(list(tmp_path.glob('data/video_folder/*/*'))) == 2
+
+
 def test_killed_preparation_goes_on_where_it_was(tmp_path):
   import av
 
-  (tmp_path / 'main.py').write_text(SCRIPT)
   (tmp_path / 'films').mkdir()
   rng = np.random.default_rng(0)
   for i in range(30):
@@ -454,13 +484,7 @@ def test_killed_preparation_goes_on_where_it_was(tmp_path):
       container.mux(stream.encode())
 
   def start():
-    return subprocess.Popen(
-        [sys.executable, tmp_path / 'main.py', tmp_path / 'films',
-         tmp_path / 'data'],
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
-        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start_preparation(tmp_path, tmp_path / 'films')
 
   def whole():
     """Entries that say that they are whole -> inode: a new one if redone."""

@@ -192,7 +192,7 @@ def inspect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   folder.mkdir(parents=True, exist_ok=True)
   media.write_gif(folder / 'batch.gif', video, fps=config.sample.fps)
   media.write_mp4(folder / 'batch.mp4', video, fps=config.sample.fps)
-  (folder / 'inspect.json').write_text(json.dumps(result, indent=1))
+  files.write(folder / 'inspect.json', json.dumps(result, indent=1))
   logging.info(
       'Wrote %s: %d of %d examples.',
       folder / 'batch.gif',

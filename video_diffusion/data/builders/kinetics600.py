@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from video_diffusion.data import text_files
 from video_diffusion.data import video
+from video_diffusion.data.builders import folders
 from video_diffusion.data.builders import video_files
 from video_diffusion.errors import UserError
 
@@ -83,7 +84,7 @@ def prepare(
       unusable.
   """
   settings.check()
-  folder, found = video_files.list_folder(
+  folder, found = folders.list_folder(
       path, video.VIDEO_SUFFIXES, what=WANTED, data_dir=data_dir
   )
   paths = found.files
@@ -93,10 +94,10 @@ def prepare(
         f'data.path, {folder}, holds no train.csv of Kinetics-600; give '
         f'{WANTED}.'
     )
-  key = video_files.listing_key(
+  key = folders.listing_key(
       settings, [*paths, *tables.values()], found.skipped, found.left_out
   )
-  directory = video_files.packed_before(key, name=NAME, data_dir=data_dir)
+  directory = folders.packed_before(key, name=NAME, data_dir=data_dir)
   if directory:
     return directory
 

@@ -1,6 +1,5 @@
 """From files on disk to records: what all data sets of files have in common."""
 from collections.abc import Iterator, Sequence
-import contextlib
 import functools
 import hashlib
 import json
@@ -8,17 +7,16 @@ import logging
 import math
 import os
 import pathlib
-import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from video_diffusion import files as files_lib
 from video_diffusion.data import cache
-from video_diffusion.data import hashes
 from video_diffusion.data import listing
 from video_diffusion.data import packing
 from video_diffusion.data import storage
+from video_diffusion.data.builders import folders
 from video_diffusion.errors import UserError
 
 TEST_EVERY = 20
@@ -83,93 +81,6 @@ class Settings(NamedTuple):
       )
 
 
-def list_folder(
-    path: str | os.PathLike,
-    suffixes: tuple[str, ...],
-    *,
-    what: str,
-    data_dir: str | os.PathLike,
-) -> tuple[pathlib.Path, listing.Listing]:
-  """Returns the folder at a path and what lies there, at least one file.
-
-  Args:
-    path: of the folder.
-    suffixes: of the files wanted.
-    what: the folder to give, for messages.
-    data_dir: of prepared data, which are left out.
-
-  Raises:
-    UserError: there is no such folder or no such file in it, or it is the
-      folder of a run, whose own samples would be among the files.
-  """
-  folder = pathlib.Path(files_lib.expand(path, 'data.path'))
-  try:
-    if not folder.is_dir():
-      found = 'a file' if folder.exists() else 'missing'
-      raise UserError(f'data.path, {folder}, is {found}; give {what}.')
-    found = listing.find(folder, suffixes, leave_out=[data_dir])
-    if listing.is_run(folder, os.listdir(folder)):
-      raise UserError(
-          f'data.path, {folder}, is the folder of a run, whose own samples '
-          f'would become data; give {what}, and keep runs apart from it.'
-      )
-  except OSError as error:
-    raise UserError(
-        f'data.path, {folder}, cannot be read ({error.strerror}); give {what}.'
-    ) from error
-  if not found.files:
-    others = [f'{each["file"]} ({each["reason"]})' for each in found.skipped]
-    others += [f'{name} (left out)' for name in found.left_out]
-    raise UserError(
-        f'data.path, {folder}, holds no file that ends in '
-        f'{", ".join(suffixes)}{" except in " * bool(others)}'
-        f'{", ".join(others[:NAMED_IN_LOG])}; give {what}.'
-    )
-  found.log()
-  return folder, found
-
-
-def listing_key(
-    settings: Settings, paths: Sequence[pathlib.Path], *others: Any
-) -> str:
-  """Digest of the settings and of all that can be told without reading.
-
-  Args:
-    settings: of the records.
-    paths: files, each counting with its `hashes.identity` and whether it may be
-      read.
-    *others: further JSON values.
-  """
-  digest = hashlib.sha256()
-  digest.update(json.dumps([cache.VERSION, settings, others]).encode())
-  for path in paths:
-    listed = [os.path.abspath(path)]
-    # What is gone by now is for the decoder to say, with its reason.
-    with contextlib.suppress(OSError):
-      listed += [*hashes.identity(path), os.access(path, os.R_OK)]
-    digest.update(json.dumps(listed).encode())
-  return digest.hexdigest()[:16]
-
-
-def packed_before(
-    listing_key: str, *, name: str, data_dir: str | os.PathLike
-) -> pathlib.Path | None:
-  """The records of a folder that is still as its listing says, if any."""
-  try:
-    content = _note(listing_key, name, data_dir).read_text()
-  except (OSError, ValueError):
-    return None
-  if not re.fullmatch('[0-9a-f]{16}', content):
-    return None
-  directory = packing.directory(data_dir, name, content)
-  return directory if directory.exists() else None
-
-
-def _note(listing_key, name, data_dir) -> pathlib.Path:
-  """The file that says which records were made of a listing."""
-  return pathlib.Path(data_dir, name, f'{listing_key}.listing')
-
-
 def pack(
     files: Sequence[File],
     settings: Settings,
@@ -206,7 +117,7 @@ def pack(
     name: of the data set.
     data_dir: of the records and, in its folder decoded/, of the cache. Needs
       about 12 KB for a frame of 64x64 in the cache and 4 KB in the records.
-    listing_key: by which `packed_before` finds the records again.
+    listing_key: by which `folders.packed_before` finds the records again.
     keep_cache: False deletes the cached frames of these files at the end.
     listed: the folder that the files are from.
     class_names: what the labels mean.
@@ -288,7 +199,7 @@ def pack(
       ),
   )
   with storage.writing_to(data_dir):
-    files_lib.write(_note(listing_key, name, data_dir), key)
+    files_lib.write(folders.note(listing_key, name, data_dir), key)
   logging.info(
       'Prepared %s: %d of %d files, %d skipped; see %s.',
       name, len(usable), len(files), len(skipped), directory / 'report.json',

@@ -5,6 +5,7 @@ import pathlib
 
 from video_diffusion.data import video
 from video_diffusion.data.builders import caption_files
+from video_diffusion.data.builders import folders
 from video_diffusion.data.builders import video_files
 from video_diffusion.errors import UserError
 
@@ -56,7 +57,7 @@ def prepare(
   """
   settings.check()
   what, suffixes = KINDS[name]
-  folder, found = video_files.list_folder(
+  folder, found = folders.list_folder(
       path, suffixes, what=f'a folder of {what} files', data_dir=data_dir
   )
   paths = found.files
@@ -65,10 +66,10 @@ def prepare(
     raise UserError(
         f'data.path, {folder}, holds both {" and ".join(CAPTIONS)}; keep one.'
     )
-  key = video_files.listing_key(
+  key = folders.listing_key(
       settings, [*paths, *listed], bool(classes), found.skipped, found.left_out
   )
-  directory = video_files.packed_before(key, name=name, data_dir=data_dir)
+  directory = folders.packed_before(key, name=name, data_dir=data_dir)
   if directory:
     return directory
 

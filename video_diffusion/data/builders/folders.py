@@ -1,0 +1,105 @@
+"""Folders of files: what lies in them, and the records made of them before."""
+from collections.abc import Sequence
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import re
+from typing import Any
+
+from video_diffusion import files
+from video_diffusion.data import cache
+from video_diffusion.data import hashes
+from video_diffusion.data import listing
+from video_diffusion.data import packing
+from video_diffusion.errors import UserError
+
+NAMED = 10  # of what was passed over, in a message
+
+
+def list_folder(
+    path: str | os.PathLike,
+    suffixes: tuple[str, ...],
+    *,
+    what: str,
+    data_dir: str | os.PathLike,
+) -> tuple[pathlib.Path, listing.Listing]:
+  """Returns the folder at a path and what lies there, at least one file.
+
+  Args:
+    path: of the folder.
+    suffixes: of the files wanted.
+    what: the folder to give, for messages.
+    data_dir: of prepared data, which are left out.
+
+  Raises:
+    UserError: there is no such folder or no such file in it, or it is the
+      folder of a run, whose own samples would be among the files.
+  """
+  folder = pathlib.Path(files.expand(path, 'data.path'))
+  try:
+    if not folder.is_dir():
+      found = 'a file' if folder.exists() else 'missing'
+      raise UserError(f'data.path, {folder}, is {found}; give {what}.')
+    found = listing.find(folder, suffixes, leave_out=[data_dir])
+    if listing.is_run(folder, os.listdir(folder)):
+      raise UserError(
+          f'data.path, {folder}, is the folder of a run, whose own samples '
+          f'would become data; give {what}, and keep runs apart from it.'
+      )
+  except OSError as error:
+    raise UserError(
+        f'data.path, {folder}, cannot be read ({error.strerror}); give {what}.'
+    ) from error
+  if not found.files:
+    others = [f'{each["file"]} ({each["reason"]})' for each in found.skipped]
+    others += [f'{name} (left out)' for name in found.left_out]
+    raise UserError(
+        f'data.path, {folder}, holds no file that ends in '
+        f'{", ".join(suffixes)}{" except in " * bool(others)}'
+        f'{", ".join(others[:NAMED])}; give {what}.'
+    )
+  found.log()
+  return folder, found
+
+
+def listing_key(
+    settings: Sequence[Any], paths: Sequence[pathlib.Path], *others: Any
+) -> str:
+  """Digest of the settings and of all that can be told without reading.
+
+  Args:
+    settings: of the records.
+    paths: files, each counting with its `hashes.identity` and whether it may be
+      read.
+    *others: further JSON values.
+  """
+  digest = hashlib.sha256()
+  digest.update(json.dumps([cache.VERSION, settings, others]).encode())
+  for path in paths:
+    listed = [os.path.abspath(path)]
+    # What is gone by now is for the decoder to say, with its reason.
+    with contextlib.suppress(OSError):
+      listed += [*hashes.identity(path), os.access(path, os.R_OK)]
+    digest.update(json.dumps(listed).encode())
+  return digest.hexdigest()[:16]
+
+
+def packed_before(
+    listing_key: str, *, name: str, data_dir: str | os.PathLike
+) -> pathlib.Path | None:
+  """The records of a folder that is still as its listing says, if any."""
+  try:
+    content = note(listing_key, name, data_dir).read_text()
+  except (OSError, ValueError):
+    return None
+  if not re.fullmatch('[0-9a-f]{16}', content):
+    return None
+  directory = packing.directory(data_dir, name, content)
+  return directory if directory.exists() else None
+
+
+def note(listing_key, name, data_dir) -> pathlib.Path:
+  """The file that says which records were made of a listing."""
+  return pathlib.Path(data_dir, name, f'{listing_key}.listing')
