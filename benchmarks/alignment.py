@@ -44,6 +44,7 @@ from video_diffusion import train_state
 from video_diffusion import weights as weights_lib
 from video_diffusion import writers
 from video_diffusion.data import shapes
+from video_diffusion.errors import UserError
 from video_diffusion.metrics import frechet
 from video_diffusion.metrics import shapes_reader
 from video_diffusion.metrics import shapes_score
@@ -82,7 +83,7 @@ def restore(
   workdir = run_folder(path)
   try:
     run = sample.restore(overrides, workdir)
-  except ValueError as error:
+  except UserError as error:
     parser.error(str(error))
   if run.config.data.name != 'moving_shapes' or not run.config.text.encoder:
     parser.error(f'{workdir} holds no run of moving_shapes with captions')

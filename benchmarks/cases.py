@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from video_diffusion import partitioning
+from video_diffusion.errors import UserError
 
 # Name -> (config, its variant, fields, batch size).
 CASES = {
@@ -58,11 +59,11 @@ def make_mesh(count: int | None = None, fsdp: int = 1) -> jax.sharding.Mesh:
   """A mesh of the first `count` devices; None takes all.
 
   Raises:
-    ValueError: there are fewer.
+    UserError: there are fewer.
   """
   devices = jax.devices()
   if count and count > len(devices):
-    raise ValueError(f'--devices is {count}; there are {len(devices)}.')
+    raise UserError(f'--devices is {count}; there are {len(devices)}.')
   return partitioning.make_mesh(fsdp=fsdp, devices=devices[:count])
 
 

@@ -44,6 +44,7 @@ from benchmarks import lowering
 from benchmarks import timing
 from video_diffusion import memory
 from video_diffusion import partitioning
+from video_diffusion.errors import UserError
 
 PROGRAMS = ('train', 'sample', 'predict')
 COLUMNS = {
@@ -166,7 +167,7 @@ def candidates(config, base: dict, generation: str) -> list[tuple[str, float]]:
   """[(topology, predicted GiB)]: the smallest that should fit, the next below.
 
   Raises:
-    ValueError: none in our list should fit.
+    UserError: none in our list should fit.
   """
   chip = lowering.CHIPS[generation]
   shapes = lowering.SHAPES[chip.dimensions]
@@ -174,7 +175,7 @@ def candidates(config, base: dict, generation: str) -> list[tuple[str, float]]:
   predicted = [(name, predicted_gib(base, name, config)) for name in sized]
   fits = [gib <= chip.hbm_gib - lowering.RESERVED_GIB for _, gib in predicted]
   if not any(fits):
-    raise ValueError(f'--fewest: no {generation} pod up to {sized[-1]} fits.')
+    raise UserError(f'--fewest: no {generation} pod up to {sized[-1]} fits.')
   first = fits.index(True)
   return predicted[max(0, first - 1) : first + 1][::-1]
 
@@ -183,18 +184,18 @@ def make_config(flag: str, overrides: list[str]):
   """'configs/kinetics.py:smoke' and '--config.FIELD=VALUE's -> a config.
 
   Raises:
-    ValueError: no such file, or an argument that is none of ours.
+    UserError: no such file, or an argument that is none of ours.
   """
   path, _, variant = flag.partition(':')
   name = pathlib.Path(path).stem
   folder = pathlib.Path(__file__).parents[1] / 'configs'
   if not (folder / f'{name}.py').exists():
-    raise ValueError(f'--config is {flag!r}; configs/ has no {name}.py.')
+    raise UserError(f'--config is {flag!r}; configs/ has no {name}.py.')
   config = cases.load_config(name, variant or None).lock()
   for argument in overrides:
     found = re.fullmatch(r'--config\.([\w.]+)=(.*)', argument)
     if not found:
-      raise ValueError(f'unknown argument {argument!r}.')
+      raise UserError(f'unknown argument {argument!r}.')
     field, value = found.groups()
     try:
       value = ast.literal_eval(value)
@@ -203,7 +204,7 @@ def make_config(flag: str, overrides: list[str]):
     try:
       config.update_from_flattened_dict({field: value})
     except (AttributeError, KeyError, TypeError) as error:
-      raise ValueError(f'--config.{field}: {error}') from error
+      raise UserError(f'--config.{field}: {error}') from error
   config.sample.batch_size = config.batch_size
   return config
 
@@ -236,23 +237,23 @@ def main(argv: list[str] | None = None) -> list[dict]:
   """Prints the rows and at last their table.
 
   Raises:
-    ValueError: a bad argument, before any compile.
+    UserError: a bad argument, before any compile.
   """
   args, overrides = parse(argv)
   config = make_config(args.config, overrides)
   for name in args.program:
     if name not in PROGRAMS:
-      raise ValueError(
+      raise UserError(
           f'--program holds {name!r}; it takes {", ".join(PROGRAMS)}.'
       )
   for generation in args.fewest:
     if generation not in lowering.CHIPS:
-      raise ValueError(
+      raise UserError(
           f'--fewest holds {generation!r}; it takes '
           f'{", ".join(lowering.CHIPS)}.'
       )
   if args.fewest and 'train' not in args.program:
-    raise ValueError('--fewest is about training; --program must hold train.')
+    raise UserError('--fewest is about training; --program must hold train.')
   for topology in args.topology:
     lowering.chip_of(topology)
   lowering.use_libtpu()
@@ -284,5 +285,5 @@ def main(argv: list[str] | None = None) -> list[dict]:
 if __name__ == '__main__':
   try:
     main()
-  except ValueError as error:
+  except UserError as error:
     sys.exit(f'compile_for_topology: {error}')

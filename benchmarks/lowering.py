@@ -15,6 +15,7 @@ from video_diffusion import partitioning
 from video_diffusion import sample
 from video_diffusion import train_state
 from video_diffusion import updates
+from video_diffusion.errors import UserError
 
 
 class Chip(NamedTuple):
@@ -46,10 +47,10 @@ def use_libtpu() -> None:
   """Makes libtpu a compiler beside the CPU; before JAX looks for devices.
 
   Raises:
-    ValueError: it is not installed.
+    UserError: it is not installed.
   """
   if importlib.util.find_spec('libtpu') is None:
-    raise ValueError(
+    raise UserError(
         'libtpu is not installed; pip install -e ".[topology]" brings it.'
     )
   for name, value in {
@@ -67,14 +68,14 @@ def chip_of(topology: str) -> Chip:
   """The chip of 'v4:4x8x8'.
 
   Raises:
-    ValueError: no such topology.
+    UserError: no such topology.
   """
   generation, _, shape = topology.partition(':')
   chip = CHIPS.get(generation)
   if chip is None or not re.fullmatch(
       r'\d+' + r'x\d+' * (chip.dimensions - 1), shape
   ):
-    raise ValueError(
+    raise UserError(
         f'--topology holds {topology!r}; it must be one of {", ".join(CHIPS)}, '
         'a colon and the sides of the pod, as v4:4x8x8 or v5e:16x16.'
     )

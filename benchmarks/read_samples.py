@@ -22,6 +22,7 @@ from benchmarks import timing
 from video_diffusion import files
 from video_diffusion import workdirs
 from video_diffusion.data import shapes
+from video_diffusion.errors import UserError
 from video_diffusion.metrics import shapes_reader
 from video_diffusion.metrics import shapes_score
 
@@ -32,17 +33,17 @@ def load(folder: epath.Path) -> tuple[np.ndarray, list[str]]:
   """(uint8 [n, t, h, w, 3], captions) that --mode=sample wrote.
 
   Raises:
-    ValueError: no samples, or without captions.
+    UserError: no samples, or without captions.
   """
   videos, captions = [], []
   for path in sorted(folder.glob('samples*.npz')):  # one for each process
     with path.open('rb') as file, np.load(file) as arrays:
       if 'captions' not in arrays:
-        raise ValueError(f'{path} holds no captions: the run knows no text.')
+        raise UserError(f'{path} holds no captions: the run knows no text.')
       videos.append(arrays['video'])
       captions += arrays['captions'].tolist()
   if not videos:
-    raise ValueError(f'{folder / "samples.npz"} does not exist; give a folder '
+    raise UserError(f'{folder / "samples.npz"} does not exist; give a folder '
                      'that --mode=sample has written.')
   return np.concatenate(videos), captions
 
@@ -51,18 +52,18 @@ def read(*folders: str) -> list[dict]:
   """A row for each part of the clips.
 
   Raises:
-    ValueError: no samples with captions of moving_shapes, or of several sizes.
+    UserError: no samples with captions of moving_shapes, or of several sizes.
   """
   paths = [epath.Path(files.expand(folder, 'FOLDER')) for folder in folders]
   loaded = [load(path) for path in paths]
   sizes = sorted({videos.shape[1:4] for videos, _ in loaded})
   if len(sizes) > 1:
-    raise ValueError(f'the folders hold clips of several sizes, {sizes}.')
+    raise UserError(f'the folders hold clips of several sizes, {sizes}.')
   videos = np.concatenate([videos for videos, _ in loaded])
   captions = sum((captions for _, captions in loaded), [])
   config = workdirs.saved_config({}, paths[0].parent.parent, ())
   if config.data.name != 'moving_shapes':
-    raise ValueError(f'{paths[0]} holds clips of data.name '
+    raise UserError(f'{paths[0]} holds clips of data.name '
                      f'{config.data.name!r}; only moving_shapes can be read.')
   source = shapes.MovingShapes(
       split='test', seed=0, num_examples=1, num_frames=1,
@@ -111,5 +112,5 @@ if __name__ == '__main__':
     sys.exit(__doc__)
   try:
     read(*sys.argv[1:])
-  except ValueError as error:
+  except UserError as error:
     sys.exit(f'read_samples: {error}')

@@ -14,6 +14,8 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from tests.waiting import LIMIT  # noqa: E402
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -132,7 +134,7 @@ def run_main(start_main):
 
   def run(*flags, **options):
     process = start_main(*flags, **options)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=LIMIT)
     return process.returncode, output
 
   return run

@@ -12,7 +12,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+
+from tests.waiting import LIMIT
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAUNCH = ROOT / 'launch'
@@ -127,7 +128,7 @@ class Stage:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -147,10 +148,3 @@ class Stage:
           os.killpg(int(pid.read_text()), signal.SIGKILL)
         except ProcessLookupError:
           pass
-
-
-def eventually(condition, seconds=20):
-  end = time.monotonic() + seconds
-  while not condition():
-    assert time.monotonic() < end, 'it did not happen'
-    time.sleep(0.02)

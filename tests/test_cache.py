@@ -11,6 +11,8 @@ import time
 import numpy as np
 import pytest
 
+from tests.waiting import LIMIT
+from tests.waiting import until
 from video_diffusion.data import cache
 from video_diffusion.data import storage
 from video_diffusion.data import video
@@ -51,6 +53,8 @@ def logged_read(path, *, fps):
     raise RuntimeError('a bug of the decoder')
   if content.startswith(b'slow'):
     time.sleep(0.15)
+    if content[-1] >= int(os.environ.get('STAND_STILL_AT', 256)):
+      time.sleep(LIMIT)  # until it is killed
     yield video.Frame(np.full((4, 4, 3), content[-1], np.uint8), 1.0)
     return
   yield from video.read_timed(path, fps=fps)
@@ -233,10 +237,10 @@ if __name__ == '__main__':
 '''
 
 
-def start(script, *arguments):
+def start(script, *arguments, **environment):
   return subprocess.Popen(
       [sys.executable, script, *map(str, arguments)],
-      env={**os.environ, 'PYTHONPATH': str(ROOT)},
+      env={**os.environ, 'PYTHONPATH': str(ROOT), **environment},
       start_new_session=True,
       stderr=subprocess.PIPE,
       text=True,
@@ -262,21 +266,18 @@ def test_killed_halfway_nothing_is_decoded_twice(
     tmp_path, slow, decoded, whole_group
 ):
   arguments = tmp_path / 'main.py', slow, tmp_path / 'cache'
-  process = start(*arguments)
-  while len(kept(tmp_path)) < 6:
-    assert process.poll() is None, process.stderr.read()
-    time.sleep(0.01)
+  process = start(*arguments, STAND_STILL_AT='12')
+  until(lambda: len(kept(tmp_path)) >= 6, process)
   if whole_group:
     os.killpg(process.pid, signal.SIGKILL)
   else:
     process.kill()  # the workers end by themselves
-  process.wait()
-  time.sleep(0.5)
+  process.communicate()  # until the last of them has closed its output
   before = kept(tmp_path)
   assert 6 <= len(before) < 20
   decoded()
   again = start(*arguments)
-  _, errors = again.communicate(timeout=60)
+  _, errors = again.communicate(timeout=LIMIT)
   assert again.returncode == 0, errors
   assert len(decoded()) == 24 - len(before)
   after = kept(tmp_path)
@@ -287,7 +288,7 @@ def test_two_at_once_share_the_work(tmp_path, slow, decoded):
   arguments = tmp_path / 'main.py', slow, tmp_path / 'cache'
   both = [start(*arguments), start(*arguments)]
   for process in both:
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, errors
   assert len(kept(tmp_path)) == 24
   # Twice is what both took at the same time; were it all, it would be 48.

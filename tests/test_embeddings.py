@@ -5,13 +5,14 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from tests.waiting import LIMIT
+from tests.waiting import until
 from video_diffusion import t5_weights
 from video_diffusion.data import captions
 from video_diffusion.data import embeddings
@@ -239,9 +240,16 @@ import pathlib, sys, time
 import numpy as np
 from tests import test_embeddings as t
 out = open(sys.argv[2], 'a', buffering=1)
-while not pathlib.Path(sys.argv[3]).exists():
-  time.sleep(0.001)
+go, begun = pathlib.Path(sys.argv[3]), pathlib.Path(sys.argv[2] + '.begun')
+writers, stop_at, rows = int(sys.argv[4]), int(sys.argv[5]), 0
+t.until(go.exists)
 def encode(ids, mask):
+  global rows
+  begun.touch()  # all are at work before one goes on
+  t.until(lambda: len(list(go.parent.glob('*.begun'))) == writers)
+  rows += len(ids)
+  if rows > stop_at:
+    time.sleep(t.LIMIT)  # until it is killed
   time.sleep(0.05)
   for row in np.unique(ids, axis=0):
     out.write(row.tobytes().hex() + '\\n')
@@ -252,10 +260,15 @@ print(report.computed)
 '''
 
 
-def start(directory, log, go):
-  """A process that fills the cache once the file `go` is there."""
+def start(directory, log, go, *, writers=1, stop_at=10**9):
+  """A process that fills the cache once the file `go` is there.
+
+  It waits until so many `writers` have begun, and stands still before row
+  `stop_at` is computed.
+  """
   return subprocess.Popen(
-      [sys.executable, '-c', WRITER, directory, log, go],
+      [sys.executable, '-c', WRITER, directory, log, go, str(writers),
+       str(stop_at)],
       cwd=ROOT,
       stdout=subprocess.PIPE,
       stderr=subprocess.DEVNULL,
@@ -266,11 +279,10 @@ def start(directory, log, go):
 def test_a_killed_process_is_taken_up(tmp_path):
   directory, log, go = (tmp_path / name for name in ('cache', 'log', 'go'))
   go.touch()
-  process = start(directory, log, go)
-  deadline = time.time() + 60
-  while not log.exists() or len(log.read_text().splitlines()) < 40:
-    assert process.poll() is None and time.time() < deadline
-    time.sleep(0.01)
+  process = start(directory, log, go, stop_at=60)
+  until(
+      lambda: log.exists() and len(log.read_text().splitlines()) >= 40, process
+  )
   process.send_signal(signal.SIGKILL)
   process.wait()
   first = log.read_text().splitlines()
@@ -294,13 +306,10 @@ def test_a_killed_process_is_taken_up(tmp_path):
 def test_two_writers_leave_one_valid_cache(tmp_path):
   directory, go = tmp_path / 'cache', tmp_path / 'go'
   logs = [tmp_path / f'log{i}' for i in range(2)]
-  writers = [start(directory, log, go) for log in logs]
-  deadline = time.time() + 120
-  while not all(log.exists() for log in logs):
-    assert time.time() < deadline
-    time.sleep(0.01)
+  writers = [start(directory, log, go, writers=2) for log in logs]
+  until(lambda: all(log.exists() for log in logs))
   go.touch()  # both have imported all: they begin as one
-  counts = [int(writer.communicate(timeout=120)[0]) for writer in writers]
+  counts = [int(writer.communicate(timeout=LIMIT)[0]) for writer in writers]
   assert [writer.returncode for writer in writers] == [0, 0]
   check(open_cache(directory), TEXTS)
   assert not list(directory.glob('*/.*'))

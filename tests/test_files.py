@@ -20,7 +20,7 @@ from video_diffusion import files
 lock = files.Lock(sys.argv[1], advice='pass another')
 lock.acquire()
 print('held', flush=True)
-time.sleep(60)
+sys.stdin.read()  # until the test ends it, or ends
 """
 OTHER_HOST = """
 import socket
@@ -33,8 +33,8 @@ def hold(folder, patch=''):
   """A process that holds `folder`, once it does."""
   process = subprocess.Popen(
       [sys.executable, '-c', HOLD.format(patch=patch), folder],
-      stdout=subprocess.PIPE, text=True,
-      env={**os.environ, 'PYTHONPATH': os.getcwd()},
+      stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+      text=True, env={**os.environ, 'PYTHONPATH': os.getcwd()},
   )
   assert process.stdout.readline() == 'held\n'
   return process
@@ -141,7 +141,7 @@ def test_a_process_may_wait_until_the_folder_is_free(tmp_path, fast):
   assert waiter.is_alive()
   holder.kill()
   holder.wait()
-  waiter.join(timeout=60)
+  waiter.join()
   assert json.loads((tmp_path / '.lock').read_text())['process'] == os.getpid()
   lock.release()
 
@@ -188,7 +188,7 @@ def test_another_hosts_mark_holds_while_it_is_renewed(tmp_path, fast):
 def test_a_holder_that_stood_still_notices_that_it_lost_the_folder(tmp_path):
   patch = OTHER_HOST.format(period=0.2) + 'files.STALE = 4\n'
   code = HOLD.format(patch=patch).replace(
-      'time.sleep(60)',
+      'sys.stdin.read()',
       'time.sleep(8)\ntry:\n  lock.check()\nexcept files.UserError as e:\n'
       '  print(e)\nlock.release()',
   )

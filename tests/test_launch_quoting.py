@@ -9,6 +9,7 @@ from tests.test_launch import NAME
 from tests.test_launch import SLURM
 from tests.test_launch import TPU
 from tests.test_launch import XPK
+from tests.waiting import until
 
 # Whatever a shell would act upon; each would make a file.
 NASTY = "it's $(touch pwned) `touch pwned` \"; touch pwned; ' \\ * a\n-b "
@@ -90,7 +91,7 @@ def test_training_flags_reach_every_process(stage):
       '--config.mesh.processes=2', *VALUES,
   ]
   for home in stage.workers:
-    stand_ins.eventually((home / 'up').exists)
+    until((home / 'up').exists)
     assert (home / 'args').read_text() == '\n'.join([*wanted, ''])
   code, _, errors = stage.run('tpu_vm.sh', 'stop')
   assert code == 0, errors

@@ -11,6 +11,7 @@ from tests.test_launch import EXTRA
 from tests.test_launch import STATE
 from tests.test_launch import TPU
 from tests.test_launch import words
+from tests.waiting import until
 
 ACTIVE = ('list', [('ACTIVE', 0)])
 TWO = ('describe', [('2', 0)])
@@ -103,7 +104,7 @@ def test_all_workers_train_once_and_stop(stage):
   assert code == 0, errors
   for home in stage.workers:
     assert (home / 'video_diffusion/src/from_archive').exists()
-    stand_ins.eventually((home / 'up').exists)
+    until((home / 'up').exists)
     assert (home / 'args').read_text().splitlines() == [
         '-m',
         'video_diffusion.main',
@@ -193,7 +194,7 @@ def test_watch_starts_again(stage, report):
 def test_sigterm_reaches_python_and_stop_waits(worker):
   worker.stage.plan('wait')
   assert worker('run', '--a=b c')[0] == 0
-  stand_ins.eventually(worker.up)
+  until(worker.up)
   assert worker.status() == 'running'
   code, output = worker('run', '--a=b')
   assert code == 1 and output.count('\n') == 1
@@ -215,14 +216,14 @@ def test_sigterm_reaches_python_and_stop_waits(worker):
 def test_exit_codes(worker, plan, runs, status):
   worker.stage.plan(*plan)
   assert worker('run')[0] == 0
-  stand_ins.eventually(worker.ended)
+  until(worker.ended)
   assert (worker.status(), worker.runs()) == (status, runs)
 
 
 def test_slow_failures_have_no_bound(worker):
   worker.stage.plan(*['134'] * 9, '0')
   assert worker('run', quick_seconds=0)[0] == 0
-  stand_ins.eventually(worker.ended)
+  until(worker.ended)
   assert (worker.status(), worker.runs()) == ('ended 0', 10)
 
 
@@ -230,9 +231,9 @@ def test_a_machine_that_went_down_reports_lost(worker):
   worker.stage.plan('wait')
   assert worker.status() == 'none'
   worker('run')
-  stand_ins.eventually(worker.up)
+  until(worker.up)
   os.killpg(int((worker.place / 'pid').read_text()), signal.SIGKILL)
-  stand_ins.eventually(worker.ended)
+  until(worker.ended)
   assert worker.status() == 'lost'
 
 
@@ -240,9 +241,9 @@ def test_a_signal_that_stop_did_not_send_is_the_machine_s(worker):
   """Training saves, is not started again here, and is for `watch` to start."""
   worker.stage.plan('wait')
   worker('run')
-  stand_ins.eventually(worker.up)
+  until(worker.up)
   os.kill(int((worker.place / 'pid').read_text()), signal.SIGTERM)
-  stand_ins.eventually(worker.ended)
+  until(worker.ended)
   assert (worker.status(), worker.runs()) == ('lost', 1)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests import conftest
+from tests.waiting import LIMIT
 from video_diffusion.data import mixing
 from video_diffusion.data import order
 from video_diffusion.data import pipeline
@@ -182,7 +183,7 @@ def test_an_uncaught_error_ends_the_process():
   )
   ended = subprocess.run(
       [sys.executable, '-c', script], cwd=conftest.ROOT, capture_output=True,
-      timeout=60,
+      timeout=LIMIT,
   )
   assert ended.returncode == 1 and b'disk gone' in ended.stderr
 

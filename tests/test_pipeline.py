@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.waiting import until
 from video_diffusion.data import mixing
 from video_diffusion.data import order
 from video_diffusion.data import pipeline
@@ -175,7 +176,7 @@ def test_workers_end_with_a_killed_parent():
       '  import multiprocessing\n'
       '  workers = multiprocessing.active_children()\n'
       '  print(*[p.pid for p in workers], flush=True)\n'
-      '  time.sleep(60)\n'
+      '  time.sleep(t.LIMIT)\n'
   )
   parent = subprocess.Popen(
       [sys.executable, '-c', script], stdout=subprocess.PIPE, text=True
@@ -184,13 +185,10 @@ def test_workers_end_with_a_killed_parent():
   assert workers
   parent.kill()
   parent.wait()
-  deadline = time.time() + 20
   alive = lambda pid: pathlib.Path(f'/proc/{pid}/status').exists() and (
       'zombie' not in pathlib.Path(f'/proc/{pid}/status').read_text()
   )
-  while any(alive(pid) for pid in workers):
-    assert time.time() < deadline
-    time.sleep(0.1)
+  until(lambda: not any(alive(pid) for pid in workers))
 
 
 def test_labels_belong_to_their_frames():

@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 
+from tests.waiting import LIMIT
 from video_diffusion import media
 from video_diffusion.data import colour
 from video_diffusion.data import video as video_lib
@@ -129,7 +130,7 @@ def test_chromium(written, tmp_path):
        f'--user-data-dir={tmp_path / "profile"}', f'http://127.0.0.1:{server.server_address[1]}/'],
       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
   try:
-    found = answers.get(timeout=300)
+    found = answers.get(timeout=LIMIT)
   finally:
     browser.kill()
     browser.wait()

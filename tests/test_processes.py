@@ -1,4 +1,5 @@
 """A pool of processes that survives what its jobs do to it."""
+import multiprocessing
 import os
 import signal
 import time
@@ -56,6 +57,13 @@ def test_errors_are_raised():
     list(processes.run(fail_or_exit, [(0, 0)], jobs_per_worker=9))
   with pytest.raises(RuntimeError, match='ended with exit code 3'):
     list(processes.run(fail_or_exit, [(0, 1)], jobs_per_worker=9))
+
+
+def test_an_error_of_a_process_says_where_it_was():
+  spawn = multiprocessing.get_context('spawn')
+  with pytest.raises(KeyError) as error:
+    processes._run_alone(spawn, fail_or_exit, (0,))
+  assert 'in fail_or_exit' in error.value.__notes__[0]
 
 
 def test_usable_cores():

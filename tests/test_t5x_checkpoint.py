@@ -15,6 +15,7 @@ import pytest
 
 from tests import t5_files as files
 from tests.conftest import ROOT
+from tests.waiting import LIMIT
 from video_diffusion import t5_weights
 from video_diffusion import t5x_checkpoint
 from video_diffusion.errors import UserError
@@ -312,7 +313,7 @@ def test_tensorstore_reads_a_bucket(tmp_path, make_t5):
       },
       capture_output=True,
       text=True,
-      timeout=60,
+      timeout=LIMIT,
   )
   server.shutdown()
   assert run.returncode == 0, run.stderr

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.waiting import LIMIT
 from video_diffusion.models import attention
 from video_diffusion.models import temporal_kernel
 
@@ -70,6 +71,6 @@ def test_each_device_runs_it_on_its_own_rows():
   environment = os.environ | {'JAX_NUM_CPU_DEVICES': '4'}
   done = subprocess.run(
       [sys.executable, '-c', SHARDED], env=environment, cwd=ROOT,
-      capture_output=True, text=True, timeout=200,
+      capture_output=True, text=True, timeout=LIMIT,
   )
   assert done.returncode == 0, done.stderr

@@ -1,12 +1,12 @@
 """--mode=prepare of a run with T5, killed half-way and made again."""
 import dataclasses
 import re
-import time
 
 import numpy as np
 
 from tests import t5_files
 from tests import test_configs
+from tests.waiting import until
 from video_diffusion import experiment
 from video_diffusion.data import captions
 from video_diffusion.data import embedding_files
@@ -19,10 +19,9 @@ T5 = dataclasses.replace(
 
 def wait_for_files(process, cache, number):
   """Until so many files of embeddings are there."""
-  deadline = time.time() + 120
-  while len(list(cache.glob('*/*.embeddings'))) < number:
-    assert process.poll() is None and time.time() < deadline
-    time.sleep(0.002)
+  until(
+      lambda: len(list(cache.glob('*/*.embeddings'))) >= number, process
+  )
 
 
 def test_a_killed_prepare_is_taken_up(

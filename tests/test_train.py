@@ -2,10 +2,11 @@
 import json
 import shutil
 import signal
-import time
 
 import numpy as np
 import pytest
+
+from tests.waiting import until
 
 
 def metrics(workdir):
@@ -53,12 +54,8 @@ def test_sigkill_and_the_same_command_continue_bit_for_bit(
 ):
   whole, _ = finished
   process = start_main(f'--workdir={tmp_path}')
-  deadline = time.time() + 240
   # Killed with a checkpoint behind it, in the middle of the steps after it.
-  while not (tmp_path / 'checkpoints' / '2').exists():
-    assert process.poll() is None, process.stdout.read()
-    assert time.time() < deadline
-    time.sleep(0.005)
+  until((tmp_path / 'checkpoints' / '2').exists, process)
   process.send_signal(signal.SIGKILL)
   process.communicate()
   assert process.returncode == -signal.SIGKILL

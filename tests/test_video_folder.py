@@ -6,11 +6,12 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
+from tests.waiting import LIMIT
+from tests.waiting import until
 from video_diffusion.data import packing
 from video_diffusion.data import records
 from video_diffusion.data import video
@@ -494,15 +495,13 @@ def test_killed_preparation_goes_on_where_it_was(tmp_path):
     }
 
   process = start()
-  while len(whole()) < 5:
-    assert process.poll() is None, process.communicate()
-    time.sleep(0.01)
+  until(lambda: len(whole()) >= 5, process)
   os.killpg(process.pid, signal.SIGKILL)
   process.communicate()
   before = whole()
   assert len(before) < 29
   again = start()
-  output, errors = again.communicate(timeout=120)
+  output, errors = again.communicate(timeout=LIMIT)
   assert again.returncode == 0, errors
   after = whole()
   assert len(after) == 30 and before.items() <= after.items()

@@ -235,7 +235,9 @@ def main(argv: list[str]) -> None:
         'batch_size, sample.batch_size or eval.batch_size.'
     )
   except OSError as error:
-    if error.errno not in DISK_ERRORS:
+    # A refusal that names no file is not about a file.
+    refused = error.errno in (errno.EACCES, errno.EPERM)
+    if error.errno not in DISK_ERRORS or (refused and not error.filename):
       raise
     where = error.filename or f'a file of {workdir}'
     fail(

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import random
@@ -209,6 +210,9 @@ def _decode_one(
   return digest, Entry(**described, path=place, shape=shape, digest=digest)
 
 
+_shown = set()  # types of errors, in this process
+
+
 def _frames(file, height, width, fps, read) -> Iterator:
   """(frame, the same small), one by one: full-size frames are large."""
   try:
@@ -219,8 +223,12 @@ def _frames(file, height, width, fps, read) -> Iterator:
   except video.VideoError as error:
     may_pass = isinstance(error.__cause__, OSError)
     raise _UnusableError(error.reason, may_pass=may_pass) from error
-  # What a decoder may raise has no end, and is the file's fault.
+  # What a decoder may raise has no end, and is the file's fault. In case it is
+  # this program's, the first error of each type is shown with its traceback.
   except Exception as error:
+    if type(error) not in _shown:
+      _shown.add(type(error))
+      logging.exception('%s cannot be decoded.', file)
     reason = f'{type(error).__name__}: {error}'
     raise _UnusableError(reason, may_pass=True) from error
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from typing import Any, NamedTuple
 
 
@@ -95,6 +96,7 @@ def _send_result(sender, work, arguments):
   try:
     sender.send(work(*arguments))
   except Exception as error:
+    error.add_note(traceback.format_exc())  # which pickle leaves behind
     sender.send(error)
 
 
