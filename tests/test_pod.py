@@ -23,7 +23,7 @@ FLAGS = (
 )
 STEPS = 20
 # A run that does not end by itself before it is met, however late that is.
-ENDLESS = '--config.train.steps=5000'
+ENDLESS = '--config.train.steps=2000'
 
 
 def start_pod(start_main, *flags, processes=2, devices=4):
@@ -213,9 +213,9 @@ PHASES = {
         (), 'jaxpr to MLIR module conversion jit(train_step)',
         'XLA compilation of jit(train_step)', 0,
     ),
-    'step': ((ENDLESS,), 'step 30/', 'step 5000/', 30),
+    'step': ((ENDLESS,), 'step 30/', 'step 2000/', 30),
     'checkpoint': (
-        (ENDLESS, '--config.checkpoint.every=1'), 'step 30/', 'step 5000/', 30,
+        (ENDLESS, '--config.checkpoint.every=1'), 'step 30/', 'step 2000/', 30,
     ),
     'sampling': (
         ('--config.log.sample_every=3', '--config.sample.num_steps=100000'),
