@@ -53,7 +53,8 @@ def logged_read(path, *, fps):
     raise RuntimeError('a bug of the decoder')
   if content.startswith(b'slow'):
     time.sleep(0.15)
-    if content[-1] >= int(os.environ.get('STAND_STILL_AT', 256)):
+    begun = len(pathlib.Path(os.environ['DECODED_LOG']).read_text().split())
+    if begun > int(os.environ.get('STAND_STILL_AFTER', 1000)):
       time.sleep(LIMIT)  # until it is killed
     yield video.Frame(np.full((4, 4, 3), content[-1], np.uint8), 1.0)
     return
@@ -266,7 +267,7 @@ def test_killed_halfway_nothing_is_decoded_twice(
     tmp_path, slow, decoded, whole_group
 ):
   arguments = tmp_path / 'main.py', slow, tmp_path / 'cache'
-  process = start(*arguments, STAND_STILL_AT='12')
+  process = start(*arguments, STAND_STILL_AFTER='12')
   until(lambda: len(kept(tmp_path)) >= 6, process)
   if whole_group:
     os.killpg(process.pid, signal.SIGKILL)
