@@ -406,6 +406,17 @@ def test_what_is_not_read_is_in_the_report(prepare, folder, tmp_path, caplog):
     prepare()
 
 
+def test_a_run_among_the_videos_changes_nothing(prepare, folder, monkeypatch):
+  monkeypatch.chdir(folder)
+  directory = prepare('.')
+  # What a first start leaves where data.path is '.'.
+  write_gif(folder / 'runs' / 'video_folder' / 'samples' / 's.gif', 20)
+  config = folder / 'runs' / 'video_folder' / 'config.json'
+  config.write_text('{"data_fingerprint": ""}')
+  monkeypatch.setattr(video_files, 'pack', None)  # it is not needed
+  assert prepare('.') == directory == prepare()
+
+
 def test_a_file_that_vanishes_is_skipped(prepare, folder, monkeypatch):
   key = folders.listing_key
 

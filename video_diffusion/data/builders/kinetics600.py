@@ -95,7 +95,7 @@ def prepare(
         f'{WANTED}.'
     )
   key = folders.listing_key(
-      settings, [*paths, *tables.values()], found.skipped, found.left_out
+      settings, [*paths, *tables.values()], found.skipped
   )
   directory = folders.packed_before(key, name=NAME, data_dir=data_dir)
   if directory:

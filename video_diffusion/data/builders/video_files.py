@@ -109,7 +109,7 @@ def pack(
     smallest_source, largest_source: [rows, columns], by area,
     looped: videos that were started over, see `short_clips`,
     skipped: a list of {file, reason}, folders that cannot be read among them,
-    left_out: folders of runs and of prepared data.
+    left_out: folders of runs and of prepared data, when it was packed.
 
   Args:
     files: in the order of their clips.
@@ -173,9 +173,9 @@ def pack(
       [*file[1:], entry.digest or entry.reason]
       for file, entry in zip(files, entries, strict=True)
   ]
+  # Not with what was left out: another run among the files changes nothing.
   settled = [
-      cache.VERSION, settings, class_names, report, listed.skipped,
-      listed.left_out, found,
+      cache.VERSION, settings, class_names, report, listed.skipped, found
   ]
   key = hashlib.sha256(json.dumps(settled).encode()).hexdigest()[:16]
   directory = packing.pack(

@@ -67,7 +67,7 @@ def prepare(
         f'data.path, {folder}, holds both {" and ".join(CAPTIONS)}; keep one.'
     )
   key = folders.listing_key(
-      settings, [*paths, *listed], bool(classes), found.skipped, found.left_out
+      settings, [*paths, *listed], bool(classes), found.skipped
   )
   directory = folders.packed_before(key, name=name, data_dir=data_dir)
   if directory:
