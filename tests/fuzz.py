@@ -282,7 +282,10 @@ def attempt(read: Callable[[random.Random], None], seed: str) -> Outcome:
   except UserError as error:
     sentence = str(error)
     good = sentence.isprintable() and 10 < len(sentence) < 1000
-    outcome = Outcome('sentence' if good else 'failure', sentence)
+    outcome = Outcome(
+        'sentence' if good else 'failure',
+        f'{len(sentence)} characters: {sentence[:300]!a}',
+    )
   except Exception as error:  # pylint: disable=broad-except
     where = traceback.extract_tb(error.__traceback__)[-1]
     outcome = Outcome(

@@ -1,16 +1,21 @@
 """Every way of sampling, from the fields of a call to the files it leaves."""
+import json
 import logging
+import shutil
 
 import jax
 import ml_collections
 import numpy as np
 import pytest
 
+from video_diffusion import checkpoint
 from video_diffusion import clips
 from video_diffusion import experiment
 from video_diffusion import media
 from video_diffusion import sample
+from video_diffusion import weights
 from video_diffusion import workdirs
+from video_diffusion.errors import UserError
 
 
 @pytest.fixture(scope='module')
@@ -105,6 +110,53 @@ def test_a_cascade_that_does_not_fit_is_one_sentence(runs, tmp_path):
     draw(base, refine_workdir=str(tmp_path))
   with pytest.raises(ValueError, match='sample.stride is 2, but the first mod'):
     draw(base, refine_workdir=str(fine), stride=2)
+
+
+def copy_of(run, folder, **sample_fields):
+  """A run's folder, as another person would send it, its config changed."""
+  shutil.copytree(run, folder, ignore=shutil.ignore_patterns('samples'))
+  path = folder / 'config.json'
+  saved = json.loads(path.read_text())
+  saved['sample'] |= sample_fields
+  path.write_text(json.dumps(saved))
+  return folder
+
+
+def test_files_that_only_a_shared_run_names_are_not_touched(runs, tmp_path):
+  clip(tmp_path / 'private.gif', 8)
+  other = copy_of(runs[1], tmp_path / 'other')
+  shared = copy_of(
+      runs[0], tmp_path / 'shared', init_video=str(tmp_path / 'private.gif'),
+      refine_workdir=str(other), prompts=['a secret'], task='extend',
+  )
+  before = sorted(other.rglob('*'))
+  video = draw(shared, seed=6)
+  assert video.shape == (1, 4, 8, 8, 3)  # not continued, and not refined
+  assert sorted(other.rglob('*')) == before
+  video = draw(
+      shared, seed=7, init_video=str(tmp_path / 'private.gif'), frames=9
+  )
+  assert video.shape[1] == 9  # the person names it
+
+
+def test_weights_that_are_no_numbers_are_refused(runs, tmp_path, monkeypatch):
+  run = sample.restore({}, runs[0])
+  bad = jax.tree.map(np.array, run.params)
+  jax.tree.leaves(bad)[3][..., 0] = np.nan
+  shared = copy_of(runs[0], tmp_path / 'shared')
+  shutil.rmtree(shared / 'checkpoints')
+  weights.save(bad, shared / 'weights', step=1, dtype=np.float32)
+  with pytest.raises(UserError, match='shared/weights holds weights that are'):
+    draw(shared)
+  real = checkpoint.Checkpoints.restore_latest
+
+  def restored(*args, **kwargs):
+    state, step = real(*args, **kwargs)
+    return state.replace(ema_params=jax.tree.map(jax.numpy.array, bad)), step
+
+  monkeypatch.setattr(checkpoint.Checkpoints, 'restore_latest', restored)
+  with pytest.raises(UserError, match='checkpoints/1 holds weights that are'):
+    draw(runs[0])
 
 
 @pytest.mark.parametrize(

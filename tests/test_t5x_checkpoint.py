@@ -236,6 +236,7 @@ def test_a_layer_of_a_large_number_is_refused_at_once(tmp_path, make_t5):
     ('chunks', [2**33, 6], 'in chunks of (8589934592, 6), but the index gives'),
     ('dtype', '<i4', 'is int32 of shape'),
     ('shape', 'many', 'is missing or not whole'),
+    ('dtype', 'é\x1b[2J' * 5000, 'is missing or not whole'),
 ])
 def test_an_array_that_claims_more_than_the_index_is_refused(
     tmp_path, make_t5, field, value, words
@@ -246,6 +247,7 @@ def test_an_array_that_claims_more_than_the_index_is_refused(
   with pytest.raises(UserError) as error:
     t5_weights.load_t5(folder)
   assert words in str(error.value) and f'target/{files.WO}' in str(error.value)
+  assert str(error.value).isprintable() and len(str(error.value)) < 1000
 
 
 @pytest.mark.parametrize('text', [

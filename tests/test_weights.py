@@ -96,6 +96,19 @@ def test_a_file_of_another_export_is_refused(tmp_path, step, what):
   assert f'{name} of {what}' in str(error.value)
 
 
+def test_metadata_cannot_write_to_the_terminal(tmp_path):
+  folder = save(tmp_path / 'weights')
+  path = folder / 'ema-2-of-4.safetensors'
+  tensors = safetensors.numpy.load_file(path)
+  for metadata in (
+      {'step': '12', 'export': '\x1b[2J\n'}, {'step': '\x1b[2J' + '1' * 10**5},
+  ):
+    safetensors.numpy.save_file(tensors, path, metadata)
+    with pytest.raises(ValueError, match='files of two exports') as error:
+      weights.load(folder, target())
+    assert str(error.value).isprintable() and len(str(error.value)) < 400
+
+
 def test_exports_of_two_numbers_of_files_are_refused(tmp_path):
   folder = save(tmp_path / 'weights')
   (folder / 'ema-0-of-2.safetensors').write_bytes(b'')

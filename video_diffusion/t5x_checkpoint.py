@@ -187,9 +187,18 @@ def _read_tensorstore(folder, specs):
   except ValueError as error:
     raise UserError(
         f'{folder}: the array {stored_name(name)} is missing or not whole '
-        f'({str(error).partition(" [")[0]}); copy the checkpoint again.'
+        f'({_reason(error)}); copy the checkpoint again.'
     ) from error
   return arrays
+
+
+def _reason(error):
+  """What tensorstore says, without the spec, which it quotes at the end.
+
+  It may quote the file as well, of which no more than a line is shown.
+  """
+  text = str(error).partition(' [')[0]
+  return ''.join(c if c.isprintable() else '?' for c in text[:400])
 
 
 def _require_as_in_index(folder, name, store, spec):

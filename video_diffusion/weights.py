@@ -208,7 +208,7 @@ def _step(directory, metadata) -> int:
 
 
 def _named(text) -> str:
-  return 'unknown' if text is None else text[:12]
+  return 'unknown' if text is None else json_files.short(text[:12])
 
 
 def _words(things: Iterable[Any]) -> str:
