@@ -122,6 +122,23 @@ def test_a_changed_byte_is_found_and_an_older_checkpoint_serves(tmp_path):
   assert (tmp_path / '2.damaged').is_dir()
 
 
+def test_a_device_too_small_damages_no_checkpoint(tmp_path, monkeypatch):
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  checkpoints.save(1, make_state(1), {})
+  checkpoints.save(2, make_state(2), {})
+
+  def refuse(*_):
+    raise jax.errors.JaxRuntimeError(
+        'RESOURCE_EXHAUSTED: Out of memory while trying to allocate 64 bytes.'
+    )
+
+  monkeypatch.setattr(checkpoints, 'restore', refuse)
+  with pytest.raises(jax.errors.JaxRuntimeError):
+    checkpoints.restore_latest(abstract())
+  checkpoints.close()
+  assert not list(tmp_path.glob('*.damaged')) and (tmp_path / '2').is_dir()
+
+
 def test_a_changed_digest_does_not_switch_the_check_off(tmp_path):
   checkpoints = checkpoint.Checkpoints(tmp_path)
   checkpoints.save(1, make_state(1), {})

@@ -31,7 +31,7 @@ TABLE = [
         {'diffusion', 'partitioning'},
     ),
     ('digests.py', set(), {'partitioning'}),
-    ('checkpoint.py', {'absl', 'orbax', 'etils'}, {'digests'}),
+    ('checkpoint.py', {'absl', 'orbax', 'etils'}, {'digests', 'memory'}),
     ('preemption.py', {'absl'}, set()),
     ('memory.py', set(), set()),
     ('distributed.py', {'absl'}, set()),

@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 import orbax.checkpoint as ocp
 
 from video_diffusion import digests
+from video_diffusion import memory
 from video_diffusion.errors import UserError
 
 
@@ -180,6 +181,8 @@ class Checkpoints:
       try:
         state = self.restore(step, abstract_state)
       except Exception as error:  # pylint: disable=broad-except
+        if memory.refused(error):
+          raise  # the checkpoint is sound, and the device too small
         logging.error(
             'The checkpoint of step %d in %s cannot be read (%s).',
             step, self._directory, _reason(error),

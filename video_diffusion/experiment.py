@@ -18,6 +18,7 @@ import numpy as np
 
 from video_diffusion import checkpoint
 from video_diffusion import default_config
+from video_diffusion import memory
 from video_diffusion import partitioning
 from video_diffusion import source_checks
 from video_diffusion import train_state
@@ -292,8 +293,8 @@ def restore_ema(
   A checkpoint that cannot be read is passed over for the one before it.
 
   Raises:
-    UserError: workdir holds neither, none that can be read, or weights that
-      are not finite.
+    UserError: workdir holds neither, none that can be read, weights that are
+      not finite, or more of them than fit into a device.
   """
   mesh = make_mesh(config)
   params = jax.eval_shape(
@@ -302,6 +303,12 @@ def restore_ema(
       )
   )
   target = partitioning.abstract(params, mesh, config.mesh.min_sharded)
+  need = memory.Need(memory.tree_bytes(target), memory.limit())
+  validation.require(
+      not need.there or need.asked <= need.there,
+      f'{memory.misfit(f"the model of {workdir}", need)}; share it among more '
+      'devices (mesh.fsdp).',
+  )
   folder = workdir / 'checkpoints'
   if folder.exists():
     checkpoints = checkpoint.Checkpoints(folder)

@@ -6,6 +6,7 @@ below text.dir, shared by all runs; a list beside them says which encoder a path
 holds, so that training need not read a T5 to find its vectors.
 """
 from collections.abc import Iterable, Sequence
+import functools
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ import numpy as np
 
 from video_diffusion import files
 from video_diffusion import json_files
+from video_diffusion import memory
 from video_diffusion import t5_weights
 from video_diffusion import workdirs
 from video_diffusion.data import captions as captions_lib
@@ -191,7 +193,8 @@ def fill(
   fingerprint = t5_weights.fingerprint(t5_config, params)
   cache = _open_cache(config, fingerprint, tokenizer)
   dtype = embeddings.DTYPES[config.text.dtype]
-  report = cache.fill(captions, t5.make_encode(t5_config, params, dtype))
+  with memory.explained(functools.partial(_t5_too_large, path)):
+    report = cache.fill(captions, t5.make_encode(t5_config, params, dtype))
   known = {'fingerprint': fingerprint, 'stamp': t5_weights.stamp(path)}
   _remember_encoder(config, path, known)
   logging.info(
@@ -200,6 +203,13 @@ def fill(
       report.captions, cache.directory, report.computed, report.truncated,
   )
   return tokens.Vectors(tokenizer, cache)
+
+
+def _t5_too_large(path, need):
+  return (
+      f'{memory.misfit(f"the T5 in {path}", need)}; set text.dtype to '
+      "'bfloat16', or run --mode=prepare where there is more memory."
+  )
 
 
 def keep_tokenizer(text: Text, workdir: epath.Path) -> None:

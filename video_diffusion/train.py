@@ -92,11 +92,13 @@ def train(
       clean=True,
   )
   watch.before_exit(checkpoints.wait)
-  restored = checkpoints.restore_latest(abstract)
+  too_large = functools.partial(updates.state_too_large, config)
+  with memory.explained(too_large):
+    restored = checkpoints.restore_latest(abstract)
   if restored is None:
     step = 0
     layout = jax.tree.map(lambda x: x.sharding, abstract)
-    with memory.explained(functools.partial(updates.state_too_large, config)):
+    with memory.explained(too_large):
       state = jax.block_until_ready(jax.jit(init, out_shardings=layout)())
   else:
     state, step = restored
