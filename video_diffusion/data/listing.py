@@ -1,5 +1,6 @@
 """Which files of a folder are data, and what was left out and why."""
 from collections.abc import Sequence
+import functools
 import logging
 import os
 import pathlib
@@ -32,10 +33,15 @@ class Listing(NamedTuple):
   def log(self) -> None:
     """Says what is missing among the files."""
     if self.left_out:
-      logging.warning(
-          '%d folders hold results of runs, or prepared data, and are left '
-          'out: %s.', len(self.left_out), ', '.join(self.left_out),
+      _warn_once(
+          'These folders are left out of the data, since they hold results of '
+          f'runs or prepared data: {", ".join(self.left_out)}.'
       )
+
+
+@functools.cache  # both splits of a data set list its folder
+def _warn_once(sentence: str) -> None:
+  logging.warning('%s', sentence)
 
 
 def find(
