@@ -1,6 +1,6 @@
-"""How exact float32 products are on this device, and what does not fit it.
+"""How exact float32 products are on this device, and which attention it runs.
 
-  python -m benchmarks.precision [--oom]
+  python -m benchmarks.precision
 
 Prints a table of relative errors against float64 in numpy: of the last
 convolution and its two gradients, and of the sums by quarter of the log-SNR
@@ -8,15 +8,9 @@ range, at JAX's default precision and at the one that this project asks for
 (`blocks.precision`). Then, of the train step of the networks whose config says
 float32, and of a wider one: how far its gradient at either precision lies from
 that of the CPU, and milliseconds of a step. Then which attention each size
-takes on this device.
-
---oom instead trains on batches that do not fit, draws and evaluates them, and
-prints the sentences that a user sees; XLA_PYTHON_CLIENT_MEM_FRACTION=.1 makes
-any device small enough. Neither needs data or writes files.
+takes on this device. It needs no data and writes no files.
 """
-import argparse
 import contextlib
-import sys
 import time
 from unittest import mock
 
@@ -26,14 +20,9 @@ import numpy as np
 
 from benchmarks import cases
 from benchmarks import timing
-from video_diffusion import evaluate
 from video_diffusion import experiment
 from video_diffusion import memory
-from video_diffusion import partitioning
-from video_diffusion import sample
 from video_diffusion import train_state
-from video_diffusion import updates
-from video_diffusion.errors import UserError
 from video_diffusion.models import attention
 from video_diffusion.models import blocks
 from video_diffusion.models import hardware
@@ -280,155 +269,15 @@ def attention_rows():
   return rows
 
 
-# ---- What does not fit -------------------------------------------------------
-def show(what, run):
-  """Prints the sentence in which a call ends."""
-  began = time.perf_counter()
-  try:
-    run()
-  except UserError as error:
-    print(f'{what}: {error}')
-  except Exception as error:  # pylint: disable=broad-except
-    print(f'{what}: NOT EXPLAINED: {type(error).__name__}: {error}'[:2000])
-  else:
-    print(f'{what}: it fits.')
-  print(f'  after {time.perf_counter() - began:.0f} s', flush=True)
-
-
-class Trial:
-  """A train step of one batch, compiled whether it fits or not."""
-
-  def __init__(self, config):
-    self.config, self.mesh = config, cases.make_mesh(1)
-    model = experiment.make_model(config)
-    rate, optimizer = updates.make_optimizer(config)
-    self.shapes = experiment.batch_shapes(config)
-    _, self.abstract = updates.abstract_state(
-        config, model, optimizer, self.shapes, self.mesh
-    )
-    with memory.explained(self.sentence), mock.patch.object(
-        memory, 'limit', lambda: None
-    ):
-      self.step, _ = updates.compile_step(
-          config, model, optimizer, rate, self.abstract, self.shapes, self.mesh
-      )
-    print(f'  batch {config.batch_size}: '
-          f'{memory.gib(memory.program_bytes(self.step))}', flush=True)
-
-  def sentence(self, need):
-    return updates.batch_too_large(
-        self.config, self.abstract, self.mesh, need
-    )
-
-  def check(self):
-    updates.check_batch(self.config, self.abstract, self.mesh, self.step)
-
-  def run(self):
-    """As the train loop does; the device itself refuses."""
-    state = cases.random_tree(self.abstract)
-    batch = partitioning.global_batch(
-        {'video': np.zeros(self.shapes['video'].shape, np.uint8)}, self.mesh
-    )
-    with memory.explained(self.sentence):
-      _, metrics = self.step(state, batch)
-      jax.block_until_ready(metrics)
-
-  def largest(self):
-    """What the sentence names."""
-    state, params = self.abstract, self.abstract.params
-    need = memory.Need(
-        memory.program_bytes(self.step), memory.limit(),
-        memory.tree_bytes(state) + memory.tree_bytes(params),
-    )
-    batch = self.config.batch_size
-    return memory.largest(batch, need, range(1, batch))
-
-
-def oom_config(batch):
-  """Of 16 frames of 64x64, and few blocks, so that it compiles soon."""
-  config = cases.case_config('smoke', batch=batch)
-  config.update_from_flattened_dict({
-      'data.frames': 16, 'data.height': 64, 'data.width': 64,
-      'model.base_channels': 64, 'model.channel_mults': (1, 2),
-      'model.num_blocks': 1, 'model.attention_resolutions': (32,),
-      'model.head_dim': 64, 'model.dtype': 'bfloat16',
-  })
-  return config
-
-
-def sample_too_large(config, size):
-  """Draws and evaluates a batch of `size` clips."""
-  from video_diffusion import drawing
-  from video_diffusion import plans
-
-  config.sample.batch_size = config.sample.num_clips = size
-  config.sample.num_steps = 2
-  config.eval.batch_size = config.eval.num_clips = size
-  model = experiment.make_model(config)
-  mesh = cases.make_mesh(1)
-  shapes = experiment.batch_shapes(config)
-  params = cases.random_tree(partitioning.abstract(
-      jax.eval_shape(lambda: train_state.init_params(model, shapes, seed=0)),
-      mesh,
-  ))
-  plan = plans.make_plan(config, None)
-  sampler = sample.make_sampler(config, model, mesh, frames=config.data.frames)
-  stage = drawing.Stage(config, sampler, params, None)
-  show('sampling', lambda: drawing.execute(
-      plan, [stage], jax.random.key(0), mesh=mesh))
-  batch = {'video': np.zeros(
-      (size, config.data.frames, config.data.height, config.data.width, 3),
-      np.uint8,
-  )}
-  step = evaluate.make_eval_step(config, model, mesh)
-  with mock.patch.object(
-      experiment, 'heldout_batches', lambda *_: iter([batch])
-  ):
-    show('evaluation', lambda: evaluate.mean_losses(
-        config, step, params, None, mesh))
-
-
-def out_of_memory():
-  """Prints what a user sees of batches that do not fit."""
-  if memory.limit() is None:
-    print('--oom: this device does not tell how much memory it has.')
-    return
-  trial = Trial(oom_config(256))
-  show('batch 256, as compiled', trial.check)
-  show('batch 256, when run', trial.run)
-  if largest := trial.largest():
-    for size in (largest, int(1.2 * largest)):
-      trial = Trial(oom_config(size))
-      show(f'batch {size}, as compiled', trial.check)
-      show(f'batch {size}, when run', trial.run)
-  large = cases.case_config('kinetics', batch=8)
-  large.model.base_channels = 2048
-  _, optimizer = updates.make_optimizer(large)
-  _, abstract = updates.abstract_state(
-      large, experiment.make_model(large), optimizer,
-      experiment.batch_shapes(large), cases.make_mesh(1),
-  )
-  show('state of a network of 2,048 channels',
-       lambda: updates.check_state(large, abstract))
-  for size in (512, 2048):
-    sample_too_large(oom_config(8), size)
-
-
 def main():
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--oom', action='store_true')
-  args = parser.parse_args()
   device = jax.devices()[0]
   print(
-      f'python -m benchmarks.precision {" ".join(sys.argv[1:])}\n'
+      'python -m benchmarks.precision\n'
       f'{timing.today()}, {device.device_kind}, jax {jax.__version__}, '
       f'compute capability {hardware.capability(device)}, memory '
       f'{memory.gib(memory.limit() or 0)}', flush=True,
   )
   print(hardware.shortcoming(jnp.bfloat16))
-  if args.oom:
-    out_of_memory()
-    return
   timing.print_table(operation_rows(), {
       'relative error': 'case', 'default': 'default', 'ours': 'ours',
       'default ms': 'default_ms', 'ours ms': 'ours_ms',

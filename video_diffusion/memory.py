@@ -167,4 +167,5 @@ def tree_bytes(tree: Any) -> int:
 
 def gib(count: int) -> str:
   """Bytes as '59.2 GiB'."""
-  return f'{count / 2**30:.3g} GiB'
+  size = count / 2**30
+  return f'{size:.3g} GiB' if size < 1000 else f'{size:,.0f} GiB'
