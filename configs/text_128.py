@@ -5,7 +5,7 @@
   python -m video_diffusion.main --config=configs/text_128.py \
     --config.data.path=DIR --config.text.path=T5
   python -m video_diffusion.main --mode=sample --config=configs/text_128.py \
-    --prompt='...' --config.sample.guidance_weight=1
+    --config.text.path=T5 --prompt='...' --config.sample.guidance_weight=1
 
 128 TPU v4 chips in the paper. It refines what text_64.py:frameskip_4 draws:
 --config.sample.refine_workdir there names the run of this one.

@@ -5,7 +5,7 @@
   python -m video_diffusion.main --config=configs/text_64.py \
     --config.data.path=DIR --config.text.path=T5
   python -m video_diffusion.main --mode=sample --config=configs/text_64.py \
-    --prompt='...' --config.sample.guidance_weight=1
+    --config.text.path=T5 --prompt='...' --config.sample.guidance_weight=1
 
 Two models, of frames one apart (`:frameskip_1`, the default) and four apart
 (`:frameskip_4`), each on 128 TPU v4 chips in the paper; FVD 42 and 57 unguided

@@ -6,7 +6,7 @@
   python -m video_diffusion.main --config=configs/text_64_small.py \
     --config.data.path=DIR --config.text.path=T5
   python -m video_diffusion.main --mode=sample \
-    --config=configs/text_64_small.py --prompt='...' \
+    --config=configs/text_64_small.py --config.text.path=T5 --prompt='...' \
     --config.sample.guidance_weight=1
 
 64 TPU v4 chips in the paper, for the comparison of joint training (table 4):
