@@ -1,6 +1,8 @@
 """Paths of kinds that are not read, in every flag and field that takes one."""
 import importlib.util
+import re
 
+from etils import epath
 import pytest
 
 from video_diffusion import config_files
@@ -11,6 +13,7 @@ from video_diffusion import sample
 from video_diffusion import t5_weights
 from video_diffusion import text_input
 from video_diffusion import train
+from video_diffusion import workdirs
 from video_diffusion.data import datasets
 from video_diffusion.errors import UserError
 
@@ -88,3 +91,29 @@ def test_the_paths_of_a_config_file_count_as_flags(tmp_path):
       '--config.sample.init_video=/a b/v.mp4',
       """--config.sample.prompts=('a "b"', "c's")""",
   ]
+
+
+MINE = '''
+import runpy
+
+def get_config():
+  config = runpy.run_path('configs/video_folder.py')['get_config']('laptop')
+  config.data.path = '/nowhere/given'
+  return config
+'''
+
+
+def test_evaluation_opens_what_its_own_call_names(run_main, tmp_path):
+  (tmp_path / 'mine.py').write_text(MINE)
+  trained = config_files.load(str(tmp_path / 'mine.py'))
+  trained.data.path = '/nowhere/saved'
+  workdirs.claim(trained, epath.Path(tmp_path / 'run'), '')
+  call = ('--mode=evaluate', f'--workdir={tmp_path / "run"}')
+  for flags, words in (
+      ((), "--config.data.path must be given: .* names '/nowhere/saved', but"),
+      ((f'--config={tmp_path / "mine.py"}',), '/nowhere/given'),
+      (('--config.data.path=/nowhere/flag',), '/nowhere/flag'),
+  ):
+    code, output = run_main(*call, *flags, tiny=False)
+    last = output.strip().splitlines()[-1]
+    assert code == 1 and re.match(f'video_diffusion: .*{words}', last), output
