@@ -56,7 +56,7 @@ SMALL = 8  # side of the frames whose distribution is compared
 
 def run_folder(path: str) -> epath.Path:
   """The run that a path names: its folder, its weights/ or a file therein."""
-  path = epath.Path(files.expand(path, 'WORKDIR'))
+  path = epath.Path(files.expand(path, 'WORKDIR', bucket=True))
   if path.is_file():
     path = path.parent
   return path.parent if path.name == weights_lib.FOLDER else path

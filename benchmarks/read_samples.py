@@ -54,7 +54,10 @@ def read(*folders: str) -> list[dict]:
   Raises:
     UserError: no samples with captions of moving_shapes, or of several sizes.
   """
-  paths = [epath.Path(files.expand(folder, 'FOLDER')) for folder in folders]
+  paths = [
+      epath.Path(files.expand(folder, 'FOLDER', bucket=True))
+      for folder in folders
+  ]
   loaded = [load(path) for path in paths]
   sizes = sorted({videos.shape[1:4] for videos, _ in loaded})
   if len(sizes) > 1:

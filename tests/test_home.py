@@ -38,7 +38,7 @@ def test_the_home_folder_takes_the_place_of_a_tilde(monkeypatch):
   root = pwd.getpwuid(0)
   assert files.expand(f'~{root.pw_name}/a', 'x') == f'{root.pw_dir}/a'
   for path in ('', 'a/~', './~a', '/a', 'gs://b/~'):
-    assert files.expand(path, 'x') == path
+    assert files.expand(path, 'x', bucket=True) == path
   with pytest.raises(UserError, match="data.path is '~no/a', but there is no"):
     files.expand('~no/a', 'data.path')
 
