@@ -126,6 +126,7 @@ def test_good_names_of_tfds_pass():
     ({'model.base_channels': 8192}, 'parameters; at most 1e+11 are allowed'),
     ({'model.emb_dim': 2**16, 'model.emb_layers': 64}, 'of about 2.'),
     ({'model.num_blocks': 64, 'model.channel_mults': (256,) * 10}, 'param'),
+    ({'model.base_channels': 2048}, 'parameters, which takes'),
     ({'batch_size': 2**20}, 'batch_size is 1048576; with the frames'),
     ({'data.height': 8192, 'data.width': 8192, 'data.frames': 4096},
      'it makes a batch of'),

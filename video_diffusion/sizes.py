@@ -31,6 +31,13 @@ def check(config: ml_collections.ConfigDict, mode: str) -> None:
         f'at most {MAX_PARAMETERS:.0e} are allowed: lower '
         'model.base_channels, channel_mults, num_blocks or emb_dim.'
     )
+  if mode in ('train', 'sample', 'evaluate'):
+    _require_memory(
+        4 * count,
+        f'the fields of model make a network of about {count:.1e} parameters, '
+        'which takes',
+        'lower model.base_channels, channel_mults or num_blocks',
+    )
   data, sample = config.data, config.sample
   batches = {
       'batch_size': (data.frames + data.images) * (mode == 'train'),
@@ -51,7 +58,15 @@ def check(config: ml_collections.ConfigDict, mode: str) -> None:
           f'most {MAX_SCALARS:.1e} are allowed: lower one of them.'
       )
   if mode in ('train', 'sample'):
-    _check_memory(config)
+    scalars = 3 * (sample.frames or data.frames) * data.height * data.width
+    # uint8 of each clip, float32 of those being drawn.
+    _require_memory(
+        scalars * (sample.num_clips + 4 * sample.batch_size),
+        f'sample.num_clips is {sample.num_clips} and sample.batch_size '
+        f'{sample.batch_size}; their frames take',
+        'lower them or sample.frames, and draw more clips by other values of '
+        'sample.seed',
+    )
 
 
 def parameters(config: ml_collections.ConfigDict) -> int:
@@ -101,18 +116,12 @@ def host_memory() -> int | None:
   return min(found, default=None)
 
 
-def _check_memory(config):
-  """Requires room for all clips, and for the frames of one batch."""
-  data, sample = config.data, config.sample
-  scalars = 3 * (sample.frames or data.frames) * data.height * data.width
-  # uint8 of each clip, float32 of those being drawn; of this process's share.
-  needed = scalars * (sample.num_clips + 4 * sample.batch_size)
+def _require_memory(needed: int, what: str, advice: str) -> None:
+  """Requires that this process can hold its share of so many bytes."""
   needed //= jax.process_count()
   there = host_memory()
   if there is not None and needed > there:
     raise UserError(
-        f'sample.num_clips is {sample.num_clips} and sample.batch_size '
-        f'{sample.batch_size}; their frames take {needed / 2**30:,.1f} GiB of '
-        f'memory, and this machine has {there / 2**30:,.1f}: lower them or '
-        'sample.frames, and draw more clips by other values of sample.seed.'
+        f'{what} {needed / 2**30:,.1f} GiB of memory, and this machine '
+        f'has {there / 2**30:,.1f}: {advice}.'
     )
