@@ -32,7 +32,7 @@ def test_finds_videos_below_the_folder_in_order(tmp_path):
         '.mp4', 'b/._x.gif', '.hidden/a.mp4')
   os.mkfifo(tmp_path / 'pipe.mp4')  # to open it would wait for ever
   assert names(tmp_path) == ['a.mov', 'b/x.gif', 'b/y.WebM', 'z.MP4']
-  assert find(tmp_path)[1:] == ([], [])
+  assert find(tmp_path)[1:3] == ([], [])
 
 
 def test_the_current_folder(tmp_path, monkeypatch):
@@ -114,3 +114,18 @@ def test_folders_of_runs_are_left_out(tmp_path):
   assert names(tmp_path, leave_out=[tmp_path / 'data', tmp_path]) == [
       'a.mp4', 'other/c.mp4', 'runs/b.mp4'
   ]
+
+
+def test_other_kinds_are_counted_by_suffix(tmp_path, caplog):
+  touch(tmp_path, 'a.mp4', 'b.TXT', 'c/d.txt', 'c/e.json', 'README', '.x.txt',
+        'captions.csv', 'c/captions.csv', 'runs/unread/notes.txt')
+  (tmp_path / 'runs' / 'unread' / 'config.json').write_text(
+      '{"data_fingerprint": ""}'
+  )
+  found = find(tmp_path, companions=('captions.csv',))
+  assert found.unread == {'.txt': 2, '.json': 1, '': 1}
+  found.log()
+  assert (
+      '4 files are of kinds that are not read here: .txt 2, no suffix 1, '
+      '.json 1.'
+  ) in caplog.text

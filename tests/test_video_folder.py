@@ -106,6 +106,8 @@ def test_clips_are_cut_and_dealt(prepare, tmp_path):
           'reason': 'it has 3 frames, fewer than the 4 wanted',
       }],
       'left_out': [],
+      'unread': {},
+      'notes': {},
       'clips': {'train': 4, 'test': 1},
       'frames': {'train': 29, 'test': 10},
       'captions': 0,

@@ -41,6 +41,14 @@ def get_config() -> ml_collections.ConfigDict:
   # Distances of the frames of a clip, one drawn for each; (1, 2) halves the
   # frame rate of half of the clips.
   data.frameskips = (1,)
+  # The most that one video or image file may hold; one that claims more is
+  # skipped, with the reason in report.json. Also for sample.init_video.
+  data.max_pixels = 2**26  # of a frame; 8K video has 2**25
+  data.max_frames = 500_000
+  data.max_seconds = 14_400.0
+  # Of all frames, by the size of the file, from 4e9 pixels on: a small file may
+  # claim hours of decoding. Ordinary video has some hundreds.
+  data.max_pixels_per_byte = 100_000
   # Further data sets that take turns with this one: NAME -> its own fields
   # with their values, as data has them ('name', 'path', ...), and 'weight'.
   data.weight = 1.0  # of this one; a share of the examples, by all weights
@@ -175,6 +183,11 @@ def get_config() -> ml_collections.ConfigDict:
   # A clip to continue ('extend', 'extend_backwards') to sample.frames, or to
   # spread by sample.factor ('interpolate'), or to enlarge by sample.upscale.
   sample.init_video = ''
+  # Which of its frames are taken: every so manyth. 0 takes them as far apart as
+  # in the run's clips, by data.fps and the first of data.frameskips (for
+  # 'interpolate', sample.factor times that); of a file that this program wrote,
+  # all.
+  sample.init_every = 0
   sample.task = 'extend'
   sample.factor = 2
   sample.upscale = 1

@@ -25,6 +25,7 @@ from video_diffusion import train_state
 from video_diffusion import validation
 from video_diffusion import weights
 from video_diffusion.data import datasets
+from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import mixing
 from video_diffusion.data import pipeline
 from video_diffusion.diffusion import loss as loss_lib
@@ -103,6 +104,7 @@ def make_source(
             frameskips=(1,) if image else tuple(data.frameskips),
             height=data.height,
             width=data.width,
+            limits=limits_lib.from_fields(data),
             **fields,
         )
     sources[prefix] = made[key]

@@ -1,11 +1,14 @@
 """Plans of sampling, from the sample fields; `drawing` executes them."""
 import contextlib
 
+from absl import logging
 from etils import epath
 import ml_collections
 import numpy as np
 
 from video_diffusion import files
+from video_diffusion import media
+from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import video as video_lib
 from video_diffusion.diffusion import extension
 from video_diffusion.errors import UserError
@@ -15,11 +18,19 @@ from video_diffusion.validation import require
 def read_init(config: ml_collections.ConfigDict) -> np.ndarray | None:
   """The frames of sample.init_video, float32 [f, h, w, 3] in [-1, 1].
 
+  They lie as far apart as those of the run's clips: at data.fps, and the first
+  of data.frameskips apart; for 'interpolate' sample.factor times that. They end
+  with the last frame of the file where the video goes on behind them, else they
+  begin with its first. With sample.init_every they are every so manyth frame of
+  the file. Of a file that this program wrote, whose time is not that of the
+  data, all frames are taken, unless sample.init_every says otherwise.
+
   Cropped and resized to the size of the model, or to that divided by
   sample.upscale. None without a file.
 
   Raises:
-    UserError: the file cannot be used, or the size does not divide.
+    UserError: the file cannot be used, is too short, or the size does not
+      divide.
   """
   options, data = config.sample, config.data
   if not options.init_video:
@@ -37,14 +48,59 @@ def read_init(config: ml_collections.ConfigDict) -> np.ndarray | None:
     )
   path = epath.Path(files.expand(options.init_video, 'sample.init_video'))
   require(path.is_file(), f'sample.init_video {path} is not a file.')
-  size = dict(
-      height=data.height // options.upscale, width=data.width // options.upscale
+  fps, every = _spacing(config, path)
+  frames = []
+  for frame in video_lib.read_timed(
+      path, fps=fps, limits=limits_lib.from_fields(data)
+  ):
+    frames.append(video_lib.resize_and_crop(
+        frame.pixels[None],
+        height=data.height // options.upscale,
+        width=data.width // options.upscale,
+    ))
+    seconds = frame.until
+  first = 0
+  if options.task == 'extend' and options.upscale == 1:
+    first = (len(frames) - 1) % every
+  taken = frames[first::every]
+  apart = f'{every / fps:g} s apart' if fps else f'{every} apart in the file'
+  if not options.init_every:
+    apart += ', as in the clips of the run,'
+  least = _least(config, one=seconds == 0)
+  require(
+      len(taken) >= least,
+      f'sample.init_video {path} is too short: it lasts {seconds:.3g} s, in '
+      f'which the frames {apart} number {len(taken)}, and {least} are needed; '
+      'give a longer video, or set sample.init_every=1 to take all its frames.',
   )
-  frames = [
-      video_lib.resize_and_crop(frame[None], **size)
-      for frame in video_lib.read_frames(path)
-  ]
-  return np.concatenate(frames).astype(np.float32) / 127.5 - 1.0
+  logging.info(
+      'sample.init_video: %d frames are taken, %s.',
+      len(taken), apart.rstrip(','),
+  )
+  return np.concatenate(taken).astype(np.float32) / 127.5 - 1.0
+
+
+def _spacing(config, path) -> tuple[float, int]:
+  """(frames per second, 0 for those of the file; how many of these apart)."""
+  options, data = config.sample, config.data
+  if options.init_every:
+    return 0.0, options.init_every
+  if video_lib.description(path) == media.MARK:
+    return 0.0, 1
+  every = data.frameskips[0]
+  if options.task == 'interpolate' and options.upscale == 1:
+    every *= options.factor
+  return data.get('fps', 0.0), every
+
+
+def _least(config, *, one: bool) -> int:
+  """The fewest frames that will do; of a file of one frame that is one."""
+  options, block = config.sample, config.data.frames
+  if options.upscale > 1:
+    return block
+  if options.task == 'interpolate':
+    return -(-(block - 1) // options.factor) + 1
+  return 1 if one else 2
 
 
 def make_plan(

@@ -22,6 +22,7 @@ import numpy as np
 
 from video_diffusion import files as files_lib
 from video_diffusion.data import hashes as hashes_lib
+from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import processes
 from video_diffusion.data import storage
 from video_diffusion.data import video
@@ -54,6 +55,7 @@ class Entry(NamedTuple):
     path: of the raw frames, '' where nothing was kept.
     shape: of a stored frame, (height, width, 3).
     digest: SHA-256 of the file, '' where it could not be read.
+    notes: what was done to its frames, or passed over.
   """
 
   reason: str
@@ -64,6 +66,7 @@ class Entry(NamedTuple):
   path: str = ''
   shape: tuple[int, int, int] = (0, 0, 3)
   digest: str = ''
+  notes: tuple[str, ...] = ()
 
   def load(self) -> np.ndarray:
     """uint8 [frames, height, width, 3], mapped from disk."""
@@ -92,9 +95,9 @@ def decode(
   """Decodes the files that are not in the cache, on all usable cores.
 
   A file that cannot be used gets an entry with the reason. It is kept too,
-  unless the cause may pass: a file that the system would not read, or a worker
-  that was killed. A file whose decoder crashes is found by decoding those that
-  were in work one at a time, and costs no other.
+  unless the cause may pass: a file that the system would not read, one that is
+  beyond a limit, or a worker that was killed. A file whose decoder crashes is
+  found by decoding those that were in work one at a time, and costs no other.
 
   Args:
     files: of any number, the same one perhaps twice.
@@ -187,7 +190,9 @@ def _decode_one(
   entry = _find(place, digest, height, width)
   if entry:
     return digest, entry
-  described = dict(frames=0, seconds=0.0, height=0, width=0, reason=crash)
+  described = dict(
+      frames=0, seconds=0.0, height=0, width=0, reason=crash, notes=[]
+  )
   try:
     with storage.writing_to(directory):
       os.makedirs(os.path.dirname(place), exist_ok=True)
@@ -198,16 +203,24 @@ def _decode_one(
               described['height'], described['width'] = frame.pixels.shape[:2]
             described['frames'] += 1
             described['seconds'] = frame.until
+            described['notes'] += [
+                note for note in frame.notes if note not in described['notes']
+            ]
             raw.write(small)
           _check_same(file, before)
   except _UnusableError as error:
     if error.may_pass:
       return '', Entry(error.reason)
-    described |= dict(frames=0, reason=error.reason)
+    described |= dict(frames=0, reason=error.reason, notes=[])
   with storage.writing_to(directory), _writing(_described(place)) as out:
     out.write(json.dumps(described).encode())
+  return digest, _entry(described, place, height, width, digest)
+
+
+def _entry(described, place, height, width, digest) -> Entry:
+  described = described | {'notes': tuple(described['notes'])}
   shape = (height, width, 3)
-  return digest, Entry(**described, path=place, shape=shape, digest=digest)
+  return Entry(**described, path=place, shape=shape, digest=digest)
 
 
 _shown = set()  # types of errors, in this process
@@ -221,7 +234,11 @@ def _frames(file, height, width, fps, read) -> Iterator:
           frame.pixels[None], height=height, width=width
       )
   except video.VideoError as error:
-    may_pass = isinstance(error.__cause__, OSError)
+    # The system's errors, and limits, which may be raised. Those of libav are
+    # of Python's kinds too, and stay.
+    may_pass = isinstance(error, limits_lib.LimitError) or (
+        isinstance(error.__cause__, OSError)
+    )
     raise _UnusableError(error.reason, may_pass=may_pass) from error
   # What a decoder may raise has no end, and is the file's fault. In case it is
   # this program's, the first error of each type is shown with its traceback.
@@ -270,10 +287,9 @@ def _find(place: str, digest: str, height: int, width: int) -> Entry | None:
   """The entry that is kept at a place, if one is whole."""
   try:
     with open(_described(place), 'rb') as file:
-      entry = Entry(
-          **json.load(file), path=place, shape=(height, width, 3), digest=digest
-      )
+      described = json.load(file)
+    entry = _entry(described, place, height, width, digest)
     whole = entry.frames * height * width * 3
     return entry if entry.reason or os.path.getsize(place) == whole else None
-  except (OSError, ValueError, TypeError):
+  except (OSError, ValueError, TypeError, KeyError):
     return None

@@ -65,7 +65,7 @@ def opened(
       'protocol_whitelist': 'file',
       'enable_drefs': '0',  # files in which a QuickTime movie has its samples
       # libav looks into frames as it opens a file, and allocates them.
-      'max_pixels': str(limits.pixels),
+      **_allocation(limits),
   }
   try:
     # libav takes what stands before a colon for a protocol unless the name
@@ -81,14 +81,16 @@ def opened(
     yield container
 
 
-def comment(path: str | os.PathLike) -> str:
-  """The comment in a video file; '' where there is none.
+def description(path: str | os.PathLike) -> str:
+  """What a video file says of itself, '' for nothing.
 
   Raises:
     VideoError: see `opened`.
   """
   with opened(path) as container:
-    return container.metadata.get('comment', '')
+    # GIF has comments only.
+    tags = container.metadata
+    return tags.get('description') or tags.get('comment', '')
 
 
 def decode(
@@ -109,7 +111,7 @@ def decode(
     size = os.path.getsize(path)
     _check_header(path, container, stream, size, limits)
     stream.codec_context.thread_count = 1
-    stream.codec_context.options = {'max_pixels': str(limits.pixels)}
+    stream.codec_context.options = _allocation(limits)
     aspect, notes = _aspect(stream)
     clock = _Clock(1 / float(stream.average_rate or DEFAULT_RATE))
     held = None  # shown until the next one comes
@@ -127,12 +129,23 @@ def decode(
         if held is not None:
           yield Decoded(held, start, aspect, notes + deinterlacer.notes)
         held = frame
+    except av.ArgumentError as error:  # what libav says of frames too large
+      raise limits_lib.LimitError(
+          path,
+          f'after {count} frames libav refuses one, perhaps for its size, '
+          f'which data.max_pixels, {limits.pixels}, limits',
+      ) from error
     except av.FFmpegError as error:
       after = f' after {count} frames' if count else ''
       raise VideoError(path, f'{error.strerror}{after}') from error
     if held is None:
       raise VideoError(path, 'it holds no frames')
     yield Decoded(held, clock.end(), aspect, notes + deinterlacer.notes)
+
+
+def _allocation(limits) -> dict[str, str]:
+  """libav's own limit, which bounds its memory; it counts padded rows."""
+  return {'max_pixels': str(2 * limits.pixels + 2**20)}
 
 
 def square_size(

@@ -5,6 +5,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 from video_diffusion import files
+from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import mixing
 from video_diffusion.data import records
 from video_diffusion.data import shapes
@@ -25,6 +26,7 @@ class Wanted(NamedTuple):
   width: int
   seed: int
   frameskips: Sequence[int]
+  limits: limits_lib.Limits
 
   @property
   def min_frames(self) -> int:
@@ -59,6 +61,7 @@ def _video_folder(
               min_frames=wanted.min_frames,
               fps=fps,
               short_clips=short_clips,
+              limits=wanted.limits,
           ),
           data_dir=data_dir(dir),
           classes=classes,
@@ -78,6 +81,7 @@ def _image_folder(name, wanted, *, path, dir, classes, keep_cache):
               width=wanted.width,
               clip_frames=1,
               min_frames=1,
+              limits=wanted.limits,
           ),
           data_dir=data_dir(dir),
           name=name,
@@ -101,6 +105,7 @@ def _kinetics600(
               min_frames=wanted.min_frames,
               fps=fps,
               short_clips=short_clips,
+              limits=wanted.limits,
           ),
           data_dir=data_dir(dir),
           keep_cache=keep_cache,
@@ -246,6 +251,7 @@ def make_source(
     width: int,
     seed: int,
     frameskips: Sequence[int] = (1,),
+    limits: limits_lib.Limits = limits_lib.DEFAULT,
     **options: Any,
 ) -> mixing.Source:
   """The source of a data set's split; prepares records where there are none.
@@ -258,6 +264,7 @@ def make_source(
     width: pixels.
     seed: of data sets that are drawn.
     frameskips: distances of frames that windows of the clips are to have.
+    limits: of a video or image file.
     **options: the further `config.data` fields of this data set. `path` may
       also be a directory of records.
 
@@ -265,7 +272,9 @@ def make_source(
     UserError: an unknown name, or data that is missing or unusable.
   """
   check(name, options)
-  wanted = Wanted(split, frames, height, width, seed, frameskips)
+  wanted = Wanted(
+      split, frames, height, width, seed, frameskips, limits
+  )
   return DATA_SETS[name].make(name, wanted, **options)
 
 

@@ -1,6 +1,7 @@
 """How much of one file is read, and the error for one that cannot be used."""
+from collections.abc import Mapping
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from video_diffusion.errors import UserError
 
@@ -97,3 +98,8 @@ class Limits(NamedTuple):
       )
 
 DEFAULT = Limits()
+
+
+def from_fields(data: Mapping[str, Any]) -> Limits:
+  """The limits that the fields of config.data set."""
+  return Limits(*(data[f'max_{name}'] for name in Limits._fields))

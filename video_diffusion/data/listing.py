@@ -1,4 +1,5 @@
 """Which files of a folder are data, and what was left out and why."""
+import collections
 from collections.abc import Sequence
 import functools
 import logging
@@ -24,11 +25,19 @@ class Listing(NamedTuple):
       names below the folder.
     left_out: names below the folder of the folders of runs, and of others
       that hold no data.
+    unread: suffix, in lower case, -> number of the files that have it and are
+      not read.
   """
 
   files: list[pathlib.Path]
   skipped: list[dict[str, str]]
   left_out: list[str]
+  unread: dict[str, int]
+
+  def unread_kinds(self) -> str:
+    """The unread suffixes and their numbers for people, most first."""
+    by_number = sorted(self.unread.items(), key=lambda kind: (-kind[1], kind))
+    return ', '.join(f'{suffix or "no suffix"} {n}' for suffix, n in by_number)
 
   def log(self) -> None:
     """Says what is missing among the files."""
@@ -36,6 +45,11 @@ class Listing(NamedTuple):
       _warn_once(
           'These folders are left out of the data, since they hold results of '
           f'runs or prepared data: {", ".join(self.left_out)}.'
+      )
+    if self.unread:
+      _warn_once(
+          f'{sum(self.unread.values())} files are of kinds that are not read '
+          f'here: {self.unread_kinds()}.'
       )
 
 
@@ -49,6 +63,7 @@ def find(
     suffixes: tuple[str, ...],
     *,
     leave_out: Sequence[str | os.PathLike] = (),
+    companions: tuple[str, ...] = (),
 ) -> Listing:
   """Lists the files in `folder` and below it.
 
@@ -61,8 +76,11 @@ def find(
     folder: where to begin; it counts even if it is the folder of a run.
     suffixes: in lower case, with their dot.
     leave_out: further folders that hold no data, if they lie below `folder`.
+    companions: ends of names, in lower case, of other files that belong to the
+      data, such as captions; they do not count as unread.
   """
   files, skipped, left_out = [], [], []
+  unread = collections.Counter()
   others = {os.path.realpath(path) for path in leave_out}
   folders, seen = [pathlib.Path(folder)], set()
 
@@ -97,10 +115,13 @@ def find(
       elif kind == 'unknown' and not path.suffix[1:].isalpha():
         # It may have been a folder, on a disk that is not mounted.
         skipped.append({'file': name(path), 'reason': 'a link to nothing'})
+      elif kind == 'file' and not path.name.lower().endswith(companions):
+        unread[path.suffix.lower()] += 1
   return Listing(
       sorted(files),
       sorted(skipped, key=lambda each: each['file']),
       sorted(left_out),
+      dict(unread),
   )
 
 

@@ -90,7 +90,7 @@ def read_timed(
       before the break have been yielded by then: whoever wants whole videos
       only must drop them.
   """
-  if pathlib.Path(path).suffix.lower() in IMAGE_SUFFIXES:
+  if _is_image(path):
     yield Frame(images.read(path, limits), 0.0)
     return
   count, held = 0, None
@@ -111,6 +111,19 @@ def read_timed(
       if not fps:
         break
   yield held._replace(until=decoded.end)
+
+
+def description(path: str | os.PathLike) -> str:
+  """What a video file says of itself; '' for nothing, and for an image.
+
+  Raises:
+    VideoError: see `read_timed`.
+  """
+  return '' if _is_image(path) else containers.description(path)
+
+
+def _is_image(path):
+  return pathlib.Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _convert(path, decoded: containers.Decoded) -> Frame:

@@ -24,6 +24,7 @@ def list_folder(
     *,
     what: str,
     data_dir: str | os.PathLike,
+    companions: tuple[str, ...] = (),
 ) -> tuple[pathlib.Path, listing.Listing]:
   """Returns the folder at a path and what lies there, at least one file.
 
@@ -32,6 +33,7 @@ def list_folder(
     suffixes: of the files wanted.
     what: the folder to give, for messages.
     data_dir: of prepared data, which are left out.
+    companions: see `listing.find`.
 
   Raises:
     UserError: there is no such folder or no such file in it, or it is the
@@ -42,7 +44,9 @@ def list_folder(
     if not folder.is_dir():
       found = 'a file' if folder.exists() else 'missing'
       raise UserError(f'data.path, {folder}, is {found}; give {what}.')
-    found = listing.find(folder, suffixes, leave_out=[data_dir])
+    found = listing.find(
+        folder, suffixes, leave_out=[data_dir], companions=companions
+    )
     if listing.is_run(folder, os.listdir(folder)):
       raise UserError(
           f'data.path, {folder}, is the folder of a run, whose own samples '
@@ -55,6 +59,8 @@ def list_folder(
   if not found.files:
     others = [f'{each["file"]} ({each["reason"]})' for each in found.skipped]
     others += [f'{name} (left out)' for name in found.left_out]
+    if found.unread:
+      others.append(f'files of other kinds ({found.unread_kinds()})')
     raise UserError(
         f'data.path, {folder}, holds no file that ends in '
         f'{", ".join(suffixes)}{" except in " * bool(others)}'

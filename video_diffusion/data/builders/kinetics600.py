@@ -85,7 +85,8 @@ def prepare(
   """
   settings.check()
   folder, found = folders.list_folder(
-      path, video.VIDEO_SUFFIXES, what=WANTED, data_dir=data_dir
+      path, video.VIDEO_SUFFIXES, what=WANTED, data_dir=data_dir,
+      companions=('.csv',),
   )
   paths = found.files
   tables = find_tables(folder)

@@ -1,4 +1,5 @@
 """From files on disk to records: what all data sets of files have in common."""
+import collections
 from collections.abc import Iterator, Sequence
 import functools
 import hashlib
@@ -13,9 +14,11 @@ import numpy as np
 
 from video_diffusion import files as files_lib
 from video_diffusion.data import cache
+from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import listing
 from video_diffusion.data import packing
 from video_diffusion.data import storage
+from video_diffusion.data import video
 from video_diffusion.data.builders import folders
 from video_diffusion.errors import UserError
 
@@ -51,6 +54,7 @@ class Settings(NamedTuple):
     min_frames: frames of the shortest clip.
     fps: frames per second, by time of presentation; 0 takes all frames.
     short_clips: of videos with fewer than min_frames, see `packing.cut_clips`.
+    limits: of a file.
   """
 
   height: int
@@ -59,6 +63,7 @@ class Settings(NamedTuple):
   min_frames: int
   fps: float = 0
   short_clips: str = 'drop'
+  limits: limits_lib.Limits = limits_lib.DEFAULT
 
   def check(self) -> None:
     """Raises UserError, naming the field, for what cannot be."""
@@ -109,7 +114,10 @@ def pack(
     smallest_source, largest_source: [rows, columns], by area,
     looped: videos that were started over, see `short_clips`,
     skipped: a list of {file, reason}, folders that cannot be read among them,
-    left_out: folders of runs and of prepared data, when it was packed.
+    left_out: folders of runs and of prepared data, when it was packed,
+    unread: {suffix: number} of the files of other kinds,
+    notes: {what was done to a file or passed over: number of files}, see
+      `video.Frame`.
 
   Args:
     files: in the order of their clips.
@@ -137,10 +145,12 @@ def pack(
       height=settings.height,
       width=settings.width,
       fps=settings.fps,
+      read=functools.partial(video.read_timed, limits=settings.limits),
   )
+  notes = collections.Counter()
   usable, skipped, looped = [], list(listed.skipped), 0
   for i, (file, entry) in enumerate(zip(files, entries, strict=True)):
-    reason = entry.reason
+    reason = entry.reason or _beyond(settings.limits, file, entry)
     if not reason and entry.frames < settings.min_frames:
       short = (
           f'it has {entry.frames} frames, fewer than the '
@@ -156,7 +166,10 @@ def pack(
       skipped.append({'file': file.name, 'reason': reason})
     else:
       usable.append((i, file, entry))
+      notes.update(entry.notes)
   _log_skipped(skipped)
+  for note, number in notes.items():
+    logging.info('%d files: %s.', number, note)
   splits = _splits(usable, settings)
   for split, (_, at_most) in splits.items():
     if not at_most:
@@ -196,6 +209,8 @@ def pack(
           **report or {},
           skipped=skipped,
           left_out=listed.left_out,
+          unread=listed.unread,
+          notes=dict(notes),
       ),
   )
   with storage.writing_to(data_dir):
@@ -208,6 +223,18 @@ def pack(
     for entry in entries:
       entry.remove()
   return directory
+
+
+def _beyond(limits, file, entry: cache.Entry) -> str:
+  """Why a file that was decoded under other limits cannot be used, or ''."""
+  try:
+    limits.check(
+        file.path, height=entry.height, width=entry.width, frames=entry.frames,
+        seconds=entry.seconds,
+    )
+  except limits_lib.LimitError as error:
+    return error.reason
+  return ''
 
 
 def _splits(usable, settings: Settings) -> dict[str, packing.Split]:

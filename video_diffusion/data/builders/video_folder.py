@@ -58,7 +58,8 @@ def prepare(
   settings.check()
   what, suffixes = KINDS[name]
   folder, found = folders.list_folder(
-      path, suffixes, what=f'a folder of {what} files', data_dir=data_dir
+      path, suffixes, what=f'a folder of {what} files', data_dir=data_dir,
+      companions=CAPTIONS,
   )
   paths = found.files
   listed = [folder / file for file in CAPTIONS if (folder / file).exists()]
