@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from tests import colour_clips
 from tests import damaged
 from tests import t5_files
 from video_diffusion import default_config
@@ -176,6 +177,16 @@ class Video:
 
     for name in ('a.png', 'a.jpg', 'a.webp', 'a.bmp', 'a.tiff'):
       PIL.Image.fromarray(clip[0]).save(folder / name)
+    for name, codec in (
+        ('a.mkv', 'ffv1'), ('a.avi', 'mpeg4'), ('a.webm', 'libvpx-vp9'),
+        ('a.ts', 'mpeg2video'), ('a.mov', 'mjpeg'),
+    ):
+      picture = colour_clips.planes(clip[0], matrix=6, full=False, bits=8)
+      colour_clips.write(
+          folder / name,
+          [colour_clips.frame(picture, bits=8) for _ in range(4)],
+          codec=codec, rate=25, matrix=6, full=codec == 'mjpeg',
+      )
     self._sound = {p: p.read_bytes() for p in folder.glob('a.*')}
     self._limits = limits.Limits(pixels=2**20, frames=1000, seconds=100.0)
 
@@ -186,7 +197,7 @@ class Video:
     for _ in range(rng.choice([1, 1, 2, 8])):
       at = rng.randrange(min(reach, len(content)))
       big = rng.choice([0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)])
-      content[at : at + rng.choice([1, 2, 4])] = bytes([big])
+      content[at : at + rng.choice([0, 1, 2, 4])] = bytes([big])
     if rng.random() < 0.2:
       content = content[: rng.randrange(len(content))]
     other = self._folder / f'b{path.suffix}'
