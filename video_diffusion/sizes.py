@@ -7,9 +7,9 @@ import ml_collections
 
 from video_diffusion.errors import UserError
 
-# Some fifty times the paper's largest model, which has 1.2e9.
+# Eighty times the paper's largest model, which has 1.2e9.
 MAX_PARAMETERS = 10**11
-# Scalars of a global batch: 2,000 times the paper's largest.
+# Scalars of a global batch; the paper's largest have 8e7.
 MAX_SCALARS = 2**36
 _LIMIT = pathlib.Path('/sys/fs/cgroup/memory.max')  # of a container
 
@@ -70,7 +70,7 @@ def check(config: ml_collections.ConfigDict, mode: str) -> None:
 
 
 def parameters(config: ml_collections.ConfigDict) -> int:
-  """About how many parameters the network has, to some per cent.
+  """About how many parameters the network has, to within a quarter.
 
   Counted without a trace, which would take minutes where it has too many.
   """
