@@ -126,6 +126,6 @@ def test_other_kinds_are_counted_by_suffix(tmp_path, caplog):
   assert found.unread == {'.txt': 2, '.json': 1, '': 1}
   found.log()
   assert (
-      '4 files are of kinds that are not read here: .txt 2, no suffix 1, '
-      '.json 1.'
+      'Files of other kinds are not read; by suffix there are .txt 2, no '
+      'suffix 1, .json 1.'
   ) in caplog.text

@@ -48,8 +48,8 @@ class Listing(NamedTuple):
       )
     if self.unread:
       _warn_once(
-          f'{sum(self.unread.values())} files are of kinds that are not read '
-          f'here: {self.unread_kinds()}.'
+          'Files of other kinds are not read; by suffix there are '
+          f'{self.unread_kinds()}.'
       )
 
 

@@ -169,7 +169,7 @@ def pack(
       notes.update(entry.notes)
   _log_skipped(skipped)
   for note, number in notes.items():
-    logging.info('%d files: %s.', number, note)
+    logging.info('%s: %d of %d files.', note, number, len(files))
   splits = _splits(usable, settings)
   for split, (_, at_most) in splits.items():
     if not at_most:
