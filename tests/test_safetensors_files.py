@@ -140,8 +140,18 @@ def test_what_the_package_writes_is_read(tmp_path):
   assert metadata == {'step': '3'} and got.keys() == arrays.keys()
   for name in 'abcd':
     np.testing.assert_array_equal(got[name].read(), arrays[name])
-  with pytest.raises(UserError, match="holds 'e' as I64; it must be one of"):
+  with pytest.raises(UserError, match="holds 'e' as 'I64'; it must be one"):
     got['e'].read()
+
+
+def test_types_cannot_write_to_the_terminal(tmp_path):
+  path = tmp_path / 'a.safetensors'
+  for dtype in ('\x1b[2J\n', 'é' * 5000):
+    path.write_bytes(content({'a' * 5000: entry(dtype=dtype)}))
+    [tensor] = safetensors_files.open_safetensors(path)[0].values()
+    with pytest.raises(UserError, match='must be one of F32') as error:
+      tensor.read()
+    assert str(error.value).isprintable() and len(str(error.value)) < 400
 
 
 def test_a_file_that_is_cut_after_it_was_opened_is_told(tmp_path):

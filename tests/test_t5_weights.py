@@ -95,7 +95,7 @@ def change_tensors(folder, change):
             lambda f: change_tensors(
                 f, lambda x: x.update({files.BLOCK: np.ones((6, 10), np.int8)})
             ),
-            f"holds '{files.BLOCK}' as I8; it must be one of F32",
+            f"holds '{files.BLOCK}' as 'I8'; it must be one of F32",
         ),
         (
             lambda f: (f / 'model.safetensors').rename(f / 'pytorch_model.bin'),
@@ -199,6 +199,7 @@ def test_a_hostile_config_json_is_one_sentence(
     ({'weight_map': {'a': '../../private.safetensors'}}, 'names the file'),
     ({'weight_map': {'a': '/etc/passwd'}}, 'must be one in that folder'),
     ({'weight_map': {'a': 3}}, 'names the file 3'),
+    ({'weight_map': {'a': 'é' * 5000}}, 'names the file .{80}; it must'),
     ({'weight_map': ['a']}, 'has no weight_map'),
     ({}, 'has no weight_map'),
     ([], 'not an object'),

@@ -51,7 +51,8 @@ class Tensor(NamedTuple):
     """
     if self.dtype not in _DTYPES:
       raise UserError(
-          f'{self.file} holds {self.name!r} as {self.dtype}; it must be one of '
+          f'{self.file} holds {json_files.short(self.name)} as '
+          f'{json_files.short(self.dtype)}; it must be one of '
           f'{", ".join(_DTYPES)}.'
       )
     dtype = np.dtype(_DTYPES[self.dtype])
@@ -61,7 +62,8 @@ class Tensor(NamedTuple):
       content = file.read(num_bytes)
     if len(content) != num_bytes:
       raise UserError(
-          f'{self.file} ends within {self.name!r}; copy it again, whole.'
+          f'{self.file} ends within {json_files.short(self.name)}; copy it '
+          'again, whole.'
       )
     return np.frombuffer(content, dtype).reshape(self.shape)
 

@@ -341,7 +341,7 @@ def _safetensors_files(path: epath.Path) -> list[epath.Path]:
       raise UserError(f'{index} has no weight_map; restore the file.')
     names = weight_map.values()
     for name in names:
-      if not isinstance(name, str) or not re.fullmatch(r'[\w.-]+', name):
+      if not isinstance(name, str) or not re.fullmatch(r'[\w.-]{1,100}', name):
         raise UserError(
             f'{index} names the file {json_files.short(name)}; it must be one '
             'in that folder.'

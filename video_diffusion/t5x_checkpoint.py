@@ -100,6 +100,7 @@ def _shape(index, name, x) -> tuple[int, ...]:
   Raises:
     UserError: it is neither, or the spec leads out of the checkpoint.
   """
+  array = json_files.short(stored_name(name))
   if isinstance(x, np.ndarray) and x.dtype in _DTYPES:
     return x.shape
   try:
@@ -111,12 +112,12 @@ def _shape(index, name, x) -> tuple[int, ...]:
     )
   except (AttributeError, KeyError, TypeError, IndexError) as error:
     raise UserError(
-        f'{index}: what stands for the array {stored_name(name)} is neither '
+        f'{index}: what stands for the array {array} is neither '
         'numbers nor the spec of a zarr array; copy the checkpoint again.'
     ) from error
   if not sound:
     raise UserError(
-        f'{index}: the spec of the array {stored_name(name)} has the driver '
+        f'{index}: the spec of the array {array} has the driver '
         f'{json_files.short(x["driver"])} and the shape '
         f'{json_files.short(shape)}; it must be of zarr and of whole numbers.'
     )
@@ -126,7 +127,7 @@ def _shape(index, name, x) -> tuple[int, ...]:
       or '..' in place.split('/')
   ):
     raise UserError(
-        f'{index} places the array {stored_name(name)} at '
+        f'{index} places the array {array} at '
         f'{json_files.short(place)}; only what lies below that folder is read.'
     )
   return tuple(shape)
