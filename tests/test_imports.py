@@ -28,7 +28,7 @@ TABLE = [
     (
         'train_state.py',
         {'optax', 'flax'},
-        {'diffusion', 'partitioning'},
+        {'diffusion', 'optimizer', 'partitioning'},
     ),
     ('digests.py', set(), {'partitioning'}),
     ('checkpoint.py', {'absl', 'orbax', 'etils'}, {'digests', 'memory'}),

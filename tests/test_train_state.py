@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from video_diffusion import optimizer
 from video_diffusion import train_state
 from video_diffusion.diffusion import schedules
 from video_diffusion.models import conditional
@@ -79,17 +80,18 @@ def test_a_step_by_hand(random_params):
       cond_drop=0.5,
       train=True,
   )
+  sgd = optax.chain(optax.scale_by_schedule(lambda _: -0.1))
   step = jax.jit(
       train_state.make_train_step(
           draw,
           loss_fn,
-          optax.sgd(0.1),
+          sgd,
           rate=lambda _: 0.1,
           ema_decay=lambda n: 0.75,
           seed=7,
       )
   )
-  state = train_state.init_state(params, optax.sgd(0.1))
+  state = train_state.init_state(params, sgd)
   state = state.replace(step=jnp.int32(5))
   after, metrics = step(state, data)
   key = train_state.stream_key(7, 'train', 5)
@@ -117,3 +119,46 @@ def test_a_step_by_hand(random_params):
   assert again['loss'] == metrics['loss']
   _, later = step(state.replace(step=jnp.int32(6)), data)
   assert later['loss'] != metrics['loss']
+
+
+def test_skipped_updates_hold_back_the_learning_rate_and_the_ema_decay():
+  """What is logged is what the parameters and their average show."""
+  rate = optimizer.learning_rate(
+      lr=0.8, warmup_steps=8, schedule='constant', decay_steps=0
+  )
+  # With betas of zero an update is the rate times the sign of the gradient.
+  chain = optimizer.make_optimizer(
+      rate, beta1=0.0, beta2=0.0, eps=0.0, weight_decay=0.0, clip_norm=1e9
+  )
+  decay = optimizer.ema_decay(decay=0.999, rule='ramp')
+  step = jax.jit(
+      train_state.make_train_step(
+          lambda key, batch: batch,
+          lambda params, batch, key: ((params['w'] * batch['x']).sum(), {}),
+          chain,
+          rate=rate,
+          ema_decay=decay,
+          seed=0,
+      )
+  )
+  state = train_state.init_state({'w': jnp.zeros(3)}, chain)
+  applied = 0
+  for x in (1.0, np.nan, 2.0, np.inf, np.nan, 3.0, 1.0):
+    before = state
+    state, metrics = step(state, {'x': jnp.full(3, x)})
+    moved = before.params['w'] - state.params['w']
+    assert bool(metrics['skipped']) == (not np.isfinite(x))
+    if metrics['skipped']:
+      np.testing.assert_array_equal(moved, 0)
+      np.testing.assert_array_equal(
+          state.ema_params['w'], before.ema_params['w']
+      )
+      continue
+    applied += 1
+    np.testing.assert_allclose(moved, metrics['learning_rate'], rtol=1e-5)
+    np.testing.assert_allclose(moved, 0.1 * applied, rtol=1e-5)
+    share = (state.ema_params['w'] - before.ema_params['w']) / (
+        state.params['w'] - before.ema_params['w']
+    )
+    np.testing.assert_allclose(share, 1 - applied / (9 + applied), rtol=1e-4)
+  assert state.step == 7 and applied == 4

@@ -1,6 +1,7 @@
 """The optax chain, the learning rate and the EMA decay."""
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -52,6 +53,8 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
   """Clip of the global norm, Adam, decoupled weight decay, the rate.
 
+  `updates_done` reads the state of this chain.
+
   Adam and its betas are the paper's; clip 1.0 of the mean gradient, eps and
   the decoupled decay are this project's choice.
   """
@@ -61,6 +64,15 @@ def make_optimizer(
       optax.add_decayed_weights(weight_decay),
       optax.scale_by_learning_rate(rate),
   )
+
+
+def updates_done(opt_state: optax.OptState) -> jax.Array:
+  """Returns how many updates the chain of `make_optimizer` has applied.
+
+  The learning rate of the next update is that of this number. A step that was
+  skipped does not count, so the number may be smaller than the step.
+  """
+  return opt_state[-1].count
 
 
 def ema_decay(*, decay: float, rule: str) -> Callable:

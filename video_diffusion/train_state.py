@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from video_diffusion import optimizer as optimizer_lib
 from video_diffusion import partitioning
 from video_diffusion.diffusion import loss as loss_lib
 
@@ -213,13 +214,15 @@ def make_train_step(
   """A pure (state, batch) -> (state, metrics).
 
   An update whose loss or gradient is not finite is skipped: parameters, EMA and
-  moments remain, the step counts on, 'skipped' is 1.
+  moments remain, the step counts on, 'skipped' is 1. Learning rate and EMA
+  decay go by the number of updates that were applied, not by the step;
+  'learning_rate' is the one that this update used.
 
   Args:
     draw: from `make_loss`, as loss_fn is,
     loss_fn: with train=True.
-    optimizer: the optax chain.
-    rate: the learning rate, for the metrics.
+    optimizer: from `optimizer.make_optimizer`.
+    rate: the learning rate of that optimizer, for the metrics.
     ema_decay: update number -> decay.
     seed: of the run; the step's randomness is its 'train' stream.
     accumulate: parts in which a batch is taken, each held in memory alone; the
@@ -237,7 +240,8 @@ def make_train_step(
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    decay = ema_decay(state.step)
+    done = optimizer_lib.updates_done(state.opt_state)
+    decay = ema_decay(done)
     ema_params = jax.tree.map(
         lambda ema, p: ema + (1.0 - decay) * (p - ema), state.ema_params, params
     )
@@ -247,7 +251,7 @@ def make_train_step(
     metrics |= {
         'loss': loss,
         'grad_norm': grad_norm,
-        'learning_rate': rate(state.step),
+        'learning_rate': rate(done),
         'skipped': 1 - finite.astype(jnp.int32),
     }
     return TrainState(state.step + 1, *after), metrics
