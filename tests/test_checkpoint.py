@@ -11,6 +11,7 @@ import pytest
 from video_diffusion import checkpoint
 from video_diffusion import partitioning
 from video_diffusion import train_state
+from video_diffusion.errors import UserError
 
 
 def make_state(value):
@@ -180,7 +181,7 @@ def test_a_save_that_fails_is_said_and_leaves_nothing(tmp_path, caplog):
   assert [p.name for p in tmp_path.iterdir()] == ['1']
   said = [r.getMessage() for r in caplog.records if 'absl' in r.name]
   said = [text for text in said if 'could not be written' in text]
-  assert len(said) == 1 and 'that of step 1 serves' in said[0]
+  assert len(said) == 1 and 'on disk is that of step 1: make' in said[0]
   # With room, the next save succeeds.
   checkpoints.save(3, make_large_state(3), {})
   checkpoints.close()
@@ -215,3 +216,64 @@ def test_what_killed_saves_left_goes_with_the_next_training(tmp_path):
   assert left.exists()
   checkpoint.Checkpoints(tmp_path, clean=True).close()
   assert not left.exists()
+
+
+def said_in(caplog):
+  return [r.getMessage() for r in caplog.records if 'absl' in r.name]
+
+
+@pytest.mark.parametrize('what', ['folder', 'newest', 'both steps', 'workdir'])
+def test_what_somebody_deletes_is_said_and_one_is_written(
+    tmp_path, caplog, what
+):
+  folder = tmp_path / 'run' / 'checkpoints'
+  checkpoints = checkpoint.Checkpoints(folder, keep=2)
+  for step in (1, 2):
+    checkpoints.save(step, make_state(step), {})
+  checkpoints.wait()
+  gone = {
+      'folder': [folder],
+      'newest': [folder / '2'],
+      'both steps': [folder / '1', folder / '2'],
+      'workdir': [folder.parent],
+  }[what]
+  for path in gone:
+    shutil.rmtree(path)
+  assert checkpoints.latest_step() == (1 if what == 'newest' else None)
+  checkpoints.save(3, make_state(3), {})
+  checkpoints.close()
+  [text] = [text for text in said_in(caplog) if 'deleted' in text]
+  left = 'is that of step 1' if what == 'newest' else 'no checkpoint is on disk'
+  assert left in text and 'Step 3 is saved now' in text
+  checkpoints = checkpoint.Checkpoints(folder, keep=2)
+  equal(checkpoints.restore_latest(abstract())[0], make_state(3))
+  checkpoints.close()
+
+
+def test_a_deleted_step_is_written_again(tmp_path):
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  checkpoints.save(1, make_state(1), {})
+  checkpoints.wait()
+  shutil.rmtree(tmp_path / '1')
+  checkpoints.save(1, make_state(1), {})
+  checkpoints.close()
+  assert (tmp_path / '1').is_dir()
+
+
+def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path):
+  folder = tmp_path / 'checkpoints'
+  checkpoints = checkpoint.Checkpoints(folder)
+  checkpoints.save(1, make_state(1), {})
+  checkpoints.wait()
+  shutil.rmtree(folder)
+  folder.write_text('in the way')
+  for step in (2, 3):
+    checkpoints.save(step, make_state(step), {})
+    with pytest.raises(UserError, match=f'step {step} could not be .+; no che'):
+      checkpoints.wait()
+  with pytest.raises(UserError, match='move away what is there'):
+    checkpoint.Checkpoints(folder)
+  folder.unlink()
+  checkpoints.save(4, make_state(4), {})
+  checkpoints.close()
+  assert checkpoint.Checkpoints(folder).latest_step() == 4

@@ -200,6 +200,54 @@ def test_an_interrupted_plan_continues_and_another_call_starts_anew(tmp_path):
   assert len(calls) == 5 + len(plan.blocks) and np.any(other != whole)
 
 
+def test_blocks_of_another_clip_model_or_condition_are_not_taken(tmp_path):
+  """Each change, at the same step, begins the call anew."""
+  given, drawn = clip(3), []
+
+  def attempt(
+      folder, init=given, params=1.0, labels=0, fields=(), **options
+  ):
+    """(number of blocks drawn, number of blocks) of a call."""
+    config = make(init_video='given', frames=9, **options)
+    for name, value in fields:
+      with config.unlocked():
+        config.diffusion[name] = value
+    mesh = partitioning.make_mesh()
+    plan = plans.make_plan(config, init)
+    n = config.sample.num_clips
+
+    def sampler(params, key, condition, **inputs):
+      drawn.append(1)
+      if len(drawn) == 2:
+        raise KeyboardInterrupt
+      return jnp.zeros((n, 4, 8, 8, 3))
+
+    condition = {'labels': np.full((n, 1, 1), labels, np.int32)}
+    stage = drawing.Stage(config, sampler, jnp.float32(params), condition)
+    drawing.draw(
+        plan, [stage], init=init, mesh=mesh, folder=epath.Path(folder),
+        steps=[7],
+    )
+    return len(drawn), len(plan.blocks)
+
+  for i, change in enumerate((
+      {},
+      dict(init=given[:, :, ::-1]),
+      dict(init=given[::-1]),
+      dict(params=np.nextafter(np.float32(1), np.float32(2))),
+      dict(labels=1),
+      dict(fields=[('prediction', 'eps')]),
+      dict(guidance_weight=3.0),
+  )):
+    drawn.clear()
+    with pytest.raises(KeyboardInterrupt):
+      attempt(tmp_path / str(i))  # after its first block
+    drawn.clear()
+    drawn.extend([1] * 2)
+    number, blocks = attempt(tmp_path / str(i), **change)
+    assert number == 2 + blocks - (not change), change
+
+
 def test_batches_are_cut_to_the_clips_and_take_their_labels(tmp_path):
   config = make()
   size = config.sample.batch_size

@@ -1,4 +1,4 @@
-"""Two processes of four devices each, and SIGTERM in every phase."""
+"""Two processes of four devices each, and signals in every phase."""
 import json
 import os
 import re
@@ -174,17 +174,22 @@ def test_every_process_writes_the_clips_that_it_drew(
   assert alone['video'].std() > 10
 
 
-def test_sigterm_to_one_process_saves_and_ends_both(
-    pod_run, start_main, tmp_path
+@pytest.mark.parametrize(
+    'number, expected', [(signal.SIGTERM, 75), (signal.SIGINT, 130)]
+)
+def test_a_signal_to_one_process_saves_and_ends_both(
+    pod_run, start_main, tmp_path, number, expected
 ):
   flags = (f'--workdir={tmp_path}', '--config.checkpoint.every=5000')
   pod = start_pod(start_main, *flags, ENDLESS)
   until((tmp_path / 'metrics.jsonl').exists, pod[0])
-  pod[1].send_signal(signal.SIGTERM)
+  pod[1].send_signal(number)
   for code, output in finish(pod):
-    assert code == 75, output
+    assert code == expected and 'Traceback' not in output, output
   saved = max(int(p.name) for p in (tmp_path / 'checkpoints').iterdir())
   assert saved == max(metrics(tmp_path))
+  if number == signal.SIGINT:
+    return  # what was saved is the same
   steps = max(STEPS, saved + 3)
   again = start_pod(start_main, *flags, f'--config.train.steps={steps}')
   for code, output in finish(again):
@@ -246,8 +251,17 @@ def stop_in_a_save(process, folder):
   return met[0]
 
 
+TERM, INT = signal.SIGTERM, signal.SIGINT
+# Sent to the process in a row -> its exit code.
+SIGNALS = {
+    'SIGTERM': ([TERM], 75), 'SIGINT': ([INT], 130),
+    'SIGINT twice': ([INT, INT], 130),
+}
+
+
+@pytest.mark.parametrize('signals', SIGNALS)
 @pytest.mark.parametrize('phase', PHASES)
-def test_sigterm_in_every_phase(start_main, tmp_path, phase):
+def test_a_signal_in_every_phase(start_main, tmp_path, phase, signals):
   flags, line, too_late, oldest = PHASES[phase]
   extra = {'JAX_ENABLE_COMPILATION_CACHE': 'false'}
   process = start_main(
@@ -262,13 +276,22 @@ def test_sigterm_in_every_phase(start_main, tmp_path, phase):
   unfinished = None
   if phase == 'checkpoint':
     unfinished = stop_in_a_save(process, tmp_path / 'checkpoints')
+  numbers, expected = SIGNALS[signals]
   began = time.monotonic()
-  process.send_signal(signal.SIGTERM)
-  process.send_signal(signal.SIGCONT)
+  for number in numbers:
+    process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
+    time.sleep(0.05)  # signals of one kind that are not taken yet are one
   rest, _ = process.communicate(timeout=LIMIT)
   seconds = time.monotonic() - began
-  assert process.returncode == 75, rest
-  assert too_late not in rest
+  assert process.returncode == expected, rest
+  assert too_late not in rest and 'Traceback' not in rest, rest
+  assert 'KeyboardInterrupt' not in rest
+  assert not (tmp_path / '.lock').exists()
+  if len(numbers) > 1:
+    print(f'{signals}, {phase}: {seconds:.2f} s until exit code {expected}')
+    return  # it may have saved, if it was quicker than the second
+  assert f'{signals}: ' in rest and f'Exit code {expected}.' in rest
   saved = {
       int(p.name) for p in (tmp_path / 'checkpoints').iterdir()
       if p.name.isdigit()
@@ -276,14 +299,14 @@ def test_sigterm_in_every_phase(start_main, tmp_path, phase):
   if unfinished is not None:  # the save in flight was completed
     assert int(unfinished.name.partition('.')[0]) in saved
   if phase == 'compile':
-    assert not saved
+    assert not saved and 'no checkpoint is on disk' in rest
     assert not (tmp_path / 'metrics.jsonl').exists()
     lost = 0
   else:
     lost = max(metrics(tmp_path)) - max(saved)
     assert max(saved) >= oldest and lost == 0
   print(
-      f'SIGTERM, {phase}: {lost} steps lost, {seconds:.2f} s until exit code '
+      f'{signals}, {phase}: {lost} steps lost, {seconds:.2f} s until exit code '
       f'{process.returncode}'
   )
 

@@ -6,6 +6,9 @@ which sampling reads alone), 'config' (JSON, the whole config of the run) and
 'digests' (JSON, of every array): what Orbax reads from a file of arrays it does
 not check, and a byte that has changed there would go unnoticed.
 """
+import contextlib
+import errno
+import os
 import sys
 import threading
 from typing import Any
@@ -14,6 +17,7 @@ from absl import logging
 from etils import epath
 import jax
 from jax.experimental import multihost_utils
+import numpy as np
 import orbax.checkpoint as ocp
 
 from video_diffusion import digests
@@ -29,8 +33,9 @@ class Checkpoints:
   """The checkpoints of one run, under `directory`.
 
   A save that fails, by a full disk for instance, is reported and does no harm:
-  the last good checkpoint serves, and the next save tries again. `close` raises
-  where the newest save has failed.
+  the last good checkpoint serves, and the next save tries again. Where somebody
+  has deleted checkpoints, or the directory, the next save reports it and writes
+  one. `close` raises where the newest save has failed.
   """
 
   def __init__(
@@ -48,6 +53,9 @@ class Checkpoints:
       keep: how many of the newest to keep; None keeps all.
       keep_every: and, for good, those at multiples of so many steps; 0 is none.
       clean: removes what killed saves have left; for the one that saves.
+
+    Raises:
+      UserError: the directory is a file.
     """
     _hide_late_calls()
     self._directory = epath.Path(directory).resolve()
@@ -56,11 +64,22 @@ class Checkpoints:
     )
     self._lock = threading.Lock()  # a SIGTERM's thread waits for saves, too
     self._failed, self._saving = '', None
-    self._open()
+    self._stale = False  # the manager is closed, a new one cannot be opened yet
+    try:
+      self._open()
+    except NotADirectoryError as error:
+      raise UserError(
+          f'{self._directory} must be a folder; move away what is there.'
+      ) from error
     if clean:
       self._remove_unfinished()
 
   def _open(self):
+    if self._directory.exists() and not self._directory.is_dir():
+      # Orbax would notice at a save, and wait for minutes.
+      raise NotADirectoryError(
+          errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self._directory)
+      )
     self._manager = ocp.CheckpointManager(
         self._directory, options=self._options
     )
@@ -81,13 +100,14 @@ class Checkpoints:
     """
     with self._lock:
       self._finish()
-      if step in self._manager.all_steps():
-        return
-      rest = state.replace(ema_params=None)
-      trees = {'state': rest, 'ema': state.ema_params}
-      found = {name: digests.digests(tree) for name, tree in trees.items()}
       self._saving = step
       try:
+        self._notice_deleted()
+        if step in self._manager.all_steps():
+          return
+        rest = state.replace(ema_params=None)
+        trees = {'state': rest, 'ema': state.ema_params}
+        found = {name: digests.digests(tree) for name, tree in trees.items()}
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -112,19 +132,61 @@ class Checkpoints:
   def _retry(self):
     return bool(self._failed) and self._saving not in self._manager.all_steps()
 
+  def _notice_deleted(self):
+    """Opens the directory anew where it is not what the manager has left."""
+    missing = set(self._manager.all_steps()) - self._on_disk()
+    changed = bool(missing) or self._stale or not self._directory.is_dir()
+    if jax.process_count() > 1:  # all must do the same
+      changed = multihost_utils.broadcast_one_to_all(np.int32(changed))
+    if not changed:
+      return
+    if not self._stale:
+      logging.error(
+          'Somebody has deleted %s from %s; %s. Step %d is saved now.',
+          ', '.join(f'the checkpoint of step {n}' for n in sorted(missing))
+          or 'the folder', self._directory, self._left(), self._saving,
+      )
+    self._manager.close()
+    self._stale = True
+    self._open()
+    self._stale = False
+
+  def _on_disk(self):
+    """The steps whose folders are there, those of unfinished copies too."""
+    try:
+      names = [path.name for path in self._directory.iterdir()]
+    except OSError:
+      return set()
+    return {int(name) for name in names if name.isdigit()}
+
+  def _left(self):
+    """The end of a sentence: which checkpoint would be continued from."""
+    step = self.latest_step()
+    if step is None:
+      return 'no checkpoint is on disk'
+    return f'the newest checkpoint on disk is that of step {step}'
+
   def _fail(self, error):
     self._manager.close()
-    self._open()  # a manager that failed once would fail again
+    self._stale = True
+    # A manager that failed once would fail again. Where a new one cannot be
+    # opened the next save tries.
+    with contextlib.suppress(OSError, ValueError):
+      self._open()
+      self._stale = False
     self._remove_unfinished()  # it may be what has filled the disk
     self._failed = (
         f'the checkpoint of step {self._saving} could not be written to '
-        f'{self._directory} ({_reason(error)}); that of step '
-        f'{self.latest_step()} serves: make room, or the folder writable.'
+        f'{self._directory} ({_reason(error)}); {self._left()}: make room, or '
+        'make the folder writable.'
     )
     logging.error('%s', self._failed)
 
-  def wait(self) -> None:
+  def wait(self) -> str:
     """Waits for a save in flight; from any thread.
+
+    Returns:
+      Which checkpoint is on disk, the end of a sentence.
 
     Raises:
       UserError: the newest save failed.
@@ -133,6 +195,7 @@ class Checkpoints:
       self._finish()
       if self._failed:
         raise UserError(self._failed)
+      return self._left()
 
   def restore(self, step: int, abstract_state: Any) -> Any:
     """The `TrainState` saved at `step`, laid out as `abstract_state` says.
@@ -216,7 +279,8 @@ class Checkpoints:
 
   def latest_step(self) -> int | None:
     """The step of the newest complete checkpoint, None without one."""
-    return self._manager.latest_step()
+    steps = set(self._manager.all_steps()) & self._on_disk()
+    return max(steps, default=None)
 
   def close(self) -> None:
     """Waits for a save in flight.

@@ -7,6 +7,7 @@ import numpy as np
 
 from video_diffusion import drawing
 from video_diffusion import experiment
+from video_diffusion import files
 from video_diffusion import media
 from video_diffusion import writers
 from video_diffusion.data import shapes
@@ -49,9 +50,15 @@ def figures_table(config: ml_collections.ConfigDict, videos, source) -> str:
 
 def write_grid(
     config, plan, sampler, params, step, *, drawn, source, workdir, writer, mesh
-) -> None:
-  """A grid of the first samples as samples/<step>.gif and .mp4, and to
-  TensorBoard; every process takes part, the first one writes."""
+) -> list[str]:
+  """A grid of the first samples as samples/<step>.mp4 and .gif, and to
+  TensorBoard; every process takes part, the first one writes.
+
+  The GIF is written last, so that where it is all is.
+
+  Returns:
+    Sentences about what the disk refused, which are logged as well.
+  """
   try:
     videos = drawing.draw(
         plan, [drawing.Stage(config, sampler, params, drawn.condition)],
@@ -60,21 +67,30 @@ def write_grid(
   except drawing.NotFiniteError as error:
     # The training goes on, and may recover.
     logging.error('No samples of step %d: %s', step, error)
-    return
+    return []
   videos = drawing.first_clips(config, mesh, videos, GRID_CLIPS)
+  missing = []
   if jax.process_index() == 0:
     path = grid_path(workdir, step)
-    path.parent.mkdir(parents=True, exist_ok=True)
     shown = media.with_texts(videos, drawn.captions[: len(videos)])
     picture = media.enlarge(media.grid(shown), min_side=256)
-    gif = media.encode_gif(picture, fps=config.sample.fps)
-    media.write_mp4(
-        path.with_suffix('.mp4'), picture, fps=config.sample.fps
-    )
-    path.write_bytes(gif)
+    fps = config.sample.fps
+    gif = media.encode_gif(picture, fps=fps)
+    try:
+      path.parent.mkdir(parents=True, exist_ok=True)
+      media.write_mp4(path.with_suffix('.mp4'), picture, fps=fps)
+      files.write(path, gif)
+    except OSError as error:
+      missing.append(
+          f'{path} could not be written ({error.strerror or error}): make '
+          'room, or make the folder writable; the same command writes that of '
+          'the newest step.'
+      )
+      logging.error('%s', missing[0])
     writer.gif(step, 'samples', gif, picture.shape)
   if experiment.drawn(config):
     writers.log_lines(figures_table(config, videos, source))
+  return missing
 
 
 def write_clips(
@@ -100,8 +116,8 @@ def write_clips(
     for old in [*folder.glob('clip_*'), *folder.glob('samples*.npz')]:
       if old.stem not in kept | set(names):
         old.unlink()
-  with (folder / f'{names[jax.process_index()]}.npz').open('wb') as f:
-    np.savez_compressed(f, **arrays)
+  with files.writing(folder / f'{names[jax.process_index()]}.npz') as part:
+    np.savez_compressed(part, **arrays)
   for clip, video in zip(clips, videos, strict=True):
     text = drawn.captions[clip] if drawn.captions else ''
     write_video(

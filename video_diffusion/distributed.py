@@ -1,12 +1,20 @@
-"""One program over several processes: who takes part, and how many must."""
+"""One program over several processes: who takes part, who speaks for all."""
+from collections.abc import Callable, Iterator
+import contextlib
 import glob
 import importlib.util
 import os
+import time
 
 from absl import logging
 import jax
+from jax.experimental import multihost_utils
+import numpy as np
 
+from video_diffusion import files
 from video_diffusion.errors import UserError
+
+SENTENCE_BYTES = 2000  # of an error that all processes raise
 
 
 def initialize(
@@ -80,3 +88,53 @@ def check(processes: int) -> None:
         f'{jax.process_count()}; start {processes} that find each other (on '
         'Cloud TPU, GKE or SLURM, or by --coordinator), or set it to 0.'
     )
+
+
+def by_first(fn: Callable[[], bool | None]) -> bool:
+  """Calls fn in process 0 alone, and returns its truth in every process.
+
+  All processes must call this at the same place of the program.
+
+  Raises:
+    UserError: fn raised it, or an OSError, in process 0; in every process.
+  """
+  if jax.process_count() == 1:
+    return bool(fn())
+  found, error = False, None
+  if jax.process_index() == 0:
+    try:
+      found = bool(fn())
+    except (UserError, OSError) as caught:
+      error = caught
+  text = str(error or '').encode()[:SENTENCE_BYTES]
+  message = np.zeros(2 + SENTENCE_BYTES, np.uint8)
+  message[:2] = found, error is not None
+  message[2 : 2 + len(text)] = np.frombuffer(text, np.uint8)
+  message = multihost_utils.broadcast_one_to_all(message)
+  if error is not None:
+    raise error
+  if message[1]:
+    text = message[2:].tobytes().rstrip(b'\0')
+    raise UserError(text.decode(errors='ignore'))
+  return bool(message[0])
+
+
+@contextlib.contextmanager
+def holding(lock: files.Lock) -> Iterator[Callable[[], None]]:
+  """Holds a folder for all processes; process 0 has the mark in it.
+
+  Yields:
+    A function that raises UserError in every process where another has taken
+    the folder over; all must call it.
+
+  Raises:
+    UserError: the folder is in use; in every process.
+    OSError: it cannot be written; UserError in processes but the first.
+  """
+  # Not by `acquire`: it may wait longer than a collective does for process 0.
+  while not by_first(lock.attempt):
+    time.sleep(files.PERIOD / 10)
+  try:
+    yield lambda: by_first(lock.check)
+  finally:
+    lock.release()

@@ -6,7 +6,9 @@ the same frames.
 from collections.abc import Sequence
 import dataclasses
 import functools
+import hashlib
 import json
+import pathlib
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -14,6 +16,8 @@ import jax
 import ml_collections
 import numpy as np
 
+from video_diffusion import digests
+from video_diffusion import files
 from video_diffusion import media
 from video_diffusion import memory
 from video_diffusion import partitioning
@@ -24,6 +28,9 @@ from video_diffusion.errors import UserError
 
 class NotFiniteError(UserError):
   """Sampled frames hold a NaN or an infinity, which would be shown as black."""
+
+# Groups of a run's config that decide the frames drawn from its weights.
+DECIDING = ('data', 'diffusion', 'model', 'sample', 'text')
 
 
 class Stage(NamedTuple):
@@ -72,7 +79,7 @@ def draw(
 
   options = stages[0].config.sample
   n, size = options.num_clips, options.batch_size
-  blocks = folder and claim_blocks(plan, stages, init, folder, steps)
+  blocks = folder and claim_blocks(plan, stages, init, folder, steps, mesh)
   starts = range(0, n, size)
   own = partitioning.own_rows(mesh, size)
   videos = []
@@ -219,10 +226,8 @@ def execute(
             'another step.'
         )
       if path:
-        part = path.with_suffix('.part')
-        with part.open('wb') as f:
-          np.save(f, canvas[:, frames])
-        part.replace(path)
+        with files.writing(path) as part:
+          np.save(part, canvas[:, frames])
     if bar is not None:
       bar.update()
   return canvases[-1]
@@ -240,20 +245,58 @@ def blocks_folder(folder: epath.PathLike) -> epath.Path:
   return epath.Path(folder) / f'blocks_{jax.process_index()}'
 
 
-def claim_blocks(plan, stages, init, folder: epath.Path, steps) -> epath.Path:
-  """`blocks_folder`, emptied unless it is of this very call."""
+def claim_blocks(
+    plan, stages, init, folder: epath.Path, steps, mesh
+) -> epath.Path:
+  """Returns `blocks_folder`, emptied unless its blocks are of this very call.
+
+  Everything that decides a frame is compared: the plan, the configs of the
+  runs, the sample fields, the weights, what conditions the clips, the given
+  clip, the rows of this process, and the code that draws.
+  """
   blocks = blocks_folder(folder)
-  mark = json.dumps({
+  size = stages[0].config.sample.batch_size
+  call = {
       'processes': jax.process_count(),
+      'rows': partitioning.own_rows(mesh, size).tolist(),
       'plan': dataclasses.asdict(plan),
-      'sample': [stage.config.sample.to_dict() for stage in stages],
+      'configs': [
+          {name: stage.config[name].to_dict() for name in DECIDING}
+          for stage in stages
+      ],
       'steps': list(steps),
-      'init': 0.0 if init is None else float(np.sum(init, dtype=np.float64)),
-  })
+      'weights': [digests.digests(stage.params) for stage in stages],
+      'conditions': [
+          {name: _digest(x) for name, x in (stage.condition or {}).items()}
+          for stage in stages
+      ],
+      'init': None if init is None else _digest(init),
+      'code': [jax.__version__, _code()],
+  }
+  mark = json.dumps(call, sort_keys=True, default=str)
   path = blocks / 'call.json'
   if not path.exists() or path.read_text() != mark:
     if blocks.exists():
       blocks.rmtree()
     blocks.mkdir(parents=True)
-    path.write_text(mark)
+    files.write(path, mark)
   return blocks
+
+
+def _digest(x) -> str:
+  """SHA-256 of an array: dtype, shape and bytes."""
+  x = np.ascontiguousarray(x)
+  sha = hashlib.sha256(f'{x.dtype} {x.shape}'.encode())
+  sha.update(x.tobytes())
+  return sha.hexdigest()
+
+
+@functools.cache
+def _code() -> str:
+  """SHA-256 of this package's source, which an update may change."""
+  sha = hashlib.sha256()
+  root = pathlib.Path(__file__).parent
+  for path in sorted(root.rglob('*.py')):
+    sha.update(f'{path.relative_to(root)}\n'.encode())
+    sha.update(path.read_bytes())
+  return sha.hexdigest()

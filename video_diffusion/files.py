@@ -5,6 +5,7 @@ whole, so that a process that is killed, or a disk that is full, leaves what was
 there before. A folder is taken by a mark in it that says which process holds
 it; the holder renews the mark, so that one that nobody holds is recognised.
 """
+import atexit
 from collections.abc import Iterator
 import contextlib
 import datetime
@@ -28,9 +29,8 @@ from video_diffusion.errors import UserError
 
 MARK = '.lock'
 PERIOD = 10.0  # seconds between two renewals of a mark
-# A mark that is younger is surely held, one that is older surely not. Counted
-# in periods; between the two a process waits to see which it is.
-FRESH, STALE = 1.5, 6.0
+STALE = 6.0  # periods without a renewal after which a mark is nobody's
+RELEASE_SECONDS = 2.0  # that an exit waits for a mark to be deleted
 
 
 def is_local(path: epath.PathLike) -> bool:
@@ -216,10 +216,13 @@ class Lock:
   The mark is a file in the folder that names the process, its host and the
   time. A thread renews it every PERIOD seconds. A mark is stale, and is taken
   over, where its process on this machine has ended, or where it has not been
-  renewed for STALE periods. Age is told by the clock of the folder's file
-  system, so that hosts whose clocks differ agree.
+  renewed for STALE periods. A process that cannot be seen from here is waited
+  for until its mark is renewed or stale: a restart after a kill waits, and is
+  not refused. Age is told by the clock of the folder's file system, so that
+  hosts whose clocks differ agree.
 
-  Usable as a context manager.
+  Usable as a context manager. What is held when the interpreter ends is
+  released; before os._exit call `release_all`.
   """
 
   def __init__(
@@ -239,80 +242,116 @@ class Lock:
     self._token = uuid.uuid4().hex
     now = datetime.datetime.now().astimezone()
     self._since = now.isoformat(' ', 'seconds')
+    self._renewing = threading.Lock()
     self._released = threading.Event()
     self._released.set()
+    self._made = self._told = False
+    self._seen = None  # (token, time of renewal) of another's mark
     self._lost = ''
 
   def acquire(self) -> None:
     """Takes the folder.
-
-    Without `wait` it waits only for a mark whose holder has missed a renewal,
-    until it renews it or the mark is stale.
 
     Raises:
       UserError: another process holds it, and `wait` is False; names the
         process, host and time.
       OSError: the folder cannot be written.
     """
-    self._folder.mkdir(parents=True, exist_ok=True)
+    while not self.attempt():
+      time.sleep(PERIOD / 10)
+
+  def attempt(self) -> bool:
+    """As `acquire`, but returns False where it would wait; call it again."""
     mine = self._folder / f'{MARK}.{self._token}'
-    told = False
+    held = None
     try:
-      while True:
-        mine.write_text(json.dumps(self._content()))
-        if self._link(mine):
-          break
-        theirs, age = self._holder(mine)
-        if theirs is None:
-          continue  # it has just been released
-        alive = _is_alive(theirs)
-        if alive is None:
-          # It runs where this process cannot look: its age must tell.
-          alive = age < FRESH * PERIOD or (
-              None if age < STALE * PERIOD else False
-          )
-        if alive and not self._wait:
-          raise UserError(f'{self._in_use_by(theirs)}; {self._advice}.')
-        if alive:
-          if not told:
-            logging.info('%s; waiting for it.', self._in_use_by(theirs))
-          told = True
-          time.sleep(PERIOD / 10)
-          continue
-        if alive is None:
-          if not told:
-            logging.warning(
-                '%s, but has not said so for %.0f s; waiting until it does, or '
-                'until %.0f s have passed.', self._in_use_by(theirs), age,
-                STALE * PERIOD,
-            )
-          told = True
-          time.sleep(PERIOD / 10)
-          continue
-        logging.warning(
-            '%s, which has ended without saying so; its mark is taken over.',
-            self._in_use_by(theirs),
-        )
-        self._remove(theirs)
+      while held is None:
+        if not self._folder.exists():
+          self._folder.mkdir(parents=True, exist_ok=True)
+          self._made = True
+        try:
+          mine.write_text(json.dumps(self._content()))
+          held = self._link(mine) or self._take_over(_renewed(mine))
+        except FileNotFoundError:
+          continue  # the holder has just released, and deleted, the folder
     finally:
-      mine.unlink(missing_ok=True)
-    self._released.clear()
-    threading.Thread(target=self._renew, daemon=True).start()
+      if held is not False:
+        mine.unlink(missing_ok=True)
+    if held:
+      self._released.clear()
+      _held.add(self)
+      threading.Thread(target=self._keep_renewing, daemon=True).start()
+    return held
+
+  def _take_over(self, now) -> bool | None:
+    """None where the mark is gone, False where one must wait for its holder.
+
+    Raises:
+      UserError: as `acquire`.
+    """
+    theirs, renewed = self._holder()
+    if theirs is None:
+      return None  # it has just been released
+    if self._has_ended(theirs, renewed, now - renewed):
+      logging.warning(
+          '%s, which has ended without saying so; its mark is taken over.',
+          self._in_use_by(theirs),
+      )
+      self._remove(theirs)
+      return None
+    return False
+
+  def _has_ended(self, theirs, renewed, age) -> bool:
+    """Whether a mark's holder has ended, False where that is not yet clear.
+
+    Raises:
+      UserError: it has not.
+    """
+    alive = _is_alive(theirs)
+    if alive is None:  # its signs of life must tell
+      before, self._seen = self._seen, (theirs.get('token'), renewed)
+      if before and before[0] == self._seen[0] and before[1] != renewed:
+        alive = True
+      elif age >= STALE * PERIOD:
+        alive = False
+    if alive and not self._wait:
+      raise UserError(f'{self._in_use_by(theirs)}; {self._advice}.')
+    if alive and not self._told:
+      logging.info('%s; waiting for it.', self._in_use_by(theirs))
+    elif alive is None and not self._told:
+      logging.warning(
+          '%s, as of %.0f s ago. Waiting to see whether it still is, %.0f s at '
+          'most.', self._in_use_by(theirs), max(age, 0),
+          STALE * PERIOD - max(age, 0),
+      )
+    self._told = True
+    return alive is False
 
   def release(self) -> None:
-    """Gives the folder back; does nothing where it is not held."""
+    """Gives the folder back; does nothing where it is not held.
+
+    A folder that `acquire` made, and that is empty, is deleted.
+    """
     if self._released.is_set():
       return
     self._released.set()
-    with contextlib.suppress(OSError):
+    _held.discard(self)
+    with contextlib.suppress(OSError), self._renewing:
       if (self._read() or {}).get('token') == self._token:
         self._mark.unlink()
+        if self._made and is_local(self._folder):
+          os.rmdir(self._folder)
 
   def check(self) -> None:
-    """Raises UserError where another process has taken the folder over.
+    """Looks whether the folder is still held, and says so in the mark.
 
-    That happens to a process that was stopped for longer than a mark lasts.
+    Raises:
+      UserError: another process has taken it over, as happens to a process
+        that was stopped for longer than a mark lasts; or somebody else's mark
+        stands where this one was deleted.
     """
+    if not self._released.is_set():
+      self._renew()
     if self._lost:
       raise UserError(f'{self._lost}; {self._advice}.')
 
@@ -331,18 +370,19 @@ class Lock:
         'since': self._since,
     }
 
-  def _link(self, mine) -> bool:
-    """Whether the mark is now ours; it is made in one step or not at all."""
+  def _link(self, source) -> bool:
+    """Whether the mark is now `source`; it is made in one step or not at all.
+    """
     try:
-      if not is_local(mine):
+      if not is_local(source):
         return self._link_remote()
       try:
-        os.link(mine, self._mark)
-      except FileExistsError:
+        os.link(source, self._mark)
+      except (FileExistsError, FileNotFoundError):
         raise
       except OSError:  # a file system without hard links
         with open(self._mark, 'x') as mark:
-          mark.write(json.dumps(self._content()))
+          mark.write(source.read_text())
       return True
     except FileExistsError:
       return False
@@ -365,14 +405,13 @@ class Lock:
     except ValueError:
       return {}
 
-  def _holder(self, mine):
-    """(content of the mark or None, seconds since its renewal)."""
-    theirs = self._read()
+  def _holder(self):
+    """(content of the mark or None, when it was renewed)."""
     try:
-      age = _renewed(mine) - _renewed(self._mark)
+      # Read first: network file systems then ask for its time anew.
+      return self._read(), _renewed(self._mark)
     except FileNotFoundError:
       return None, 0.0
-    return theirs, age
 
   def _in_use_by(self, theirs):
     host, since = theirs.get('host', 'another host'), theirs.get('since', '')
@@ -394,31 +433,58 @@ class Lock:
       return  # another process was quicker
     try:
       if json.loads(aside.read_text()).get('token') != theirs.get('token'):
-        # Another process was quicker, and this is its mark.
-        with contextlib.suppress(FileExistsError):
-          os.link(aside, self._mark)
+        self._link(aside)  # another was quicker, and this is its mark
     except (ValueError, AttributeError):
       pass  # a mark that was cut is nobody's
     finally:
       aside.unlink(missing_ok=True)
 
+  def _keep_renewing(self):
+    while not self._released.wait(PERIOD) and not self._lost:
+      self._renew()
+
   def _renew(self):
-    while not self._released.wait(PERIOD):
+    with self._renewing:
+      if self._lost or self._released.is_set():
+        return
       try:
         theirs = self._read()
-        if theirs is not None and theirs.get('token') != self._token:
+        if theirs is None:  # somebody has deleted it, with the folder perhaps
+          self._folder.mkdir(parents=True, exist_ok=True)
+          mine = self._folder / f'{MARK}.{self._token}'
+          try:
+            mine.write_text(json.dumps(self._content()))
+            self._link(mine)
+          finally:
+            mine.unlink(missing_ok=True)
+        elif theirs and theirs.get('token') != self._token:
           self._lost = (
-              f'{self._in_use_by(theirs)}, which took it over while this '
-              'process stood still'
+              f'{self._in_use_by(theirs)}, which has taken it over while this '
+              'process stood still or its mark was deleted'
           )
           logging.error('%s.', self._lost)
-          return
-        if theirs and is_local(self._mark):
+        elif theirs and is_local(self._mark):
           os.utime(self._mark)
-        else:  # objects have no other way; or somebody has deleted it
+        else:  # objects have no other way
           self._mark.write_text(json.dumps(self._content()))
       except OSError as error:
         logging.warning('%s cannot be renewed (%s).', self._mark, error)
+
+
+_held = set()
+
+
+@atexit.register
+def release_all() -> None:
+  """Releases what this process holds, within seconds; before os._exit."""
+  # A network file system may answer no more.
+  work = [
+      threading.Thread(target=lock.release, daemon=True) for lock in set(_held)
+  ]
+  for thread in work:
+    thread.start()
+  for thread in work:
+    thread.join(RELEASE_SECONDS)
 
 
 def _renewed(path: epath.Path) -> float:
@@ -437,12 +503,16 @@ def _here() -> dict[str, str]:
 
 
 def _began(process: int) -> str:
-  """When a process began, '' where it cannot be told; numbers are reused."""
+  """When a process began; '' where it has ended or /proc does not tell.
+
+  One that has ended, and that its parent has not asked for yet, has ended.
+  """
   try:
     stat = pathlib.Path(f'/proc/{process}/stat').read_text()
   except OSError:
     return ''
-  return stat.rpartition(')')[2].split()[19]  # ticks since the machine began
+  fields = stat.rpartition(')')[2].split()
+  return '' if fields[0] in 'ZX' else fields[19]  # ticks since the boot
 
 
 def _is_alive(mark) -> bool | None:
@@ -459,4 +529,6 @@ def _is_alive(mark) -> bool | None:
     return False
   except PermissionError:
     pass
+  if not _began(os.getpid()):
+    return None  # without /proc, its number may be another process's by now
   return _began(process) == mark.get('process_began')

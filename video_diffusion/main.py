@@ -3,6 +3,7 @@ import errno
 import logging as stdlib_logging
 import os
 import re
+import signal
 import sys
 import tempfile
 import warnings
@@ -21,7 +22,7 @@ MODES = ('train', 'sample', 'evaluate', 'prepare', 'inspect')
 FROM_RUN = ('sample', 'evaluate')
 # What ends a run, and is not an error of the program.
 DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT,
-               errno.EROFS, errno.EIO)
+               errno.EFBIG, errno.EROFS, errno.EIO)
 
 _WORKDIR = flags.DEFINE_string(
     'workdir', None,
@@ -177,6 +178,9 @@ def worth_a_line(record: stdlib_logging.LogRecord) -> bool:
 
 def main(argv: list[str]) -> None:
   """Runs one mode; what the user can mend is shown as a sentence."""
+  # Ctrl-C before `preemption` takes it over ends the process without a word.
+  if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
   if len(argv) > 1:
     fail(f'unknown argument {argv[1]!r}; flags start with --.')
   if _MODE.value not in MODES:

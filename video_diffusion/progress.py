@@ -142,8 +142,14 @@ class Window:
           'grad_norm': str(norm),
           'clips': self._clips(self._added),
       }
-      with self._path.open('a') as f:
-        f.write(json.dumps(line) + '\n')
+      try:
+        with self._path.open('a') as f:
+          f.write(json.dumps(line) + '\n')
+      except OSError as error:
+        logging.error(
+            '%s cannot be written (%s); the run goes on without this line.',
+            self._path, error.strerror,
+        )
 
   def paused(self, seconds: float) -> None:
     """Leaves time spent on evaluation and samples out of the rates."""

@@ -10,6 +10,7 @@ import ml_collections
 
 from video_diffusion import clips
 from video_diffusion import conditions
+from video_diffusion import distributed
 from video_diffusion import drawing
 from video_diffusion import experiment
 from video_diffusion import files
@@ -266,7 +267,8 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   interrupted call, made again, continues behind its last finished block.
 
   Raises:
-    UserError: no run or no checkpoint in workdir; bad sample fields.
+    UserError: no run or no checkpoint in workdir; bad sample fields; another
+      process writes to the same folder.
   """
   workdir = epath.Path(files.expand(workdir, '--workdir', bucket=True))
   base = restore(overrides, workdir)
@@ -290,19 +292,25 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   folder = workdir / 'samples' / f'step_{step}_seed_{config.sample.seed}'
   workdirs.require_own(folder, workdir)
   steps = [run.step for run in (base, refiner) if run]
-  videos = drawing.draw(
-      plan, stages, mesh=mesh, init=init, folder=folder, steps=steps
+  lock = files.Lock(
+      folder, advice='wait until that has ended, or pass another sample.seed'
   )
-  clips.write_clips(folder, config, mesh, videos, base.drawn)
-  shown = drawing.first_clips(config, mesh, videos, clips.GRID_CLIPS)
-  drawing.blocks_folder(folder).rmtree()  # all that they held is written
-  if jax.process_index():
-    return
-  clips.write_video(
-      folder / 'grid',
-      media.grid(media.with_texts(shown, captions[: len(shown)])),
-      fps=config.sample.fps, comment='\n'.join(captions[: len(shown)]),
-  )
+  with distributed.holding(lock):
+    if jax.process_index() == 0:
+      files.remove_parts(folder)  # of killed processes
+    videos = drawing.draw(
+        plan, stages, mesh=mesh, init=init, folder=folder, steps=steps
+    )
+    clips.write_clips(folder, config, mesh, videos, base.drawn)
+    shown = drawing.first_clips(config, mesh, videos, clips.GRID_CLIPS)
+    drawing.blocks_folder(folder).rmtree()  # all that they held is written
+    if jax.process_index():
+      return
+    clips.write_video(
+        folder / 'grid',
+        media.grid(media.with_texts(shown, captions[: len(shown)])),
+        fps=config.sample.fps, comment='\n'.join(captions[: len(shown)]),
+    )
   last = refiner or base
   if experiment.drawn(last.config):
     writers.log_lines(clips.figures_table(last.config, shown, last.source))

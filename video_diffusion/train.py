@@ -1,5 +1,9 @@
 """The train loop: one flat function, its sections in execution order."""
+from collections.abc import Callable
+import contextlib
+import enum
 import functools
+import signal
 import time
 
 from absl import logging
@@ -11,6 +15,7 @@ import ml_collections
 from video_diffusion import checkpoint
 from video_diffusion import clips
 from video_diffusion import conditions
+from video_diffusion import distributed
 from video_diffusion import evaluate
 from video_diffusion import experiment
 from video_diffusion import files
@@ -25,9 +30,16 @@ from video_diffusion import validation
 from video_diffusion import weights
 from video_diffusion import workdirs
 from video_diffusion import writers
+from video_diffusion.errors import UserError
 
-# What a process wants of the loop; all do what the largest says.
-GO_ON, STOP, LEAVE = 0, 1, 2
+
+class Action(enum.IntEnum):
+  """What a process wants of the loop; all do what the largest says."""
+
+  GO_ON = 0
+  STOP = 1  # end as at the last step
+  QUIT = 2  # Ctrl-C: save, and leave
+  RESTART = 3  # SIGTERM: save, and leave to be started again
 
 
 def train(
@@ -44,19 +56,43 @@ def train(
   Args:
     config: of the run.
     workdir: local or gs://; the same for every process.
-    watch: started, where SIGTERM shall save and end with its exit code.
+    watch: started, where SIGTERM and SIGINT shall save and end with their
+      exit codes.
 
   Raises:
-    UserError: a bad config, or a workdir of another run, before any compile;
-      or updates that are not finite, after a save.
+    UserError: a bad config, a workdir that another process holds or that is
+      another run's, before any compile; or updates that are not finite, after a
+      save; or something that could not be written.
+  """
+  validation.check(config)
+  workdir = epath.Path(files.expand(workdir, '--workdir', bucket=True))
+  workdirs.require_apart(config, workdir)
+  watch = watch or preemption.Preemption()
+  lock = files.Lock(
+      workdir, advice='wait until that has ended, or pass another --workdir'
+  )
+  with contextlib.ExitStack() as stack:
+    try:
+      check_lock = stack.enter_context(distributed.holding(lock))
+    except OSError as error:
+      raise UserError(
+          f'--workdir {workdir} cannot be written ({error.strerror}); pass a '
+          'folder that can.'
+      ) from error
+    _train(config, workdir, watch, check_lock)
+
+
+def _train(
+    config: ml_collections.ConfigDict,
+    workdir: epath.Path,
+    watch: preemption.Preemption,
+    check_lock: Callable[[], None],
+) -> None:
+  """As `train`, in a workdir that is held; check_lock raises where it is not.
   """
   began = time.time()
-  workdir = epath.Path(files.expand(workdir, '--workdir', bucket=True))
-  watch = watch or preemption.Preemption()
 
   # ---- Checks, data, model ---------------------------------------------------
-  validation.check(config)
-  workdirs.require_apart(config, workdir)
   source = experiment.make_source(config, 'train')
   heldout = experiment.make_source(config, 'test')
   text = text_input.open_text(config, workdir, source)
@@ -68,15 +104,23 @@ def train(
     text_input.check_prompts(config, text.tokenizer)
   drawn = conditions.sample_condition(config, heldout, text)
   plan, sampler = sample.make_grid_sampler(config, model, mesh)
-  workdirs.claim(
-      config,
-      workdir,
-      getattr(source, 'fingerprint', ''),
-      text.fingerprint if text else '',
-  )
   lead = jax.process_index() == 0
-  if text and lead:
-    text_input.keep_tokenizer(text, workdir)
+
+  def claim():
+    """Writes what tells whose the workdir is, where it is not there."""
+    workdirs.claim(
+        config,
+        workdir,
+        getattr(source, 'fingerprint', ''),
+        text.fingerprint if text else '',
+    )
+    if text and lead:
+      text_input.keep_tokenizer(text, workdir)
+
+  claim()
+  if lead:  # of killed processes
+    files.remove_parts(workdir)
+    files.remove_parts(workdir / 'samples')
   writer = writers.Writer(workdir, enabled=lead)
 
   # ---- State: abstract first, then drawn or restored, sharded ----------------
@@ -91,6 +135,14 @@ def train(
       keep_every=config.checkpoint.keep_every,
       clean=True,
   )
+
+  def save(step, state):
+    """Starts a save, unless another process has taken the workdir over."""
+    check_lock()
+    checkpoints.save(step, state, workdirs.to_json(config))
+    if not (workdir / 'config.json').exists():
+      claim()  # somebody has deleted it all
+
   watch.before_exit(checkpoints.wait)
   too_large = functools.partial(updates.state_too_large, config)
   with memory.explained(too_large):
@@ -125,11 +177,12 @@ def train(
     if due(step, config.log.sample_every, last_step) and not (
         clips.grid_path(workdir, step).exists()
     ):
-      clips.write_grid(
+      missing[:] = clips.write_grid(
           config, plan, sampler, state.ema_params, step, drawn=drawn,
           source=heldout, workdir=workdir, writer=writer, mesh=mesh,
       )
 
+  missing = []  # sentences about pictures of the newest report
   try:
     # ---- The train step, compiled; nothing where the run is finished ---------
     if step:
@@ -148,7 +201,7 @@ def train(
           clips=functools.partial(experiment.batch_clips, config, source),
       )
     trace = progress.Trace(workdir, step, config.log.profile_steps)
-    pending = []  # of the previous step: read after the next dispatch
+    pending = []  # (metrics, vote) of steps that are not read yet
     first = True
     too_large = functools.partial(
         updates.batch_too_large, config, abstract, mesh
@@ -165,25 +218,19 @@ def train(
           first = False
       step += 1
       trace.after(step, metrics)
-      minutes = config.train.max_minutes
-      late = minutes and time.time() - began > 60 * minutes
-      order = LEAVE if watch.requested else STOP if late else GO_ON
-      pending.append((metrics, partitioning.largest(order, mesh)))
-      order = GO_ON
+      vote = partitioning.largest(wanted(config, watch, began), mesh)
+      pending.append((metrics, vote))
+      # The newest step is waited for only where a line is due, or the end.
+      logs = due(step, config.log.every, last_step)
       try:
-        # The newest step is waited for only where a line is due, or the end.
-        logs = due(step, config.log.every, last_step)
-        while len(pending) > (0 if logs or order else 1):
-          metrics, vote = pending.pop(0)
-          window.add(metrics)
-          order = max(order, int(vote))
-        if order == STOP:
+        action = read(pending, window, leave=0 if logs else 1)
+        if action == Action.STOP:
           logging.info('train.max_minutes is reached at step %d.', step)
           last_step = step
-        if logs or order:
+        if logs or action:
           window.write(writer, step, last_step)
       except progress.TooManySkipsError:
-        checkpoints.save(step, state, workdirs.to_json(config))
+        save(step, state)
         raise
 
       # ---- Checkpoint, then what an interruption may cut off -----------------
@@ -191,11 +238,12 @@ def train(
       reports = due(step, config.log.eval_every, last_step) or due(
           step, config.log.sample_every, last_step
       )
-      saves = due(step, config.checkpoint.every, last_step)
-      if saves or reports or order == LEAVE:
-        checkpoints.save(step, state, workdirs.to_json(config))
-        if order == LEAVE:
-          watch.leave()
+      leaves = action in (Action.QUIT, Action.RESTART)
+      if leaves or reports or due(step, config.checkpoint.every, last_step):
+        save(step, state)
+        if leaves:
+          quits = action == Action.QUIT
+          watch.leave(signal.SIGINT if quits else signal.SIGTERM)
         watch.release()
       if reports:
         report(step, state)
@@ -203,6 +251,7 @@ def train(
         window.paused(time.time() - pause)
 
     # ---- The end -------------------------------------------------------------
+    save(step, state)  # again, where the last save failed or was deleted
     if config.checkpoint.export:
       whole = partitioning.whole(mesh)(state.ema_params)
       if lead:
@@ -212,6 +261,8 @@ def train(
     # Whatever ended the run, a save in flight is completed.
     checkpoints.close()
     writer.close()
+  if missing:
+    raise UserError(missing[0])
   peak = (jax.local_devices()[0].memory_stats() or {}).get('peak_bytes_in_use')
   logging.info(
       'Done: step %d in %s%s; results are in %s.',
@@ -220,6 +271,34 @@ def train(
       f', peak memory {peak / 2**30:.1f} GiB a device' if peak else '',
       workdir,
   )
+
+
+def wanted(config, watch, began) -> Action:
+  """What this process wants of the loop behind a step."""
+  if watch.requested == signal.SIGTERM:
+    return Action.RESTART
+  if watch.requested == signal.SIGINT:
+    return Action.QUIT
+  minutes = config.train.max_minutes
+  late = minutes and time.time() - began > 60 * minutes
+  return Action.STOP if late else Action.GO_ON
+
+
+def read(pending, window, *, leave: int) -> Action:
+  """Takes steps off `pending` until `leave` are left, all where it is to end.
+
+  Returns:
+    What all processes have agreed on.
+
+  Raises:
+    progress.TooManySkipsError: see `progress.Window.add`.
+  """
+  action = Action.GO_ON
+  while len(pending) > (0 if action else leave):
+    metrics, vote = pending.pop(0)
+    window.add(metrics)
+    action = max(action, Action(int(vote)))
+  return action
 
 
 def due(step: int, every: int, last_step: int) -> bool:

@@ -21,7 +21,6 @@ from video_diffusion.data import processes
 Batches = Iterator[dict[str, np.ndarray]]
 # Longer than the loop takes to save and end after SIGTERM.
 LINGER_SECONDS = 60.0
-_GROUP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 def pool_batches(
@@ -62,15 +61,9 @@ def pool_batches(
 
 
 def _submit(pool, example, n):
-  """Submits, which may spawn: a worker is born with the signals blocked.
-
-  Until `_start_worker` has said what they mean, they would kill it.
-  """
-  mask = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
-  try:
+  """Submits, which may spawn a worker."""
+  with processes.born_deaf():
     return pool.submit(example, n)
-  finally:
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _start_worker():
@@ -88,7 +81,7 @@ def _start_worker():
     timer.start()
 
   signal.signal(signal.SIGTERM, linger)
-  signal.pthread_sigmask(signal.SIG_UNBLOCK, _GROUP_SIGNALS)
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, processes.GROUP_SIGNALS)
   processes.end_with_parent()
 
 

@@ -2,12 +2,16 @@
 import collections
 from collections.abc import Callable, Iterable, Iterator
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 import traceback
 from typing import Any, NamedTuple
+
+# What terminals and schedulers send to a whole group of processes.
+GROUP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 class Died(NamedTuple):
@@ -56,7 +60,8 @@ def run(
       try:
         while in_work or (jobs and left):
           while jobs and left and len(in_work) < 2 * workers:
-            in_work[pool.submit(work, *jobs[0][1:])] = jobs[0]
+            with born_deaf():
+              in_work[pool.submit(work, *jobs[0][1:])] = jobs[0]
             jobs.popleft()
             left -= 1
           finished, _ = concurrent.futures.wait(
@@ -75,7 +80,8 @@ def _run_alone(spawn, work, arguments):
   """The same in a process of its own."""
   receiver, sender = spawn.Pipe(duplex=False)
   process = spawn.Process(target=_send_result, args=(sender, work, arguments))
-  process.start()
+  with born_deaf():
+    process.start()
   sender.close()  # or the end of the process would go unnoticed
   try:
     result = receiver.recv()
@@ -101,9 +107,26 @@ def _send_result(sender, work, arguments):
 
 
 def _start():
-  """Ends a process on Ctrl-C, and when its parent ends."""
-  signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of each
+  """Ends a process when its parent ends, which decides what Ctrl-C means.
+
+  A terminal sends it to all; who ended of it would pass for a file that kills.
+  """
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
   end_with_parent()
+
+
+@contextlib.contextmanager
+def born_deaf() -> Iterator[None]:
+  """Processes that the block spawns begin with GROUP_SIGNALS blocked.
+
+  Until they have said what these mean, Ctrl-C would print a traceback of each.
+  """
+  mask = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def end_with_parent() -> None:
