@@ -111,9 +111,15 @@ def compile_cache(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def start_main(tiny_flags, compile_cache):
-  """(*flags, devices=1, tiny=True, **environment) -> a Popen of main."""
+  """(*flags, devices, tiny, before, group, **environment) -> a Popen of main.
 
-  def start(*flags, devices=1, tiny=True, **environment):
+  `before` is code that runs first in its process; with `group` it leads a group
+  of processes, as under a terminal.
+  """
+
+  def start(
+      *flags, devices=1, tiny=True, before='', group=False, **environment
+  ):
     environment = {
         **os.environ,
         'JAX_NUM_CPU_DEVICES': str(devices),
@@ -122,6 +128,9 @@ def start_main(tiny_flags, compile_cache):
         **environment,
     }
     command = [sys.executable, '-m', 'video_diffusion.main']
+    if before:
+      run = 'runpy.run_module("video_diffusion.main", run_name="__main__")'
+      command[1:] = ['-c', f'{before}\nimport runpy\n{run}']
     return subprocess.Popen(
         [*command, *(tiny_flags if tiny else ()), *flags],
         cwd=ROOT,
@@ -129,6 +138,7 @@ def start_main(tiny_flags, compile_cache):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=group,
     )
 
   return start
