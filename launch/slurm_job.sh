@@ -29,7 +29,7 @@ while :; do
     exec scontrol requeue "$SLURM_JOB_ID"
   fi
   ((SECONDS - started < quick_seconds)) || quick=0
-  if ((code < 128 || ++quick > max_quick)); then
+  if ((code == 130 || code < 128 || ++quick > max_quick)); then
     echo "slurm_job.sh: training ended with exit code $code." >&2
     exit "$code"
   fi

@@ -77,7 +77,8 @@ supervise() {
     # A signal that `stop` did not send: the machine is going down.
     ! $stopping || [[ -e stopped ]] || return 0
     ((SECONDS - started < quick_seconds)) || quick=0
-    if $stopping || ((code != 75 && code < 128 || ++quick > max_quick)); then
+    if $stopping ||
+      ((code == 130 || code != 75 && code < 128 || ++quick > max_quick)); then
       echo "$code" >code
       say "$(date): training ended with exit code $code."
       return

@@ -154,3 +154,12 @@ def run_main(start_main):
     return process.returncode, output
 
   return run
+
+
+@pytest.fixture(scope='session')
+def short_run(run_main, tmp_path_factory):
+  """The workdir of a run of two steps."""
+  workdir = tmp_path_factory.mktemp('short')
+  code, output = run_main(f'--workdir={workdir}', '--config.train.steps=2')
+  assert code == 0, output
+  return workdir

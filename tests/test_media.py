@@ -1,3 +1,5 @@
+import resource
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -111,3 +113,18 @@ def test_no_caption_is_drawn_as_boxes(text):
   glyph = lambda c: (media._font().getmask(c).size,
                      bytes(media._font().getmask(c)))
   assert glyph('\U0010ffff') not in map(glyph, media.drawable(text))
+
+
+@pytest.mark.parametrize('suffix', ['.mp4', '.gif'])
+def test_a_full_disk_leaves_no_part_of_a_video(tmp_path, suffix):
+  video = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
+  write = media.write_mp4 if suffix == '.mp4' else media.write_gif
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+  try:
+    with pytest.raises(OSError) as error:
+      write(tmp_path / f'a{suffix}', video, fps=8)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert error.value.filename == str(tmp_path / f'a{suffix}')
+  assert not list(tmp_path.iterdir())

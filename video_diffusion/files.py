@@ -118,7 +118,10 @@ def writing(
     except OSError as error:
       # Errors of writing name no file, those of opening a temporary one.
       if error.filename in (None, str(part), part, os.fsencode(part)):
-        error.filename = os.fspath(final)
+        # A new one: PyAV's do not let their name be set.
+        raise OSError(
+            error.errno, error.strerror or str(error), os.fspath(final)
+        ) from error
       raise
     finally:
       part.unlink(missing_ok=True)
