@@ -3,9 +3,11 @@ import json
 import signal
 
 from tests import test_pod
+from tests.waiting import LIMIT
+from tests.waiting import until
 from video_diffusion import files
 
-LONG = ('--config.train.steps=2000', '--config.data.loader=threads')
+LONG = (test_pod.ENDLESS, '--config.data.loader=threads')
 # Marks are renewed often, so that they are stale soon.
 HOST = """
 import socket
@@ -18,7 +20,7 @@ files.PERIOD = 0.5
 def started(start_main, workdir, *flags, **options):
   """A training that holds the workdir."""
   process = start_main(f'--workdir={workdir}', *LONG, *flags, **options)
-  test_pod.wait_for(workdir / '.lock', process)
+  until((workdir / '.lock').exists, process)
   return process
 
 
@@ -49,9 +51,9 @@ def test_the_same_command_twice_is_refused_until_the_first_has_ended(
   while 'its mark is taken over' not in seen:
     seen = process.stdout.readline()
     assert seen, process.wait()
-  test_pod.wait_for(workdir / '.lock', process)
+  until((workdir / '.lock').exists, process)
   process.send_signal(signal.SIGTERM)
-  output, _ = process.communicate(timeout=300)
+  output, _ = process.communicate(timeout=LIMIT)
   assert process.returncode in (75, -signal.SIGTERM), output
   if process.returncode == 75:
     assert not (workdir / '.lock').exists()
@@ -91,13 +93,13 @@ def test_a_training_that_lost_its_folder_stops_and_saves_nothing(
   process = start_main(
       f'--workdir={tmp_path}', *LONG, '--config.checkpoint.every=3'
   )
-  test_pod.wait_for(tmp_path / 'checkpoints' / '3', process)
+  until((tmp_path / 'checkpoints' / '3').exists, process)
   process.send_signal(signal.SIGSTOP)
   mark = tmp_path / '.lock'
   others = json.loads(mark.read_text()) | {'token': 'other', 'host': 'other'}
   mark.write_text(json.dumps(others))
   process.send_signal(signal.SIGCONT)
-  output, _ = process.communicate(timeout=300)
+  output, _ = process.communicate(timeout=LIMIT)
   last = output.strip().splitlines()[-1]
   assert process.returncode == 1 and 'Traceback' not in output, output
   assert 'on other since' in last and 'taken it over' in last

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from tests import test_pod
+from tests.waiting import LIMIT
+from tests.waiting import until
 
 WATCH = """
 import sys, time
@@ -51,7 +53,7 @@ def test_one_ctrl_c_waits_for_a_step_and_a_second_one_does_not():
   read_until(process, 'the step in work is ended and saved first')
   assert process.poll() is None
   process.send_signal(signal.SIGINT)
-  output, _ = process.communicate(timeout=60)
+  output, _ = process.communicate(timeout=LIMIT)
   assert process.returncode == 130 and 'Traceback' not in output, output
   assert 'Ctrl-C again: ended at once, without a save.' in output
 
@@ -63,7 +65,7 @@ def test_a_step_that_ends_in_time_is_left_behind_its_save():
       'while not watch.requested: time.sleep(0.01)\nwatch.release()'
   )
   process.send_signal(signal.SIGINT)
-  output, _ = process.communicate(timeout=60)
+  output, _ = process.communicate(timeout=LIMIT)
   assert process.returncode == 130 and 'Traceback' not in output, output
   assert 'SIGINT: step 7 is saved; the same command continues.' in output
 
@@ -74,7 +76,7 @@ def test_ctrl_c_that_the_parent_has_switched_off_stays_off():
   )
   process.send_signal(signal.SIGINT)
   process.send_signal(signal.SIGTERM)
-  output, _ = process.communicate(timeout=60)
+  output, _ = process.communicate(timeout=LIMIT)
   assert process.returncode == 75 and 'SIGINT' not in output, output
 
 
@@ -85,7 +87,7 @@ def test_a_failed_save_is_said_and_no_exit_code_to_start_again():
       'watch.before_exit(fail)'
   )
   process.send_signal(signal.SIGTERM)
-  output, _ = process.communicate(timeout=60)
+  output, _ = process.communicate(timeout=LIMIT)
   assert process.returncode == 1 and 'continues' not in output, output
   assert 'SIGTERM: step 7 could not be written. Exit code 1.' in output
 
@@ -133,18 +135,16 @@ def test_ctrl_c_in_the_modes_that_do_not_train(
       tiny=mode == 'inspect', JAX_LOG_COMPILES='1',
   )
   if mode == 'prepare':
-    while not any((tmp_path / 'records').rglob('*.np*')):  # they are at work
-      assert process.poll() is None, process.stdout.read()
-      time.sleep(0.02)
+    records = tmp_path / 'records'  # the workers are at work
+    until(lambda: any(records.rglob('*.np*')), process)
   else:
     read_until(process, line)
-    time.sleep(0.3)  # into what the line announces
-  began = time.time()
+  began = time.monotonic()
   for _ in range(times):
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.05)
-  output, _ = process.communicate(timeout=120)
-  seconds = time.time() - began
+  output, _ = process.communicate(timeout=LIMIT)
+  seconds = time.monotonic() - began
   assert process.returncode == 130, output
   assert 'Traceback' not in output and 'KeyboardInterrupt' not in output
   print(f'SIGINT, {times} times, --mode={mode}: {seconds:.2f} s until exit')
@@ -152,16 +152,16 @@ def test_ctrl_c_in_the_modes_that_do_not_train(
 
 def test_sigterm_on_a_full_disk_says_what_is_not_saved(start_main, tmp_path):
   process = start_main(
-      f'--workdir={tmp_path}', '--config.train.steps=2000',
+      f'--workdir={tmp_path}', test_pod.ENDLESS,
       '--config.data.loader=threads', '--config.checkpoint.every=5',
   )
-  test_pod.wait_for(tmp_path / 'checkpoints' / '5', process)
+  until((tmp_path / 'checkpoints' / '5').exists, process)
   # As if it were full: no file may grow beyond this.
   unlimited = resource.RLIM_INFINITY
   resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (2000, unlimited))
   read_until(process, 'could not be written')
   process.send_signal(signal.SIGTERM)
-  output, _ = process.communicate(timeout=120)
+  output, _ = process.communicate(timeout=LIMIT)
   last = [line for line in output.splitlines() if 'SIGTERM: ' in line][-1]
   assert process.returncode == 1 and 'Traceback' not in output, output
   found = re.search(
