@@ -220,7 +220,7 @@ def test_many_at_once_one_holds(tmp_path):
   crowd = [
       subprocess.Popen(
           [sys.executable, '-c', code, tmp_path], stdout=subprocess.PIPE,
-          text=True,
+          stdin=subprocess.PIPE, text=True,
       )
       for _ in range(4)
   ]

@@ -30,6 +30,7 @@ from video_diffusion.errors import UserError
 MARK = '.lock'
 PERIOD = 10.0  # seconds between two renewals of a mark
 STALE = 6.0  # periods without a renewal after which a mark is nobody's
+SETTLE_SECONDS = 0.2  # that a new mark is watched where others want it too
 RELEASE_SECONDS = 2.0  # that an exit waits for a mark to be deleted
 
 
@@ -274,7 +275,9 @@ class Lock:
           self._made = True
         try:
           mine.write_text(json.dumps(self._content()))
-          held = self._link(mine) or self._take_over(_renewed(mine))
+          held = (self._link(mine) and self._is_kept(mine)) or (
+              self._take_over(_renewed(mine))
+          )
         except FileNotFoundError:
           continue  # the holder has just released, and deleted, the folder
     finally:
@@ -286,6 +289,17 @@ class Lock:
       threading.Thread(target=self._keep_renewing, daemon=True).start()
     return held
 
+  def _is_kept(self, mine) -> bool:
+    """Whether the mark just made is still ours once contenders have acted.
+
+    One that has read a stale mark before may take this one aside, by mistake;
+    it puts it back, unless a third process was quicker.
+    """
+    contenders = set(self._folder.glob(f'{MARK}.*')) - {mine}
+    if contenders and is_local(mine):
+      time.sleep(SETTLE_SECONDS)
+    return (self._read() or {}).get('token') == self._token
+
   def _take_over(self, now) -> bool | None:
     """None where the mark is gone, False where one must wait for its holder.
 
@@ -295,6 +309,8 @@ class Lock:
     theirs, renewed = self._holder()
     if theirs is None:
       return None  # it has just been released
+    if theirs.get('token') == self._token:
+      return True  # it was put back
     if self._has_ended(theirs, renewed, now - renewed):
       logging.warning(
           '%s, which has ended without saying so; its mark is taken over.',
@@ -430,6 +446,8 @@ class Lock:
         self._mark.unlink(missing_ok=True)
       return
     aside = self._folder / f'{MARK}.{self._token}.stale'
+    if (self._read() or {}).get('token') != theirs.get('token'):
+      return  # another process was quicker
     try:
       os.rename(self._mark, aside)
     except FileNotFoundError:
