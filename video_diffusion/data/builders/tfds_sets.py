@@ -249,25 +249,21 @@ def read(builder: Any, split: str, features: Sequence[str]) -> Any:
       )
   wanted = tfds.decode.PartialDecoding({name: True for name in features})
   try:
-    builder.info.splits[split]
-  except (ValueError, KeyError) as error:
-    reason = str(error).partition('\n')[0]
-    raise UserError(
-        f'The TFDS data set {builder.info.full_name} has no split {split!r} '
-        f'({reason}).'
-    ) from error
-  if builder.info.file_format.value != 'array_record':
-    return builder.as_dataset(
-        split=split,
-        decoders=wanted,
-        read_config=tfds.ReadConfig(
-            interleave_cycle_length=1, try_autocache=False
-        ),
+    if builder.info.file_format.value != 'array_record':
+      return builder.as_dataset(
+          split=split,
+          decoders=wanted,
+          read_config=tfds.ReadConfig(
+              interleave_cycle_length=1, try_autocache=False
+          ),
+      )
+    # TFDS has no tf.data.Dataset for this format.
+    records = builder.as_data_source(
+        split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
     )
-  # TFDS has no tf.data.Dataset for this format.
-  records = builder.as_data_source(
-      split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-  )
+  except ValueError:
+    _require_split(builder, split)
+    raise
   parser = wanted.extract_features(builder.info.features)
 
   def load(index):
@@ -276,6 +272,18 @@ def read(builder: Any, split: str, features: Sequence[str]) -> Any:
 
   data = tf.data.Dataset.range(len(records))
   return data.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _require_split(builder, split):
+  """Raises UserError where the set has no such split."""
+  try:
+    builder.info.splits[split]
+  except (ValueError, KeyError) as error:
+    reason = str(error).partition('\n')[0]
+    raise UserError(
+        f'The TFDS data set {builder.info.full_name} has no split {split!r} '
+        f'({reason}).'
+    ) from error
 
 
 def _resized(builder, split, mapping, height, width):
