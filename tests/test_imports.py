@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1] / 'video_diffusion'
 OURS = 'video_diffusion'
 ALWAYS = {'jax', 'numpy'}
-ALWAYS_OURS = {'errors', 'files'}
+ALWAYS_OURS = {'errors', 'files', 'locks'}
 # Path prefix -> (outside packages, our modules by prefix). The first match
 # counts; a module may always import its own folder.
 TABLE = [
@@ -22,7 +22,8 @@ TABLE = [
         {'data'},
     ),
     ('errors.py', set(), set()),
-    ('files.py', {'absl', 'etils'}, set()),
+    ('files.py', {'etils'}, set()),
+    ('locks.py', {'absl', 'etils'}, set()),
     ('partitioning.py', set(), set()),
     ('optimizer.py', {'optax'}, set()),
     (

@@ -5,15 +5,15 @@ import signal
 from tests import test_pod
 from tests.waiting import LIMIT
 from tests.waiting import until
-from video_diffusion import files
+from video_diffusion import locks
 
 LONG = (test_pod.ENDLESS, '--config.data.loader=threads')
 # Marks are renewed often, so that they are stale soon.
 HOST = """
 import socket
 socket.gethostname = lambda: {name!r}
-from video_diffusion import files
-files.PERIOD = 0.5
+from video_diffusion import locks
+locks.PERIOD = 0.5
 """
 
 
@@ -78,7 +78,7 @@ def test_two_hosts_on_one_disk(start_main, run_main, tmp_path):
 
 
 def test_every_process_of_a_pod_is_refused(start_main, tmp_path):
-  with files.Lock(tmp_path):
+  with locks.Lock(tmp_path):
     pod = test_pod.start_pod(start_main, f'--workdir={tmp_path}')
     for code, output in test_pod.finish(pod):
       last = [x for x in output.splitlines() if x.startswith('video_diffusion')]
@@ -108,7 +108,7 @@ def test_a_training_that_lost_its_folder_stops_and_saves_nothing(
 
 def test_samples_of_one_seed_are_drawn_by_one_process(short_run, run_main):
   folder = short_run / 'samples' / 'step_2_seed_0'
-  with files.Lock(short_run), files.Lock(folder):
+  with locks.Lock(short_run), locks.Lock(folder):
     flags = ('--mode=sample', f'--workdir={short_run}')
     code, output = run_main(*flags, tiny=False)
     last = output.strip().splitlines()[-1]

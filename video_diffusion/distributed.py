@@ -11,7 +11,7 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
-from video_diffusion import files
+from video_diffusion import locks
 from video_diffusion.errors import UserError
 
 SENTENCE_BYTES = 2000  # of an error that all processes raise
@@ -120,7 +120,7 @@ def by_first(fn: Callable[[], bool | None]) -> bool:
 
 
 @contextlib.contextmanager
-def holding(lock: files.Lock) -> Iterator[Callable[[], None]]:
+def holding(lock: locks.Lock) -> Iterator[Callable[[], None]]:
   """Holds a folder for all processes; process 0 has the mark in it.
 
   Yields:
@@ -133,7 +133,7 @@ def holding(lock: files.Lock) -> Iterator[Callable[[], None]]:
   """
   # Not by `acquire`: it may wait longer than a collective does for process 0.
   while not by_first(lock.attempt):
-    time.sleep(files.PERIOD / 10)
+    time.sleep(locks.PERIOD / 10)
   try:
     yield lambda: by_first(lock.check)
   finally:

@@ -27,7 +27,7 @@ import threading
 from absl import logging
 import jax
 
-from video_diffusion import files
+from video_diffusion import locks
 from video_diffusion.errors import UserError
 
 EXIT_CODES = {
@@ -142,7 +142,7 @@ class Preemption:
 
 
 def _end_process(code):
-  files.release_all()
+  locks.release_all()
   logging.flush()
   sys.stdout.flush()
   os._exit(code)  # not sys.exit: the main thread may be inside XLA

@@ -14,6 +14,7 @@ from video_diffusion import distributed
 from video_diffusion import drawing
 from video_diffusion import experiment
 from video_diffusion import files
+from video_diffusion import locks
 from video_diffusion import media
 from video_diffusion import partitioning
 from video_diffusion import plans
@@ -292,7 +293,7 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   folder = workdir / 'samples' / f'step_{step}_seed_{config.sample.seed}'
   workdirs.require_own(folder, workdir)
   steps = [run.step for run in (base, refiner) if run]
-  lock = files.Lock(
+  lock = locks.Lock(
       folder, advice='wait until that has ended, or pass another sample.seed'
   )
   with distributed.holding(lock):

@@ -19,6 +19,7 @@ import numpy as np
 
 from video_diffusion import files
 from video_diffusion import json_files
+from video_diffusion import locks
 from video_diffusion import memory
 from video_diffusion import t5_weights
 from video_diffusion import workdirs
@@ -342,6 +343,6 @@ def _remember_encoder(config, path, known):
   """Adds to `_encoders`, which other processes may do at the same time."""
   folder = _cache_dir(config)
   with storage.writing_to(folder, field='text.dir'):
-    with files.Lock(folder, wait=True):
+    with locks.Lock(folder, wait=True):
       encoders = _encoders(config) | {path: known}
       files.write(folder / ENCODERS, json.dumps(encoders, indent=1))

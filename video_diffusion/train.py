@@ -19,6 +19,7 @@ from video_diffusion import distributed
 from video_diffusion import evaluate
 from video_diffusion import experiment
 from video_diffusion import files
+from video_diffusion import locks
 from video_diffusion import memory
 from video_diffusion import partitioning
 from video_diffusion import preemption
@@ -68,7 +69,7 @@ def train(
   workdir = epath.Path(files.expand(workdir, '--workdir', bucket=True))
   workdirs.require_apart(config, workdir)
   watch = watch or preemption.Preemption()
-  lock = files.Lock(
+  lock = locks.Lock(
       workdir, advice='wait until that has ended, or pass another --workdir'
   )
   with contextlib.ExitStack() as stack:

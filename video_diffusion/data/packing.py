@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from video_diffusion import files
+from video_diffusion import locks
 from video_diffusion.data import mixing
 from video_diffusion.data import records
 from video_diffusion.data import storage
@@ -159,7 +160,7 @@ def pack(
     report['clips'][split], report['frames'][split] = len(ids), frames
     video_ids[split] = np.array(ids, np.int32)
 
-  with storage.writing_to(data_dir), files.Lock(target.parent, wait=True):
+  with storage.writing_to(data_dir), locks.Lock(target.parent, wait=True):
     if target.exists():  # another process was faster
       return target
     files.remove_parts(target.parent)
