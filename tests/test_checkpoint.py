@@ -8,7 +8,9 @@ import numpy as np
 import optax
 import pytest
 
+from tests import bugs
 from video_diffusion import checkpoint
+from video_diffusion import digests
 from video_diffusion import partitioning
 from video_diffusion import train_state
 from video_diffusion.errors import UserError
@@ -186,6 +188,21 @@ def test_a_save_that_fails_is_said_and_leaves_nothing(tmp_path, caplog):
   checkpoints.save(3, make_large_state(3), {})
   checkpoints.close()
   assert checkpoint.Checkpoints(tmp_path).latest_step() == 3
+
+
+def test_a_bug_of_ours_in_a_save_keeps_its_traceback(
+    tmp_path, caplog, monkeypatch
+):
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  monkeypatch.setattr(digests, 'digests', bugs.bug_in(digests))
+  checkpoints.save(1, make_state(1), {})
+  with pytest.raises(UserError, match='could not be written.+zip') as error:
+    checkpoints.close()
+  assert 'make room' not in str(error.value)
+  assert any(
+      record.exc_info and 'zip' in str(record.exc_info[1])
+      for record in caplog.records
+  )
 
 
 def test_a_file_cut_in_half_is_one_line_that_names_it(tmp_path, capfd, caplog):

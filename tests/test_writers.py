@@ -3,6 +3,7 @@ import resource
 
 import numpy as np
 
+from tests import bugs
 from video_diffusion import media
 from video_diffusion import writers
 
@@ -72,6 +73,16 @@ def test_a_full_disk_costs_points_and_no_run(tmp_path, caplog):
   assert len(lines) < 4
   said = [r.getMessage() for r in caplog.records]
   assert sum('the run goes on' in text for text in said) == 1
+
+
+def test_a_bug_of_ours_in_a_writer_keeps_its_traceback(
+    tmp_path, caplog, monkeypatch
+):
+  writer = writers.Writer(tmp_path)
+  monkeypatch.setattr(writer, '_append', bugs.bug_in(writers))
+  writer.scalars(1, {'loss': 1.0})
+  record, = caplog.records
+  assert record.exc_info and 'make room' not in record.getMessage()
 
 
 def test_files_of_one_moment_do_not_overwrite_each_other(tmp_path, monkeypatch):

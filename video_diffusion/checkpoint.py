@@ -21,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from video_diffusion import digests
+from video_diffusion import errors
 from video_diffusion import memory
 from video_diffusion.errors import UserError
 
@@ -177,10 +178,13 @@ class Checkpoints:
     self._remove_unfinished()  # it may be what has filled the disk
     self._failed = (
         f'the checkpoint of step {self._saving} could not be written to '
-        f'{self._directory} ({_reason(error)}); {self._left()}: make room, or '
-        'make the folder writable.'
+        f'{self._directory} ({_reason(error)}); {self._left()}'
     )
-    logging.error('%s', self._failed)
+    bug = errors.is_bug(error)
+    if not bug:
+      self._failed += ': make room, or make the folder writable'
+    self._failed += '.'
+    logging.error('%s', self._failed, exc_info=error if bug else None)
 
   def wait(self) -> str:
     """Waits for a save in flight; from any thread.
@@ -249,6 +253,7 @@ class Checkpoints:
         logging.error(
             'The checkpoint of step %d in %s cannot be read (%s).',
             step, self._directory, _reason(error),
+            exc_info=error if errors.is_bug(error) else None,
         )
         bad.append(step)
         continue
@@ -296,8 +301,7 @@ class Checkpoints:
 
 def _reason(error):
   """What an error of Orbax is about: the first line of its first cause."""
-  while error.__cause__ or error.__context__:
-    error = error.__cause__ or error.__context__
+  error = errors.first_cause(error)
   line = next((line for line in str(error).splitlines() if line), '')
   # TensorStore goes from the array to the file, which is the one to look at.
   line = line[max(line.rfind('Error reading'), 0) :]

@@ -9,6 +9,8 @@ from absl import logging
 from etils import epath
 import numpy as np
 
+from video_diffusion import errors
+
 
 class Writer:
   """Writes scalars and pictures of a run; a no-op where not `enabled`.
@@ -88,9 +90,11 @@ class Writer:
       if what == 'events':
         self._events = None  # its buffer would fail again: a new file
       if not self._lost:
+        bug = errors.is_bug(error)
         logging.error(
             'Curves cannot be written to %s (%s); the run goes on without '
-            'these points: make room.', self._path, error,
+            'these points%s.', self._path, error,
+            '' if bug else ': make room', exc_info=error if bug else None,
         )
       self._lost.add(what)
 
