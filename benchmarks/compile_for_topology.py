@@ -42,9 +42,9 @@ from benchmarks import cases
 from benchmarks import hlo
 from benchmarks import lowering
 from benchmarks import timing
-from video_diffusion import memory
 from video_diffusion import partitioning
 from video_diffusion.errors import UserError
+from video_diffusion.parallel import memory
 
 PROGRAMS = ('train', 'sample', 'predict')
 COLUMNS = {

@@ -17,13 +17,13 @@ from benchmarks import timing
 from video_diffusion import drawing
 from video_diffusion import evaluate
 from video_diffusion import experiment
-from video_diffusion import memory
 from video_diffusion import partitioning
 from video_diffusion import plans
 from video_diffusion import sample
 from video_diffusion import train_state
 from video_diffusion import updates
 from video_diffusion.errors import UserError
+from video_diffusion.parallel import memory
 
 
 def show(what, run):

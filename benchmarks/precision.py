@@ -21,11 +21,11 @@ import numpy as np
 from benchmarks import cases
 from benchmarks import timing
 from video_diffusion import experiment
-from video_diffusion import memory
 from video_diffusion import train_state
 from video_diffusion.models import attention
 from video_diffusion.models import blocks
 from video_diffusion.models import hardware
+from video_diffusion.parallel import memory
 
 
 def relative(got, want) -> float:

@@ -28,12 +28,12 @@ import numpy as np
 from benchmarks import cases
 from benchmarks import timing
 from video_diffusion import experiment
-from video_diffusion import memory
 from video_diffusion import partitioning
 from video_diffusion import sample
 from video_diffusion import train_state
 from video_diffusion import updates
 from video_diffusion.diffusion import guidance
+from video_diffusion.parallel import memory
 
 # Name -> fields of config.sample.
 SAMPLERS = {

@@ -5,9 +5,9 @@ import jax
 import pytest
 
 from video_diffusion import experiment
-from video_diffusion import sizes
 from video_diffusion import train_state
 from video_diffusion import validation
+from video_diffusion.config import sizes
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 VARIANTS = {

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-from video_diffusion import config_files
+from video_diffusion.config import config_files
 from video_diffusion.errors import UserError
 
 # main, in which a mode raises.

@@ -5,9 +5,9 @@ import ml_collections
 import pytest
 
 from video_diffusion import default_config
-from video_diffusion import fields
-from video_diffusion import sizes
 from video_diffusion import validation
+from video_diffusion.config import fields
+from video_diffusion.config import sizes
 from video_diffusion.data import datasets
 from video_diffusion.errors import UserError
 

@@ -4,8 +4,8 @@ import types
 
 import pytest
 
-from video_diffusion import config_files
 from video_diffusion import main
+from video_diffusion.config import config_files
 
 
 @pytest.mark.parametrize(

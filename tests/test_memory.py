@@ -9,10 +9,10 @@ import pytest
 from benchmarks import cases
 from video_diffusion import evaluate
 from video_diffusion import experiment
-from video_diffusion import memory
 from video_diffusion import train
 from video_diffusion import updates
 from video_diffusion.errors import UserError
+from video_diffusion.parallel import memory
 
 GIB = 2**30
 

@@ -5,7 +5,6 @@ import re
 from etils import epath
 import pytest
 
-from video_diffusion import config_files
 from video_diffusion import default_config
 from video_diffusion import files
 from video_diffusion import plans
@@ -14,6 +13,7 @@ from video_diffusion import t5_weights
 from video_diffusion import text_input
 from video_diffusion import train
 from video_diffusion import workdirs
+from video_diffusion.config import config_files
 from video_diffusion.data import datasets
 from video_diffusion.errors import UserError
 

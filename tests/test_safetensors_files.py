@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from video_diffusion import safetensors_files
+from video_diffusion.checkpoints import safetensors_files
 from video_diffusion.errors import UserError
 
 

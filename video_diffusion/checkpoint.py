@@ -22,8 +22,8 @@ import orbax.checkpoint as ocp
 
 from video_diffusion import digests
 from video_diffusion import errors
-from video_diffusion import memory
 from video_diffusion.errors import UserError
+from video_diffusion.parallel import memory
 
 
 class DamagedError(UserError):

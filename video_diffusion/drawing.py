@@ -19,11 +19,11 @@ import numpy as np
 from video_diffusion import digests
 from video_diffusion import files
 from video_diffusion import media
-from video_diffusion import memory
 from video_diffusion import partitioning
 from video_diffusion import train_state
 from video_diffusion.diffusion import extension
 from video_diffusion.errors import UserError
+from video_diffusion.parallel import memory
 
 
 class NotFiniteError(UserError):

@@ -12,7 +12,6 @@ import numpy as np
 
 from video_diffusion import experiment
 from video_diffusion import files
-from video_diffusion import memory
 from video_diffusion import partitioning
 from video_diffusion import text_input
 from video_diffusion import train_state
@@ -20,6 +19,7 @@ from video_diffusion import validation
 from video_diffusion import workdirs
 from video_diffusion import writers
 from video_diffusion.data import mixing
+from video_diffusion.parallel import memory
 
 SEED = 0  # of times and noise, whatever the run's seed
 

@@ -18,12 +18,11 @@ import numpy as np
 
 from video_diffusion import checkpoint
 from video_diffusion import default_config
-from video_diffusion import memory
 from video_diffusion import partitioning
-from video_diffusion import source_checks
 from video_diffusion import train_state
 from video_diffusion import validation
 from video_diffusion import weights
+from video_diffusion.config import source_checks
 from video_diffusion.data import datasets
 from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import mixing
@@ -35,6 +34,7 @@ from video_diffusion.models import conditional
 from video_diffusion.models import hardware
 from video_diffusion.models import text as text_lib
 from video_diffusion.models import unet3d
+from video_diffusion.parallel import memory
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 

@@ -13,8 +13,8 @@ from absl import flags
 from absl import logging
 from ml_collections import config_flags
 
-from video_diffusion import config_files
 from video_diffusion import files
+from video_diffusion.config import config_files
 from video_diffusion.errors import UserError
 
 MODES = ('train', 'sample', 'evaluate', 'prepare', 'inspect')
@@ -197,11 +197,11 @@ def main(argv: list[str]) -> None:
   from video_diffusion import distributed
   from video_diffusion import evaluate
   from video_diffusion import inspect
-  from video_diffusion import memory
   from video_diffusion import preemption
   from video_diffusion import prepare
   from video_diffusion import sample
   from video_diffusion import train
+  from video_diffusion.parallel import memory
 
   run = {
       'train': train.train,

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from video_diffusion import files
-from video_diffusion import json_files
-from video_diffusion import safetensors_files
 from video_diffusion import t5x_checkpoint
+from video_diffusion.checkpoints import json_files
+from video_diffusion.checkpoints import safetensors_files
 from video_diffusion.errors import UserError
 from video_diffusion.models import t5
 

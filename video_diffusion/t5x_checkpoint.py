@@ -14,7 +14,7 @@ import flax.traverse_util
 import jax.numpy as jnp
 import numpy as np
 
-from video_diffusion import json_files
+from video_diffusion.checkpoints import json_files
 from video_diffusion.errors import UserError
 
 _MAX_AXES = 8

@@ -18,11 +18,10 @@ import ml_collections
 import numpy as np
 
 from video_diffusion import files
-from video_diffusion import json_files
 from video_diffusion import locks
-from video_diffusion import memory
 from video_diffusion import t5_weights
 from video_diffusion import workdirs
+from video_diffusion.checkpoints import json_files
 from video_diffusion.data import captions as captions_lib
 from video_diffusion.data import datasets
 from video_diffusion.data import embeddings
@@ -31,6 +30,7 @@ from video_diffusion.data import storage
 from video_diffusion.data import tokens
 from video_diffusion.errors import UserError
 from video_diffusion.models import t5
+from video_diffusion.parallel import memory
 from video_diffusion.validation import require
 
 TOKENIZER = 'tokenizer.model'

@@ -20,7 +20,6 @@ from video_diffusion import evaluate
 from video_diffusion import experiment
 from video_diffusion import files
 from video_diffusion import locks
-from video_diffusion import memory
 from video_diffusion import partitioning
 from video_diffusion import preemption
 from video_diffusion import progress
@@ -32,6 +31,7 @@ from video_diffusion import weights
 from video_diffusion import workdirs
 from video_diffusion import writers
 from video_diffusion.errors import UserError
+from video_diffusion.parallel import memory
 
 
 class Action(enum.IntEnum):

@@ -8,12 +8,12 @@ import jax
 import ml_collections
 
 from video_diffusion import experiment
-from video_diffusion import memory
 from video_diffusion import optimizer as optimizer_lib
 from video_diffusion import partitioning
 from video_diffusion import train_state
 from video_diffusion.errors import UserError
 from video_diffusion.models import unet3d
+from video_diffusion.parallel import memory
 
 
 def make_optimizer(config: ml_collections.ConfigDict):

@@ -7,9 +7,9 @@ import functools
 import jax
 import ml_collections
 
-from video_diffusion import fields
 from video_diffusion import partitioning
-from video_diffusion import sizes as sizes_lib
+from video_diffusion.config import fields
+from video_diffusion.config import sizes as sizes_lib
 from video_diffusion.data import pipeline
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import loss as loss_lib

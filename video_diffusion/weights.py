@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from video_diffusion import files
-from video_diffusion import json_files
-from video_diffusion import safetensors_files
+from video_diffusion.checkpoints import json_files
+from video_diffusion.checkpoints import safetensors_files
 from video_diffusion.errors import UserError
 
 FOLDER = 'weights'

@@ -11,9 +11,9 @@ import jax
 import ml_collections
 
 from video_diffusion import default_config
-from video_diffusion import fields
 from video_diffusion import files
-from video_diffusion import json_files
+from video_diffusion.checkpoints import json_files
+from video_diffusion.config import fields
 from video_diffusion.data import mixing
 from video_diffusion.errors import UserError
 from video_diffusion.validation import field as get_field

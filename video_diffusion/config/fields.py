@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from video_diffusion import default_config
-from video_diffusion import json_files
+from video_diffusion.checkpoints import json_files
 from video_diffusion.errors import UserError
 
 MANY = 10**12  # of what is counted but costs nothing

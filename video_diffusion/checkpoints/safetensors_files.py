@@ -12,7 +12,7 @@ from etils import epath
 import jax.numpy as jnp
 import numpy as np
 
-from video_diffusion import json_files
+from video_diffusion.checkpoints import json_files
 from video_diffusion.errors import UserError
 
 MAX_HEADER = 2**24  # bytes, of some hundred thousand arrays

@@ -21,7 +21,7 @@ def packaged() -> pathlib.Path:
   An installed package holds a copy of it. A clone, or a package installed from
   one with `pip install -e`, has it beside the package.
   """
-  package = pathlib.Path(__file__).parent
+  package = pathlib.Path(__file__).parents[1]
   installed = package / 'configs'
   return installed if installed.is_dir() else package.parent / 'configs'
 

@@ -1,0 +1,1 @@
+"""What reads and writes weights, and the files beside them."""

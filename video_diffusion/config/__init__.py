@@ -1,0 +1,1 @@
+"""Configs: their files, fields, types and bounds."""
