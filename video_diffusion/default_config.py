@@ -2,7 +2,8 @@
 
 A file in configs/ starts from `get_config()`, sets what differs, and adds the
 fields of its data set to `config.data` (the arguments of that data set in
-`data/datasets.py`). `config/fields.py` has the type and the bounds of each field.
+`data/datasets.py`). `config/fields.py` has the type and the bounds of each
+field.
 """
 import ml_collections
 
