@@ -111,5 +111,7 @@ def test_a_file_more_or_less_is_refused(start, folder):
     start()
   shutil.move(folder.parent / '2.gif', folder)
   start()
-  (folder / 'broken.mp4').write_text('no video')  # is not among the data
-  start()
+  # What cannot be used is not among the data, wherever it stands.
+  for name in ('00.mp4', 'broken.mp4'):
+    (folder / name).write_text('no video')
+    start()

@@ -149,7 +149,7 @@ def pack(
   )
   notes = collections.Counter()
   usable, skipped, looped = [], list(listed.skipped), 0
-  for i, (file, entry) in enumerate(zip(files, entries, strict=True)):
+  for file, entry in zip(files, entries, strict=True):
     reason = entry.reason or _beyond(settings.limits, file, entry)
     if not reason and entry.frames < settings.min_frames:
       short = (
@@ -165,7 +165,8 @@ def pack(
     if reason:
       skipped.append({'file': file.name, 'reason': reason})
     else:
-      usable.append((i, file, entry))
+      # Numbers go into the fingerprint, of which skipped files are no part.
+      usable.append((len(usable), file, entry))
       notes.update(entry.notes)
   _log_skipped(skipped)
   for note, number in notes.items():
