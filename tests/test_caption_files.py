@@ -337,9 +337,9 @@ def test_what_is_left_over_is_told(tmp_path, written, nearest):
       'captions_naming_sides': (0, ''),
   }
   assert said == [
-      f'{path}: of the 4 files that it names 2 were not found in {tmp_path}, '
-      f'for instance {written!r} on line 3{nearest}.',
-      f'{path}: of the 3 files of {tmp_path} 2 have no caption, for instance '
+      f'{path}: 2 of the 4 files that it names were not found, for instance '
+      f'{written!r} on line 3{nearest}.',
+      f'{path}: 2 of the 3 files of its folder have no caption, for instance '
       "'v1.mp4'.",
   ]
 
@@ -349,9 +349,8 @@ def test_several_captions_of_a_file_are_told(tmp_path):
   by_name, report, said = match(tmp_path, rows, ['v0.mp4'])
   assert by_name == {'v0.mp4': 'b'} and report['captions_replaced'] == 1
   assert said == [
-      f'{tmp_path}/captions.csv: of several captions of a file the last '
-      "counts; 1 were replaced so, for instance that of 'v0.mp4' on line 3 by "
-      'that on line 4.'
+      f'{tmp_path}/captions.csv: a file has the last of its captions; 1 was '
+      "replaced, for instance that of 'v0.mp4' on line 3 by that on line 4."
   ]
 
 

@@ -4,6 +4,7 @@ import pytest
 from video_diffusion.data import datasets
 from video_diffusion.data import records
 from video_diffusion.data import shapes
+from video_diffusion.errors import UserError
 
 SIZE = dict(split='train', frames=4, height=8, width=8, seed=0)
 
@@ -83,6 +84,14 @@ def test_a_folder_of_videos_and_its_records(options, tmp_path):
   ):
     with pytest.raises(ValueError, match=sentence):
       datasets.make_source('video_folder', **FOLDER, **(options | changed))
+
+
+def test_a_path_that_the_system_refuses_is_one_sentence(options, tmp_path):
+  options['path'] = str(tmp_path / ('x' * 300))
+  with pytest.raises(
+      UserError, match=r'data.path, .* cannot be read \(File name too long\)'
+  ):
+    datasets.make_source('video_folder', **FOLDER, **options)
 
 
 def test_the_least_frameskip_decides_what_is_too_short(options):

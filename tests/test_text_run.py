@@ -259,7 +259,7 @@ def test_a_bad_prompt_is_one_sentence(finished, fields, sentence, monkeypatch):
     'flags, sentence',
     [
         ([PROMPTS[0], '--mode=train'], '--prompt_file go with --mode=sample'),
-        (['--mode=sample', '--prompt_file=/none'], "--prompt_file '/none' can"),
+        (['--mode=sample', '--prompt_file=/none'], '_file /none cannot be'),
         (['--mode=sample', '--prompt=a elk'], "the prompt 'a elk' holds 'elk'"),
     ],
 )

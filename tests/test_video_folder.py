@@ -18,6 +18,7 @@ from video_diffusion.data import video
 from video_diffusion.data.builders import folders
 from video_diffusion.data.builders import video_files
 from video_diffusion.data.builders import video_folder
+from video_diffusion.errors import UserError
 
 for module in ['av', 'tensorflow_datasets', 'array_record']:
   pytest.importorskip(module)
@@ -233,8 +234,14 @@ def test_captions(prepare, folder, name, content, caplog):
   report = read_report(directory)
   assert report['captions_without_file'] == 1 and report['captions'] == 4
   assert report['files_without_caption'] == 1  # c.GIF
-  assert "1 were not found in" in caplog.text and "'none.gif'" in caplog.text
-  assert "1 have no caption, for instance 'c.GIF'." in caplog.text
+  assert (
+      f"{folder / name}: 1 of the 3 files that it names was not found, for "
+      "instance 'none.gif' on line "
+  ) in caplog.text
+  assert (
+      f"{folder / name}: 1 of the 3 files of its folder has no caption, for "
+      "instance 'c.GIF'."
+  ) in caplog.text
   source = records.VideoRecords(directory, 'train')
   captions = [
       source.example(i, np.random.default_rng(0), 1)['caption']
@@ -274,6 +281,12 @@ def test_caption_files_of_other_names_are_told(prepare, folder, caplog):
       'captions.jsonl or captions.csv.' in caplog.messages
   )
   assert 'caption.gif is not' not in caplog.text
+
+
+def test_a_caption_file_that_is_not_there_is_not_passed_over(prepare, folder):
+  (folder / 'captions.csv').symlink_to(folder / 'unmounted' / 'captions.csv')
+  with pytest.raises(UserError, match='captions.csv cannot be read .No such'):
+    prepare()
 
 
 def test_two_caption_files_are_one_too_many(prepare, folder):

@@ -60,8 +60,6 @@ def read_prompts() -> tuple[str, ...]:
       text = text_files.read_text(path)
     except UserError as error:
       fail(f'--prompt_file {error}')
-    except OSError as error:
-      fail(f'--prompt_file {_PROMPT_FILE.value!r} cannot be read ({error}).')
     lines = [line.strip() for line in text_files.split_lines(text)]
     lines = [line for line in lines if line]
     if not lines:

@@ -40,12 +40,18 @@ def read_text(path: str | os.PathLike) -> str:
 
   Raises:
     UserError: names the first line that is not UTF-8 or holds a zero byte; or
-      the path is that of a folder.
-    OSError: the file cannot be read.
+      the file cannot be read, or is a folder.
   """
-  if os.path.isdir(path):
-    raise UserError(f'{os.fspath(path)} is a folder; it must be a text file.')
-  content = pathlib.Path(path).read_bytes()
+  try:
+    content = pathlib.Path(path).read_bytes()
+  except IsADirectoryError as error:
+    raise UserError(
+        f'{os.fspath(path)} is a folder; it must be a text file.'
+    ) from error
+  except OSError as error:
+    raise UserError(
+        f'{os.fspath(path)} cannot be read ({error.strerror}).'
+    ) from error
   for mark, encoding in _BYTE_ORDER_MARKS.items():
     if content.startswith(mark):
       raise _error(path, 1, f'it is {encoding}; save the file as UTF-8')

@@ -151,23 +151,25 @@ def match(
           f'relative to that folder, such as {names[0]!r}.'
       )
     logging.warning(
-        '%s: of the %d files that it names %d were not found in %s, for '
-        'instance %s.',
-        path, len(lost) + len(by_name), len(lost), path.parent, example,
+        '%s: %d of the %d files that it names %s not found, for instance %s.',
+        path, len(lost), len(lost) + len(by_name),
+        'was' if len(lost) == 1 else 'were', example,
     )
   if replaced:
     name, before, after = replaced[0]
     logging.warning(
-        '%s: of several captions of a file the last counts; %d were replaced '
-        'so, for instance that of %r on line %d by that on line %d.',
-        path, len(replaced), name, before.line, after.line,
+        '%s: a file has the last of its captions; %d %s replaced, for instance '
+        'that of %r on line %d by that on line %d.',
+        path, len(replaced), 'was' if len(replaced) == 1 else 'were', name,
+        before.line, after.line,
     )
   texts = {name: row.caption for name, row in by_name.items() if row.caption}
   without = [name for name in names if name not in texts]
   if without:
     logging.warning(
-        '%s: of the %d files of %s %d have no caption, for instance %r.',
-        path, len(names), path.parent, len(without), without[0],
+        '%s: %d of the %d files of its folder %s no caption, for instance %r.',
+        path, len(without), len(names),
+        'has' if len(without) == 1 else 'have', without[0],
     )
   return Matched(
       texts,

@@ -62,7 +62,10 @@ def prepare(
       companions=CAPTIONS,
   )
   paths = found.files
-  listed = [folder / file for file in CAPTIONS if (folder / file).exists()]
+  # A link to nothing is among them: its reader says what is wrong.
+  listed = [
+      folder / file for file in CAPTIONS if os.path.lexists(folder / file)
+  ]
   if len(listed) > 1:
     raise UserError(
         f'data.path, {folder}, holds both {" and ".join(CAPTIONS)}; keep one.'
@@ -76,9 +79,10 @@ def prepare(
 
   names = [file.relative_to(folder).as_posix() for file in paths]
   captions = caption_files.Matched({}, {'captions_without_file': 0})
+  among = frozenset(paths)
   for file in sorted(folder.glob('[Cc][Aa][Pp][Tt][Ii][Oo][Nn]*')):
     read = file.name.lower() in [each.name for each in listed]
-    if not read and file.suffix and file not in paths:
+    if not read and file.suffix and file not in among:
       logging.warning(
           '%s is not read; captions are read from %s.',
           file, ' or '.join(CAPTIONS),
