@@ -101,12 +101,13 @@ def flat_patches(height, width, turns=0):
 
 
 def frame(coded, *, bits, subsampled=True):
-  """libav's frame of three planes."""
-  name = ('yuv420p' if subsampled else 'yuv444p') + ('10le' if bits > 8 else '')
+  """libav's frame of three planes, or of four, the last of which is opacity."""
+  name = 'yuva' if len(coded) == 4 else 'yuv'
+  name += ('420p' if subsampled else '444p') + ('10le' if bits > 8 else '')
   height, width = coded[0].shape
   made = av.VideoFrame(width, height, name)
   for i, (plane, values) in enumerate(zip(made.planes, coded, strict=True)):
-    if i and subsampled:
+    if i in (1, 2) and subsampled:
       values = values[::2, ::2]
     kind = np.dtype('u1' if bits == 8 else '<u2')
     rows = np.zeros((plane.height, plane.line_size // kind.itemsize), kind)

@@ -160,6 +160,25 @@ def test_what_is_brighter_than_white_is_white(tmp_path):
   assert found.min() == 255
 
 
+@pytest.mark.parametrize('dynamic, matrix, bits', [
+    ('sdr', 6, 8), ('bt2020', 9, 10), ('hlg', 9, 10), ('pq', 9, 10)])
+def test_colours_beside_opacity(tmp_path, dynamic, matrix, bits):
+  """The same colours where a frame is opaque, and black where it is not."""
+  picture = colour_clips.flat_patches(64, 128)
+  coded = colour_clips.planes(
+      picture, matrix=matrix, full=False, bits=bits, dynamic=dynamic)
+  opacity = np.zeros((64, 128), int)
+  opacity[:, :64] = 2**bits - 1
+  tags = {} if dynamic == 'sdr' else dict(
+      primaries=9, transfer=colour_clips.WIDE[dynamic][0])
+  colour_clips.write(
+      tmp_path / 'a.mkv', [colour_clips.frame([*coded, opacity], bits=bits)],
+      matrix=matrix, **tags)
+  found, = video.read_frames(tmp_path / 'a.mkv')
+  wanted = colour_clips.PATCHES * [[[1], [1], [0], [0]]]
+  np.testing.assert_allclose(colour_clips.middles(found), wanted, atol=10)
+
+
 @needs_faults
 def test_white_of_hlg_is_white():
   frame, = {f.pixels.tobytes(): f for f in video.read_timed(

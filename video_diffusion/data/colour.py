@@ -102,11 +102,11 @@ def describe(frame: Any) -> Colour:
         f'its colours are coded as {UNREADABLE[matrix]}, which is not read'
     )
   jpeg = frame.format.name.startswith('yuvj')
-  if primaries not in CHROMATICITIES:
-    wide = matrix == BT2020 or (
-        primaries == UNSPECIFIED and transfer != UNSPECIFIED
-    )
-    primaries = BT2020 if wide and primaries == UNSPECIFIED else BT709
+  wide = matrix == BT2020 or transfer != UNSPECIFIED
+  if primaries == UNSPECIFIED and wide:
+    primaries = BT2020
+  elif primaries not in CHROMATICITIES:
+    primaries = BT709
   if matrix not in LUMA:
     hd = frame.width >= HD_WIDTH or frame.height >= HD_HEIGHT
     matrix = BT709 if hd and not jpeg else BT601
@@ -143,14 +143,14 @@ def to_rgb(frame: Any, *, height: int, width: int) -> np.ndarray:
 
 
 def to_rgba(frame: Any, *, height: int, width: int) -> np.ndarray:
-  """A frame with opacity, uint8 [height, width, 4], of standard range.
+  """A frame that has opacity: `to_rgb` and that, uint8 [height, width, 4].
 
   Raises:
     ColourError: see `describe`.
   """
-  return _scaled(
-      frame, describe(frame), 'rgba', height, width
-  ).to_ndarray()
+  rgb = to_rgb(frame, height=height, width=width)
+  rgba = _scaled(frame, describe(frame), 'rgba', height, width).to_ndarray()
+  return np.concatenate([rgb, rgba[..., 3:]], axis=-1)
 
 
 def _scaled(frame, colour, name, height, width):

@@ -97,6 +97,7 @@ class Limits(NamedTuple):
           f'data.max_pixels_per_byte, {self.pixels_per_byte}',
       )
 
+
 DEFAULT = Limits()
 
 
