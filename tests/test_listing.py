@@ -116,6 +116,16 @@ def test_folders_of_runs_are_left_out(tmp_path):
   ]
 
 
+def test_many_folders_of_runs_do_not_flood_the_log(tmp_path, caplog):
+  for i in range(13):
+    touch(tmp_path, f'runs/{i:02d}/config.json')
+    (tmp_path / f'runs/{i:02d}/config.json').write_text(
+        '{"data_fingerprint": ""}'
+    )
+  find(tmp_path).log()
+  assert caplog.messages[-1].endswith('runs/08, runs/09 and 3 more.')
+
+
 def test_other_kinds_are_counted_by_suffix(tmp_path, caplog):
   touch(tmp_path, 'a.mp4', 'b.TXT', 'c/d.txt', 'c/e.json', 'README', '.x.txt',
         'captions.csv', 'c/captions.csv', 'runs/unread/notes.txt')

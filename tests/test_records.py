@@ -206,6 +206,18 @@ DAMAGES = {
     'the report is gone': lambda d: (d / 'report.json').unlink(),
     'the report lacks what is read':
         damage_json('report.json', lambda x: x.pop('shortest')),
+    'the report counts clips in words': damage_json(
+        'report.json', lambda x: x['clips'].update(train='two')),
+    'the report has no clips':
+        damage_json('report.json', lambda x: x.pop('clips')),
+    'the report has classes that are numbers':
+        damage_json('report.json', lambda x: x.update(class_names=[1, 2])),
+    'the report has sides without an example': damage_json(
+        'report.json', lambda x: x.update(captions_naming_sides=[1])),
+    'the report has a number for the skipped files':
+        damage_json('report.json', lambda x: x.update(skipped=3)),
+    'the report is a list':
+        lambda d: (d / 'report.json').write_text('[]'),
     'features are cut': cut('features.json', 30),
     'features are gone': lambda d: (d / 'features.json').unlink(),
     'features are others':

@@ -13,6 +13,7 @@ from typing import NamedTuple
 _CONFIG, _FIELD = 'config.json', b'"data_fingerprint"'
 _INSPECTED = {'inspect.json', 'batch.gif'}
 _MOST_OF_CONFIG = 2**20  # bytes of config.json in which the field is looked for
+NAMED = 10  # of what was passed over, in a message; the report names all
 
 
 class Listing(NamedTuple):
@@ -42,9 +43,11 @@ class Listing(NamedTuple):
   def log(self) -> None:
     """Says what is missing among the files."""
     if self.left_out:
+      more = len(self.left_out) - NAMED
       _warn_once(
           'These folders are left out of the data, since they hold results of '
-          f'runs or prepared data: {", ".join(self.left_out)}.'
+          f'runs or prepared data: {", ".join(self.left_out[:NAMED])}'
+          f'{f" and {more} more" if more > 0 else ""}.'
       )
     if self.unread:
       _warn_once(

@@ -177,13 +177,23 @@ class VideoRecords:
 
 def _check_report(report, split: str) -> None:
   """Raises ValueError for a report that lacks what `VideoRecords` takes."""
-  wanted = {'shortest': int, 'captions': int, 'class_names': list,
-            'frames': dict}
+  if not isinstance(report, dict):
+    raise ValueError('report.json is no JSON object')
+  report = {'skipped': [], 'captions_naming_sides': [0, '']} | report
+  wanted = {
+      'shortest': int, 'captions': int, 'class_names': list, 'clips': dict,
+      'frames': dict, 'skipped': list, 'captions_naming_sides': list,
+  }
   for name, kind in wanted.items():
-    if not isinstance(report, dict) or not isinstance(report.get(name), kind):
+    if not isinstance(report.get(name), kind):
       raise ValueError(f'report.json has no {name}')
-  if not isinstance(report['frames'].get(split), int):
-    raise ValueError(f'report.json has no frames of {split!r}')
+  counts = [*report['clips'].values(), report['frames'].get(split)]
+  if not all(isinstance(count, int) for count in counts):
+    raise ValueError(f'report.json has no numbers of clips of {split!r}')
+  if not all(isinstance(name, str) for name in report['class_names']):
+    raise ValueError('report.json has class_names that are no text')
+  if [*map(type, report['captions_naming_sides'])] != [int, str]:
+    raise ValueError('report.json has no captions_naming_sides')
 
 
 def _open(directory: pathlib.Path, split: str, skip: str = ''):

@@ -15,8 +15,6 @@ from video_diffusion.data import listing
 from video_diffusion.data import packing
 from video_diffusion.errors import UserError
 
-NAMED = 10  # of what was passed over, in a message
-
 
 def list_folder(
     path: str | os.PathLike,
@@ -63,8 +61,8 @@ def list_folder(
       others.append(f'files of other kinds ({found.unread_kinds()})')
     raise UserError(
         f'data.path, {folder}, holds no file that ends in '
-        f'{", ".join(suffixes)}{" except in " * bool(others)}'
-        f'{", ".join(others[:NAMED])}; give {what}.'
+        f'{", ".join(suffixes)}{"; it holds " * bool(others)}'
+        f'{", ".join(others[:listing.NAMED])}; give {what}.'
     )
   found.log()
   return folder, found

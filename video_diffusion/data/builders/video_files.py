@@ -23,7 +23,6 @@ from video_diffusion.data.builders import folders
 from video_diffusion.errors import UserError
 
 TEST_EVERY = 20
-NAMED_IN_LOG = 10  # skipped files; the report names all
 
 
 class File(NamedTuple):
@@ -294,7 +293,7 @@ def _load(entry: cache.Entry, frames: np.ndarray) -> np.ndarray:
 
 
 def _log_skipped(skipped: list[dict[str, str]]) -> None:
-  for each in skipped[:NAMED_IN_LOG]:
+  for each in skipped[:listing.NAMED]:
     logging.warning('skipped %s: %s', each['file'], each['reason'])
-  if len(skipped) > NAMED_IN_LOG:
-    logging.warning('skipped %d more files', len(skipped) - NAMED_IN_LOG)
+  if more := skipped[listing.NAMED:]:
+    logging.warning('skipped %d more', len(more))
