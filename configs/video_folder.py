@@ -1,4 +1,4 @@
-"""Your own videos: any folder of mp4, avi, mov, mkv, webm or gif files.
+"""Your own videos: a folder of mp4, mov, mkv, webm, avi, gif and more.
 
   python -m video_diffusion.main --config=configs/video_folder.py \
     --config.data.path=DIR

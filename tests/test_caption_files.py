@@ -273,8 +273,8 @@ def test_a_file_that_may_be_cut_is_told(tmp_path):
         'v0.mp4': 'a red b'
     }
   assert said == [
-      f'{path}, line 2: the file does not end with a line end, so that its '
-      "last field, 'a red b', may be cut."
+      f'{path}, line 2: the file ends without a line end, as one that was cut '
+      "does; check that its last field, 'a red b', is whole."
   ]
 
 

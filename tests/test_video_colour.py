@@ -293,7 +293,7 @@ def test_interlaced_frames_are_deinterlaced_one_for_one(tmp_path):
   assert [f.until for f in found] == pytest.approx([f.until for f in plain])
   assert np.mean([combing(f.pixels) for f in plain]) > 20
   assert max(combing(f.pixels) for f in found[1:-1]) < 4
-  assert found[0].notes == ('interlaced, deinterlaced',)
+  assert found[0].notes == ('deinterlaced',)
   assert not plain[0].notes
 
 

@@ -184,10 +184,10 @@ def get_config() -> ml_collections.ConfigDict:
   # A clip to continue ('extend', 'extend_backwards') to sample.frames, or to
   # spread by sample.factor ('interpolate'), or to enlarge by sample.upscale.
   sample.init_video = ''
-  # Which of its frames are taken: every so manyth. 0 takes them as far apart as
-  # in the run's clips, by data.fps and the first of data.frameskips (for
-  # 'interpolate', sample.factor times that); of a file that this program wrote,
-  # all.
+  # n takes every n-th of its frames. 0 takes frames as far apart as those of
+  # the run's clips, by data.fps and the first of data.frameskips (for
+  # 'interpolate', sample.factor times that), and all frames of a file that this
+  # program wrote.
   sample.init_every = 0
   sample.task = 'extend'
   sample.factor = 2

@@ -21,9 +21,9 @@ def read_init(config: ml_collections.ConfigDict) -> np.ndarray | None:
   They lie as far apart as those of the run's clips: at data.fps, and the first
   of data.frameskips apart; for 'interpolate' sample.factor times that. They end
   with the last frame of the file where the video goes on behind them, else they
-  begin with its first. With sample.init_every they are every so manyth frame of
-  the file. Of a file that this program wrote, whose time is not that of the
-  data, all frames are taken, unless sample.init_every says otherwise.
+  begin with its first. Where sample.init_every is n, they are every n-th frame
+  of the file instead. All frames are taken of a file that this program wrote,
+  whose time is not that of the data, unless sample.init_every is set.
 
   Cropped and resized to the size of the model, or to that divided by
   sample.upscale. None without a file.

@@ -244,7 +244,7 @@ class _Deinterlacer:
         graph.add('buffersink'),
     ).configure()
     self._graph, self._form = graph, form
-    self.notes = ('interlaced, deinterlaced',)
+    self.notes = ('deinterlaced',)
 
   def _pull(self):
     import av

@@ -220,8 +220,9 @@ def _split_rows(path, text: str) -> Iterator[tuple[int, list[str]]]:
     if fields != ['']:
       if not end:
         logging.warning(
-            '%s, line %d: the file does not end with a line end, so that its '
-            'last field, %r, may be cut.', path, line, fields[-1],
+            '%s, line %d: the file ends without a line end, as one that was '
+            'cut does; check that its last field, %r, is whole.',
+            path, line, fields[-1],
         )
       yield first, fields
     if not end:
