@@ -1,6 +1,7 @@
 """A disk that is full, or refuses, is one sentence; nothing done is lost."""
 import errno
 import os
+import shutil
 import stat
 import subprocess
 
@@ -128,6 +129,16 @@ def test_a_full_disk_costs_nothing_that_is_done(disk, noise, left, decoded):
   directory = prepare(noise, disk)
   assert (directory / 'report.json').exists()
   assert len(entries(disk)) == 3 and before.items() <= entries(disk).items()
+
+
+def test_a_read_only_disk_serves_a_copy_of_the_videos(disk, noise):
+  directory = prepare(noise, disk)
+  copied = shutil.copytree(noise, noise.parent / 'copied')
+  subprocess.run(['mount', '-o', 'remount,ro', disk], check=True)
+  assert prepare(copied, disk) == directory
+  shutil.copy(copied / '0.avi', copied / '3.avi')
+  with pytest.raises(storage.StorageError, match='Read-only file system'):
+    prepare(copied, disk)
 
 
 def test_a_full_disk_ends_main_in_a_sentence(disk, noise, run_main):

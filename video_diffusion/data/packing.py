@@ -132,6 +132,8 @@ def pack(
     StorageError: data_dir cannot be written.
   """
   target = directory(data_dir, name, key)
+  if target.exists():  # the disk may be read-only
+    return target
   report |= {'clips': {}, 'frames': {}, 'captions': 0}
   video_ids = {}
   content = hashlib.sha256(json.dumps(list(class_names)).encode())

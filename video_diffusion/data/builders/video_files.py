@@ -1,6 +1,7 @@
 """From files on disk to records: what all data sets of files have in common."""
 import collections
 from collections.abc import Iterator, Sequence
+import contextlib
 import functools
 import hashlib
 import json
@@ -17,7 +18,6 @@ from video_diffusion.data import cache
 from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import listing
 from video_diffusion.data import packing
-from video_diffusion.data import storage
 from video_diffusion.data import video
 from video_diffusion.data.builders import folders
 from video_diffusion.errors import UserError
@@ -213,7 +213,8 @@ def pack(
           notes=dict(notes),
       ),
   )
-  with storage.writing_to(data_dir):
+  # Where the disk does not take the note, the files are read again next time.
+  with contextlib.suppress(OSError):
     files_lib.write(folders.note(listing_key, name, data_dir), key)
   logging.info(
       'Prepared %s: %d of %d files, %d skipped; see %s.',
