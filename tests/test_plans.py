@@ -399,6 +399,17 @@ def test_a_clip_that_is_too_short_is_one_sentence(
   assert sentence in str(error.value)
 
 
+def test_all_frames_that_there_are_may_be_asked_for(tmp_path):
+  foreign_clip(tmp_path / 'a.mkv', frames=2)
+  config = make(init_video=str(tmp_path / 'a.mkv'), init_every=2)
+  assert numbers(plans.read_init(config)) == [1]
+  config.sample.init_every, config.sample.task = 1, 'interpolate'
+  with pytest.raises(
+      UserError, match='number 2, and 3 are needed; give a longer video.$'
+  ):
+    plans.read_init(config)
+
+
 def test_an_image_may_be_continued(tmp_path):
   image = pytest.importorskip('PIL.Image')
   image.new('RGB', (16, 16), (8, 8, 8)).save(tmp_path / 'a.png')

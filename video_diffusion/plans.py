@@ -66,12 +66,15 @@ def read_init(config: ml_collections.ConfigDict) -> np.ndarray | None:
   apart = f'{every / fps:g} s apart' if fps else f'{every} apart in the file'
   if not options.init_every:
     apart += ', as in the clips of the run,'
-  least = _least(config, one=seconds == 0)
+  least = _least(config, image=seconds == 0)
+  advice = 'give a longer video'
+  if options.init_every != 1:
+    advice += ', or set sample.init_every=1 to take all its frames'
   require(
       len(taken) >= least,
       f'sample.init_video {path} is too short: it lasts {seconds:.3g} s, in '
       f'which the frames {apart} number {len(taken)}, and {least} are needed; '
-      'give a longer video, or set sample.init_every=1 to take all its frames.',
+      f'{advice}.',
   )
   logging.info(
       'sample.init_video: %d frames are taken, %s.',
@@ -93,14 +96,18 @@ def _spacing(config, path) -> tuple[float, int]:
   return data.get('fps', 0.0), every
 
 
-def _least(config, *, one: bool) -> int:
-  """The fewest frames that will do; of a file of one frame that is one."""
+def _least(config, *, image: bool) -> int:
+  """The fewest frames that will do.
+
+  One can be extended if it is an image, which has no distances, or if the
+  distances are those that sample.init_every asks for.
+  """
   options, block = config.sample, config.data.frames
   if options.upscale > 1:
     return block
   if options.task == 'interpolate':
     return -(-(block - 1) // options.factor) + 1
-  return 1 if one else 2
+  return 1 if image or options.init_every else 2
 
 
 def make_plan(
