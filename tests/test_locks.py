@@ -68,11 +68,11 @@ def test_a_held_folder_is_refused_and_names_its_holder(tmp_path):
 def test_a_process_may_wait_until_the_folder_is_free(tmp_path, fast):
   holder = hold(tmp_path)
   lock = locks.Lock(tmp_path, wait=True)
+  assert not lock.attempt()
+  # A process that is killed while it waits leaves nothing.
+  assert [path.name for path in tmp_path.iterdir()] == ['.lock']
   waiter = threading.Thread(target=lock.acquire)
   waiter.start()
-  while not list(tmp_path.glob('.lock.*')):  # it has begun
-    time.sleep(0.01)
-  assert waiter.is_alive()
   holder.kill()
   holder.wait()
   waiter.join()
@@ -86,6 +86,27 @@ def test_a_process_that_was_given_the_number_again_is_no_holder(tmp_path):
   (tmp_path / '.lock').write_text(json.dumps(mark | {'process_began': '1'}))
   with locks.Lock(tmp_path, advice=''):
     pass
+
+
+def test_another_persons_process_that_is_hidden_may_run(tmp_path, monkeypatch):
+  """As /proc mounted with hidepid does, and kill of what is not one's own."""
+  holder = hold(tmp_path)
+  mark = json.loads((tmp_path / '.lock').read_text())
+
+  def kill(*_):
+    raise PermissionError
+
+  began = locks._began
+  monkeypatch.setattr(os, 'kill', kill)
+  assert locks._is_alive(mark) is True
+  monkeypatch.setattr(
+      locks, '_began', lambda n: '' if n == holder.pid else began(n)
+  )
+  assert locks._is_alive(mark) is None
+  monkeypatch.undo()
+  holder.kill()
+  holder.wait()
+  assert locks._is_alive(mark) is False
 
 
 def test_another_hosts_mark_holds_while_it_is_renewed(tmp_path, fast):

@@ -93,8 +93,7 @@ class Lock:
         except FileNotFoundError:
           continue  # the holder has just released, and deleted, the folder
     finally:
-      if held is not False:
-        mine.unlink(missing_ok=True)
+      mine.unlink(missing_ok=True)
     if held:
       self._released.clear()
       _held.add(self)
@@ -361,7 +360,8 @@ def _is_alive(mark) -> bool | None:
   except ProcessLookupError:
     return False
   except PermissionError:
-    pass
+    if not _began(process):
+      return None  # another person's, which /proc may hide
   if not _began(os.getpid()):
     return None  # without /proc, its number may be another process's by now
   return _began(process) == mark.get('process_began')
