@@ -92,6 +92,16 @@ def test_a_failed_save_is_said_and_no_exit_code_to_start_again():
   assert 'SIGTERM: step 7 could not be written. Exit code 1.' in output
 
 
+def test_a_bug_before_the_exit_keeps_its_traceback_and_ends_the_process():
+  process = watching(
+      'def fail(): return {}["bug"]\nwatch.before_exit(fail)'
+  )
+  process.send_signal(signal.SIGTERM)
+  output, _ = process.communicate(timeout=LIMIT)
+  assert process.returncode == 1 and "KeyError: 'bug'" in output, output
+  assert 'SIGTERM: Exit code 1.' in output
+
+
 def write_videos(folder, n):
   """n names of one GIF."""
   image = pytest.importorskip('PIL.Image')

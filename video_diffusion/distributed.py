@@ -106,7 +106,8 @@ def by_first(fn: Callable[[], bool | None]) -> bool:
       found = bool(fn())
     except (UserError, OSError) as caught:
       error = caught
-  text = str(error or '').encode()[:SENTENCE_BYTES]
+  # A path in it may have bytes that are not UTF-8.
+  text = str(error or '').encode(errors='replace')[:SENTENCE_BYTES]
   message = np.zeros(2 + SENTENCE_BYTES, np.uint8)
   message[:2] = found, error is not None
   message[2 : 2 + len(text)] = np.frombuffer(text, np.uint8)

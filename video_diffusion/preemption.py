@@ -138,6 +138,9 @@ class Preemption:
     except UserError as error:
       code = FAILED
       logging.error('%s: %s Exit code %d.', name, error, code)
+    except Exception:  # a bug of ours; the process must end all the same
+      code = FAILED
+      logging.exception('%s: Exit code %d.', name, code)
     _end_process(code)
 
 

@@ -119,7 +119,7 @@ def check_batch(config, abstract, mesh, compiled) -> None:
     UserError: it does not; names the largest batch that would.
   """
   need = memory.Need(memory.program_bytes(compiled), memory.limit())
-  if need.there and need.asked > need.there:
+  if need.asked and need.there and need.asked > need.there:
     raise UserError(batch_too_large(config, abstract, mesh, need))
 
 

@@ -53,10 +53,14 @@ def _stats():
   return _device().memory_stats() or {}
 
 
-def program_bytes(compiled) -> int:
-  """Bytes of a device that a program needs: arguments, results, scratch."""
+def program_bytes(compiled) -> int | None:
+  """Bytes of a device that a program needs: arguments, results, scratch.
+
+  Returns:
+    None on backends that do not tell.
+  """
   memory = compiled.memory_analysis()
-  return (
+  return memory and (
       memory.argument_size_in_bytes
       + memory.output_size_in_bytes
       + memory.temp_size_in_bytes
