@@ -234,8 +234,9 @@ def test_options_of_another_version_are_passed_over(tmp_path, caplog):
   spoil(tmp_path, {'sample.spacing': 'even', 'optim.rule': 3})
   got = workdirs.saved_config({}, workdir, ())
   assert 'spacing' not in got.sample and 'rule' not in got.optim
-  assert "'sample.spacing', which this version does not have" in caplog.text
   workdirs.claim(config(), workdir, '')  # the training goes on
+  said = [line for line in caplog.messages if 'version does not have' in line]
+  assert len(said) == 2 and "a field 'sample.spacing', which" in said[1]
 
 
 PRIVATE = {

@@ -1,5 +1,6 @@
 """The workdir of a run: whose it is, and the config that it holds."""
 from collections.abc import Collection
+import functools
 import json
 import os
 import pathlib
@@ -192,10 +193,7 @@ def _read(workdir):
     if isinstance(found := saved.get(group), dict):
       saved[group] = {k: v for k, v in found.items() if k in known[group]}
       for name in sorted(found.keys() - known[group].keys()):
-        logging.warning(
-            '%s has a field %s, which this version does not have; it is not '
-            'used.', path, json_files.short(f'{group}.{name}'),
-        )
+        _tell_unknown(path, f'{group}.{name}')
   try:
     fields.check_tree(saved)
     for name, value in prints.items():
@@ -206,6 +204,14 @@ def _read(workdir):
   except UserError as error:
     raise UserError(f'{path}: {error}') from error
   return saved | prints
+
+
+@functools.cache  # the config of a run is read several times by one call
+def _tell_unknown(path, name):
+  logging.warning(
+      '%s has a field %s, which this version does not have; it is not used.',
+      path, json_files.short(name),
+  )
 
 
 def saved_config(
