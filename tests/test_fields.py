@@ -80,7 +80,7 @@ def test_a_number_out_of_bounds_is_one_sentence(name):
 
 @pytest.mark.parametrize('name, value, words', [
     ('model.channel_mults', [1] * 11, 'has 11 values; it may have 10'),
-    ('model.channel_mults', (), 'is (); it must be a tuple of at least 1 of'),
+    ('model.channel_mults', (), 'from 1 to 256, at least 1.'),
     ('model.channel_mults', (1, 0), 'is (1, 0); it must be'),
     ('model.channel_mults', (2**40,), 'whole numbers from 1 to 256'),
     ('model.attention_resolutions', (8,) * 17, 'it may have 16'),

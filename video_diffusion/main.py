@@ -23,6 +23,12 @@ FROM_RUN = ('sample', 'evaluate')
 # What ends a run, and is not an error of the program.
 DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT,
                errno.EFBIG, errno.EROFS, errno.EIO)
+# What Python's parsers say of a wrong value -> what would be right.
+_PARSERS = {
+    'invalid literal for int': 'a whole number',
+    'could not convert string to float': 'a number',
+    'Non-boolean': 'True or False',
+}
 
 _WORKDIR = flags.DEFINE_string(
     'workdir', None,
@@ -115,6 +121,8 @@ def parse_flags(argv: list[str]) -> list[str]:
     (name,), rest = _take(argv, 'config')
     (mode, workdir), _ = _take(rest, 'mode', 'workdir')
     path = name or config_files.DEFAULT
+    if workdir == '':  # as a script gives it whose variable is not set
+      raise UserError('--workdir is empty; name a folder, or leave it out.')
     workdir = workdir or config_files.default_workdir(path)
     if name or mode not in FROM_RUN:
       config = config_files.load(path)
@@ -126,8 +134,19 @@ def parse_flags(argv: list[str]) -> list[str]:
     _define_fields(config.lock(), rest)
     flags.FLAGS.set_default('workdir', workdir)
     return flags.FLAGS(rest)
-  except (UserError, flags.Error) as error:
+  except UserError as error:
     fail(str(error))
+  except flags.Error as error:
+    fail(_in_words(str(error)))
+
+
+def _in_words(error):
+  """The error of a flag's value, without the words of Python's parsers."""
+  found = re.match(r'flag (--[\w.]+)=(.*?): (.*)', error, re.DOTALL)
+  for reason, right in _PARSERS.items():
+    if found and reason in found[3]:
+      return f'{found[1]} is {found[2]!r}; it must be {right}.'
+  return error
 
 
 def _take(argv, *names):

@@ -310,10 +310,8 @@ def _several(rule):
     return f'a tuple of tuples, each {_several(rule.item)}'
   if rule.item is str:
     return 'a tuple of texts'
-  least = f' of at least {rule.shortest}' if rule.shortest else ''
-  return (
-      f'a tuple{least} of whole numbers from {rule.low} to {rule.high}'
-  )
+  least = f', at least {rule.shortest}' if rule.shortest else ''
+  return f'a tuple of whole numbers from {rule.low} to {rule.high}{least}'
 
 
 def _check_text(name, text, longest):
