@@ -128,6 +128,20 @@ def test_clips_without_a_caption_are_told(folder, tmp_path, caplog):
   assert sentence in caplog.messages
 
 
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_a_run_with_text_needs_captions(folder, tmp_path, split):
+  """Preparation says so already."""
+  (folder / 'captions.csv').unlink()
+  experiment.make_source(config(folder, tmp_path), split)
+  c = config(folder, tmp_path, **{'text.encoder': 'table'})
+  with pytest.raises(UserError) as error:
+    experiment.make_source(c, split)
+  assert str(error.value) == (
+      "text.encoder is 'table', but the clips of data have no captions; a "
+      'folder has them in captions.jsonl or captions.csv.'
+  )
+
+
 def test_older_records_are_read_for_their_sides(folder, tmp_path):
   source = experiment.make_source(config(folder, tmp_path), 'train')
   assert source.sides() == (1, 'it moves Right')

@@ -219,18 +219,3 @@ def test_a_caption_without_text_has_no_token(config, tmp_path):
       config, epath.Path(tmp_path), ['a red circle', ' ', '']
   )
   assert vectors['mask'].any(axis=1).tolist() == [True, False, False]
-
-
-def test_data_without_captions_are_refused(config, tmp_path):
-  class Silent:
-    num_examples = num_groups = 2
-
-    def example(self, index, rng, num_frames, frameskips=(1,)):
-      return {'video': np.zeros((num_frames, 4, 4, 3), np.uint8)}
-
-    def group(self, index):
-      return index
-
-  config.text.encoder = 'table'
-  with pytest.raises(ValueError, match="'moving_shapes'.* has no captions"):
-    text_input.open_text(config, epath.Path(tmp_path), Silent())

@@ -82,8 +82,8 @@ def make_source(
   fields are one source: images then avoid the video of their clip.
 
   Raises:
-    UserError: names the field, of all data sets before any is prepared; or, of
-      the split 'train', `source_checks.check` refuses what was prepared.
+    UserError: names the field, of all data sets before any is prepared; or
+      `source_checks.check` refuses what was prepared.
   """
   data, sets = config.data, data_sets(config)
   weights = {prefix: fields.pop('weight') for prefix, fields in sets.items()}
@@ -108,8 +108,7 @@ def make_source(
             **fields,
         )
     sources[prefix] = made[key]
-  if split == 'train':
-    source_checks.check(config, sources)
+  source_checks.check(config, sources, split=split)
   if len(sources) == 1:
     return sources['data']
 

@@ -60,18 +60,12 @@ def open_text(
   """What makes tokens of a source's captions; None for a run without text.
 
   Raises:
-    UserError: there are no captions, no tokenizer or no encoder, or
-      --mode=prepare has not computed the vectors.
+    UserError: there is no tokenizer or no encoder, or --mode=prepare has not
+      computed the vectors.
   """
   if not config.text.encoder:
     return None
   mixture = mixing.as_mixture(source)
-  require(
-      'caption' in mixing.shared_fields(mixture),
-      f'text.encoder is {config.text.encoder!r}, but data.name '
-      f'{config.data.name!r}, or a data set mixed with it, has no captions; '
-      'a folder has them in captions.jsonl or captions.csv.',
-  )
   tokenizer = _tokenizer(config, workdir, mixture)
   if config.text.encoder == 'table':
     return _same_as_before(tokens.Ids(tokenizer), workdir)

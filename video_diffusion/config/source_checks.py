@@ -3,6 +3,7 @@ from collections.abc import Mapping
 
 from absl import logging
 import ml_collections
+import numpy as np
 
 from video_diffusion.data import mixing
 from video_diffusion.data import sides
@@ -10,25 +11,38 @@ from video_diffusion.errors import UserError
 
 
 def check(
-    config: ml_collections.ConfigDict, sources: Mapping[str, mixing.Source]
+    config: ml_collections.ConfigDict,
+    sources: Mapping[str, mixing.Source],
+    *,
+    split: str,
 ) -> None:
-  """Checks the sources of clips that a config trains on.
+  """Checks the sources of clips that a config trains on, or is evaluated on.
 
-  Warns of clips without a caption in a run with text, which trains on them as
-  on dropped conditions. With data.flip, half of the clips contradict captions
-  and classes that name a side: an error where these are the condition, and a
-  warning where they are not.
+  A run with text needs captions. In training it warns of clips that have none,
+  which are taken as with a dropped condition. With data.flip, half of the clips
+  contradict captions and classes that name a side: an error where these are the
+  condition, and a warning where they are not.
 
   Args:
     config: the whole config.
     sources: where a data set stands in the config -> its clips.
+    split: 'train' or 'test', of the sources.
 
   Raises:
-    UserError: data.flip is set, and conditions name sides.
+    UserError: a data set has no captions and the run has text; or data.flip is
+      set, and conditions name sides.
   """
   text = bool(config.text.encoder)
   labels = not text and config.model.cond_dim > 0
   for prefix, source in sources.items():
+    if text and 'caption' not in source.example(0, np.random.default_rng(0), 1):
+      raise UserError(
+          f'text.encoder is {config.text.encoder!r}, but the clips of {prefix} '
+          'have no captions; a folder has them in captions.jsonl or '
+          'captions.csv.'
+      )
+    if split != 'train':
+      continue
     lacking = getattr(source, 'clips_without_caption', 0)
     if text and lacking:
       logging.warning(
