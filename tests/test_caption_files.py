@@ -226,6 +226,8 @@ def test_files_that_people_had(tmp_path, name, sentence):
     ('"v\n0",caption\n', "line 1: its columns are 'v\\n0', 'caption'"),
     ('file,caption,file\n', 'line 1: it names the column file twice.'),
     ('"file"\t"caption"\n', 'line 1: its columns are \'"file"\\t"caption"\';'),
+    ('\n \r\nfile;caption\n', "line 3: its columns are 'file;caption'; the"),
+    ('\n \nname,text\n', "line 3: its columns are 'name', 'text'; the"),
     ('name|text\na|b\n', 'this line seems to have vertical bars.'),
     ('v0.mp4,a red ball\n', "line 1: its columns are 'v0.mp4', 'a red ball'"),
     ('file,caption\n', 'line 1: it holds no caption'),

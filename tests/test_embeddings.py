@@ -17,6 +17,7 @@ from video_diffusion import t5_weights
 from video_diffusion.data import captions
 from video_diffusion.data import embeddings
 from video_diffusion.data import storage
+from video_diffusion.errors import UserError
 from video_diffusion.models import t5
 
 T5 = ROOT.parent / 'shared' / 'data' / 't5'
@@ -193,15 +194,18 @@ def test_a_caption_that_is_not_there(tmp_path):
 
 def test_bad_encoders_are_told_apart(tmp_path):
   made = open_cache(tmp_path)
-  with pytest.raises(ValueError, match=r'shape \(64, 5\) for ids of shape'):
+  with pytest.raises(
+      ValueError, match=r'shape \(64, 5\) for ids of shape'
+  ) as error:
     made.fill(TEXTS, lambda ids, mask: np.ones((64, DIM)))
+  assert not isinstance(error.value, UserError)  # it is a bug
 
   def overflow(ids, mask):
     bad = (ids == TOKENIZER([TEXTS[7]]).ids).all(axis=1)
     return np.where(bad[:, None, None], np.inf, encode(ids, mask))
 
   with pytest.raises(
-      ValueError, match=f'not finite for the caption {TEXTS[7]!r}'
+      UserError, match=f'not finite for the caption {TEXTS[7]!r}'
   ):
     made.fill(TEXTS, overflow)
   with pytest.raises(ValueError, match="kept as 'float16'; it must be one of"):

@@ -13,7 +13,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
   """Prepares both splits of the config's data sets and prints a table of them.
 
   Training does the same when it starts; this needs no accelerator. The captions
-  of a run with T5 are embedded here alone; for that one is of use.
+  of a run with T5 are embedded here alone, which is faster on an accelerator.
 
   Args:
     config: the whole config, of which the data fields count.

@@ -119,7 +119,8 @@ class EmbeddingCache:
       file_captions: captions of a file, in memory until it is written.
 
     Raises:
-      UserError: `encode` gives something else.
+      ValueError: `encode` gives another shape.
+      UserError: `encode` gives values that are not finite.
       StorageError: the directory cannot be written.
     """
     import tqdm
@@ -223,7 +224,7 @@ class EmbeddingCache:
     padded = np.pad(ids, pad, 'edge'), np.pad(mask, pad, 'edge')
     tokens = np.asarray(encode(*padded))
     if tokens.ndim != 3 or tokens.shape[:2] != padded[0].shape:
-      raise UserError(
+      raise ValueError(
           f'the encoder gives the shape {tokens.shape} for ids of shape '
           f'{padded[0].shape}; it must give a vector for each.'
       )

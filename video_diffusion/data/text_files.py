@@ -149,11 +149,12 @@ def csv_rows(
   text = read_text(path)
   wanted = f'the columns {", ".join(columns[:-1])} and {columns[-1]}'
   rows = _split_rows(path, text)
-  header, names = 1, []
-  first_line = text.lstrip('\r\n').partition('\n')[0].partition('\r')[0]
+  begins = text.lstrip(' \r\n')
+  header = 1 + len(_LINE_END.findall(text[: len(text) - len(begins)]))
+  names, first_line = [], begins.partition('\n')[0].partition('\r')[0]
   likely = _likely_delimiter(first_line, columns)
   if not likely:
-    header, names = next(rows, (1, []))
+    _, names = next(rows, (header, []))
     names = [name.strip() for name in names]
   if likely or not {*columns} <= {*names}:
     found = ', '.join(map(repr, names)) or repr(first_line)
