@@ -111,7 +111,7 @@ def write_clips(
   elif drawn.condition:
     arrays |= {key: value[clips] for key, value in drawn.condition.items()}
   if jax.process_index() == 0:
-    # Of an earlier call, perhaps with more clips or processes.
+    # An earlier call, with more clips or processes, may have left others.
     kept = {f'clip_{i:04d}' for i in range(config.sample.num_clips)}
     for old in [*folder.glob('clip_*'), *folder.glob('samples*.npz')]:
       if old.stem not in kept | set(names):

@@ -44,10 +44,12 @@ def initialize(
   if coordinator:
     host, _, port = coordinator.rpartition(':')
     if not (host and port.isdigit()):
-      raise UserError(f'--coordinator is {coordinator!r}; it is HOST:PORT.')
+      raise UserError(
+          f'--coordinator is {coordinator!r}; it must be HOST:PORT.'
+      )
     if not 0 <= process_id < num_processes:
       raise UserError(
-          f'--process_id is {process_id}; it is from 0 to below '
+          f'--process_id is {process_id}; it must be from 0 to below '
           f'--num_processes, {num_processes}.'
       )
     jax.distributed.initialize(coordinator, num_processes, process_id)

@@ -32,13 +32,18 @@ _PARSERS = {
 
 _WORKDIR = flags.DEFINE_string(
     'workdir', None,
-    'Folder of the run; by default runs/NAME[-variant], after the config.',
+    'Folder of the run. Defaults to runs/NAME[-variant], after the config.',
 )
 _COORDINATOR = flags.DEFINE_string(
-    'coordinator', '', 'HOST:PORT of process 0, where no cluster says it.'
+    'coordinator', '',
+    'HOST:PORT of process 0; not needed on Cloud TPU, GKE and SLURM.',
 )
-_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'In all.')
-_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Of this one, from 0.')
+_NUM_PROCESSES = flags.DEFINE_integer(
+    'num_processes', None, 'Number of processes, with --coordinator.'
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    'process_id', None, 'Number of this process, from 0, with --coordinator.'
+)
 _CACHE = flags.DEFINE_string(
     'compilation_cache',
     '~/.cache/video_diffusion/jax',
@@ -50,12 +55,15 @@ _PROMPT = flags.DEFINE_multi_string(
     'prompt', [], 'Caption of a clip to sample; may be given several times.'
 )
 _PROMPT_FILE = flags.DEFINE_string(
-    'prompt_file', None, 'Of such captions, one a line.'
+    'prompt_file', None, 'File of captions, one on each line, as --prompt.'
 )
 
 
 def read_prompts() -> tuple[str, ...]:
-  """Those of --prompt, then of --prompt_file; wrong ones end the process."""
+  """The prompts of --prompt, then those of --prompt_file.
+
+  A file that cannot be used ends the process.
+  """
   prompts = list(_PROMPT.value)
   if _PROMPT_FILE.value is not None:
     # Imported here: a wrong flag is answered at once.
@@ -205,7 +213,7 @@ def main(argv: list[str]) -> None:
   config, workdir = flags.FLAGS['config'].value, _WORKDIR.value
   logging.set_verbosity(logging.INFO)
   logging.get_absl_handler().addFilter(worth_a_line)
-  # Of Orbax's saves, where the disk refuses one.
+  # Orbax warns of its own coroutines where the disk refuses a save.
   warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
   without_home()
   # Imported here: a wrong flag is answered at once.

@@ -298,7 +298,7 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   )
   with distributed.holding(lock):
     if jax.process_index() == 0:
-      files.remove_parts(folder)  # of killed processes
+      files.remove_parts(folder)  # what killed processes have left
     videos = drawing.draw(
         plan, stages, mesh=mesh, init=init, folder=folder, steps=steps
     )

@@ -308,7 +308,7 @@ def _known_vectors(config, tokenizer) -> tokens.Vectors | None:
 
 
 def _open_cache(config, fingerprint, tokenizer):
-  """Of the vectors that the T5 of this fingerprint computes in text.dtype."""
+  """The cache of vectors that this T5 computes in text.dtype."""
   dtype = config.text.dtype
   return embeddings.EmbeddingCache(
       _cache_dir(config),

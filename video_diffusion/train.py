@@ -57,8 +57,8 @@ def train(
   Args:
     config: of the run.
     workdir: local or gs://; the same for every process.
-    watch: started, where SIGTERM and SIGINT shall save and end with their
-      exit codes.
+    watch: started; SIGTERM and SIGINT then save, and end the process with their
+      exit codes. None leaves signals alone.
 
   Raises:
     UserError: a bad config, a workdir that another process holds or that is
@@ -119,7 +119,7 @@ def _train(
       text_input.keep_tokenizer(text, workdir)
 
   claim()
-  if lead:  # of killed processes
+  if lead:  # what killed processes have left
     files.remove_parts(workdir)
     files.remove_parts(workdir / 'samples')
   writer = writers.Writer(workdir, enabled=lead)

@@ -195,9 +195,9 @@ def step_flops(config, model, optimizer, rate, abstract, shapes) -> float:
 def lowered_flops(fn, *args) -> float:
   """FLOPs of one call with such arrays, wherever these are.
 
-  Of the lowered module: a compiled one counts cuDNN calls as zero. Lowered for
-  the CPU, since plugins of accelerators do not analyse; the operations are the
-  same. NaN without a CPU.
+  The lowered module is counted, since a compiled one counts cuDNN calls as
+  zero. It is lowered for the CPU, since plugins of accelerators do not analyse;
+  the operations are the same. Without a CPU the result is NaN.
   """
   shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
   try:

@@ -171,7 +171,7 @@ def has_results(workdir: epath.Path) -> bool:
 
 
 def text_fingerprint(workdir: epath.Path) -> str:
-  """Of the text of the run in workdir, '' without such a run."""
+  """The fingerprint of the text of the run in workdir, '' where none is."""
   return (_read(workdir) or {}).get('text_fingerprint', '')
 
 

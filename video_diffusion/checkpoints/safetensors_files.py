@@ -18,7 +18,7 @@ from video_diffusion.errors import UserError
 MAX_HEADER = 2**24  # bytes, of some hundred thousand arrays
 MAX_AXES = 16
 _DTYPES = {'F32': jnp.float32, 'F16': jnp.float16, 'BF16': jnp.bfloat16}
-# Of the arrays that are passed over, too, the length must fit.
+# The length of every array must fit, also of those that are not read.
 _ITEM_BYTES = {
     'BOOL': 1, 'U8': 1, 'I8': 1, 'F8_E4M3': 1, 'F8_E5M2': 1, 'F8_E8M0': 1,
     'U16': 2, 'I16': 2, 'F16': 2, 'BF16': 2, 'U32': 4, 'I32': 4, 'F32': 4,

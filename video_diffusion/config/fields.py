@@ -93,7 +93,7 @@ RANGES = {
     'sample.eta': (0, 1),
     'sample.seed': (0, 2**31 - 1),
     'sample.fps': (0.1, 1000),
-    # Of single data sets, in data or in a mixture.
+    # Fields of a single data set, in data or in a mixture.
     'data.clip_frames': (1, 10**5),
     'data.fps': (0, 1000),
     'data.train_clips': (1, MANY),
