@@ -102,6 +102,20 @@ def test_a_bug_before_the_exit_keeps_its_traceback_and_ends_the_process():
   assert 'SIGTERM: Exit code 1.' in output
 
 
+def test_ctrl_c_while_a_runs_config_is_read_is_without_a_word(start_main):
+  process = start_main(
+      '--mode=sample', tiny=False,
+      before='import time\n'
+      'from video_diffusion.config import config_files\n'
+      "config_files.of_run = lambda _: print('ready', flush=True) or ("
+      'time.sleep(600))',
+  )
+  read_until(process, 'ready')
+  process.send_signal(signal.SIGINT)
+  output, _ = process.communicate(timeout=LIMIT)
+  assert process.returncode == -signal.SIGINT and not output, output
+
+
 def write_videos(folder, n):
   """n names of one GIF."""
   image = pytest.importorskip('PIL.Image')

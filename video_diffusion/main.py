@@ -125,6 +125,9 @@ def parse_flags(argv: list[str]) -> list[str]:
   What a person can mend ends the process with one sentence; an error inside a
   config file keeps its traceback, which names the line.
   """
+  # Ctrl-C before `preemption` takes it over ends the process without a word.
+  if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
   try:
     (name,), rest = _take(argv, 'config')
     (mode, workdir), _ = _take(rest, 'mode', 'workdir')
@@ -203,9 +206,6 @@ def worth_a_line(record: stdlib_logging.LogRecord) -> bool:
 
 def main(argv: list[str]) -> None:
   """Runs one mode; what the user can mend is shown as a sentence."""
-  # Ctrl-C before `preemption` takes it over ends the process without a word.
-  if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
   if len(argv) > 1:
     fail(f'unknown argument {argv[1]!r}; flags start with --.')
   if _MODE.value not in MODES:
