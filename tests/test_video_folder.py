@@ -415,6 +415,7 @@ def test_what_is_not_read_is_in_the_report(prepare, folder, tmp_path, caplog):
   assert skipped['gone.mp4'] == 'No such file or directory'
   assert 'Invalid data' in skipped['caf\udce9.mp4']
   assert 'skipped disk: a link to nothing' in caplog.messages
+  assert any(m.startswith('skipped caf\\xe9.mp4: ') for m in caplog.messages)
   assert any(m.endswith('prepared data: runs/mine.') for m in caplog.messages)
   (folder / 'config.json').write_text(run)
   with pytest.raises(ValueError, match='is the folder of a run, whose own'):

@@ -68,6 +68,11 @@ def expand(path: epath.PathLike, name: str, *, bucket: bool = False) -> str:
   raise UserError(f'{name} is {path!r}, but {reason}')
 
 
+def printable(name: str) -> str:
+  """A file's name for a log, with bytes that are not UTF-8 as \\xNN."""
+  return os.fsencode(name).decode(errors='backslashreplace')
+
+
 @contextlib.contextmanager
 def writing(
     path: epath.PathLike, *, flush: bool = True

@@ -295,6 +295,8 @@ def _load(entry: cache.Entry, frames: np.ndarray) -> np.ndarray:
 
 def _log_skipped(skipped: list[dict[str, str]]) -> None:
   for each in skipped[:listing.NAMED]:
-    logging.warning('skipped %s: %s', each['file'], each['reason'])
+    logging.warning(
+        'skipped %s: %s', files_lib.printable(each['file']), each['reason']
+    )
   if more := skipped[listing.NAMED:]:
     logging.warning('skipped %d more', len(more))
