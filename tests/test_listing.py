@@ -128,14 +128,16 @@ def test_many_folders_of_runs_do_not_flood_the_log(tmp_path, caplog):
 
 def test_other_kinds_are_counted_by_suffix(tmp_path, caplog):
   touch(tmp_path, 'a.mp4', 'b.TXT', 'c/d.txt', 'c/e.json', 'README', '.x.txt',
-        'captions.csv', 'c/captions.csv', 'runs/unread/notes.txt')
+        'Captions.csv', 'c/captions.csv', 'my_captions.csv', 'c/rows.tsv',
+        'runs/unread/notes.txt')
   (tmp_path / 'runs' / 'unread' / 'config.json').write_text(
       '{"data_fingerprint": ""}'
   )
-  found = find(tmp_path, companions=('captions.csv',))
-  assert found.unread == {'.txt': 2, '.json': 1, '': 1}
+  # Captions have their place: elsewhere they are not read.
+  found = find(tmp_path, companions=('captions.csv', '*.tsv'))
+  assert found.unread == {'.txt': 2, '.csv': 2, '.json': 1, '': 1}
   found.log()
   assert (
-      'Files of other kinds are not read; by suffix there are .txt 2, no '
-      'suffix 1, .json 1.'
+      'Files of other kinds are not read; by suffix there are .csv 2, .txt 2, '
+      'no suffix 1, .json 1.'
   ) in caplog.text

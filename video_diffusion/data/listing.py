@@ -1,6 +1,7 @@
 """Which files of a folder are data, and what was left out and why."""
 import collections
 from collections.abc import Sequence
+import fnmatch
 import functools
 import logging
 import os
@@ -79,8 +80,9 @@ def find(
     folder: where to begin; it counts even if it is the folder of a run.
     suffixes: in lower case, with their dot.
     leave_out: further folders that hold no data, if they lie below `folder`.
-    companions: ends of names, in lower case, of other files that belong to the
-      data, such as captions; they do not count as unread.
+    companions: patterns, in lower case, of the names below `folder` of other
+      files that belong to the data, such as captions; they do not count as
+      unread.
   """
   files, skipped, left_out = [], [], []
   unread = collections.Counter()
@@ -118,7 +120,9 @@ def find(
       elif kind == 'unknown' and not path.suffix[1:].isalpha():
         # It may have been a folder, on a disk that is not mounted.
         skipped.append({'file': name(path), 'reason': 'a link to nothing'})
-      elif kind == 'file' and not path.name.lower().endswith(companions):
+      elif kind == 'file' and not any(
+          fnmatch.fnmatchcase(name(path).lower(), each) for each in companions
+      ):
         unread[path.suffix.lower()] += 1
   return Listing(
       sorted(files),

@@ -86,7 +86,7 @@ def prepare(
   settings.check()
   folder, found = folders.list_folder(
       path, video.VIDEO_SUFFIXES, what=WANTED, data_dir=data_dir,
-      companions=('.csv',),
+      companions=('*.csv',),
   )
   paths = found.files
   tables = find_tables(folder)
