@@ -27,8 +27,8 @@ import numpy as np
 HD_WIDTH, HD_HEIGHT = 1280, 720
 REFERENCE_WHITE = 203.0  # cd/m2, BT.2408
 HLG_PEAK = 1000.0  # cd/m2 of the display for which the system gamma is 1.2
-# Ten bits leave so much light, as a share of the strongest channel's, in a
-# channel of an HDR frame that should be dark; it is taken off, greys stay.
+# Rounding to ten bits leaves light in a channel of an HDR frame that should be
+# dark: up to this share of the strongest channel. It is taken off; greys stay.
 ROUNDING = 0.0015
 # Code points of ITU-T H.273, as in libav.
 BT709, UNSPECIFIED, BT601, BT2020 = 1, 2, 6, 9
