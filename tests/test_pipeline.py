@@ -142,6 +142,19 @@ def test_tf_data_gives_the_same_batches():
     equal(draw(source(), loader='tf', **fields), draw(source(), **fields))
 
 
+def test_no_tuning_of_tf_data_holds_up_the_end(monkeypatch):
+  tf = pytest.importorskip('tensorflow')
+  iterate, seen = tf.data.Dataset.as_numpy_iterator, []
+
+  def watched(data):
+    seen.append(data.options().autotune.enabled)
+    return iterate(data)
+
+  monkeypatch.setattr(tf.data.Dataset, 'as_numpy_iterator', watched)
+  batches = draw(source(), loader='tf')
+  assert len(batches) and seen == [False]
+
+
 def test_processes_give_the_same_batches():
   equal(draw(source(), loader='processes'), draw(source()))
 

@@ -123,8 +123,15 @@ def tf_batches(
     return dict(zip(names, values, strict=True))
 
   data = tf.data.Dataset.range(first, last)
-  data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+  data = data.map(
+      load, num_parallel_calls=processes.usable_cores(), deterministic=True
+  )
   data = data.batch(local, drop_remainder=True)
+  # The thread that tunes may sleep for a minute, and closing the iterator can
+  # wait for it: a run would end so much later.
+  options = tf.data.Options()
+  options.autotune.enabled = False
+  data = data.with_options(options)
   batches = _iterate(data.prefetch(2), failed)
   _open.add(batches)
   return batches
