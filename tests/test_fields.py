@@ -68,7 +68,7 @@ def test_a_value_of_another_type_is_one_sentence(name):
 
 @pytest.mark.parametrize('name', NUMBERS)
 def test_a_number_out_of_bounds_is_one_sentence(name):
-  values = [-(10**15), 10**15, 10**400, -(10**400)]
+  values = [-(10**15), 10**39, 10**400, -(10**400)]
   if KINDS[name] is float:
     values += [float('nan'), float('inf'), 1e300]
   for value in values:

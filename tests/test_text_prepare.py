@@ -20,7 +20,7 @@ T5 = dataclasses.replace(
 def wait_for_files(process, cache, number):
   """Until so many files of embeddings are there."""
   until(
-      lambda: len(list(cache.glob('*/*.embeddings'))) >= number, process
+      lambda: len(list(cache.glob('*/[!.]*.embeddings'))) >= number, process
   )
 
 
@@ -47,7 +47,7 @@ def test_a_killed_prepare_is_taken_up(
 
   def stored():
     """Digests of the captions of all whole files, perhaps repeated."""
-    paths = cache.glob('*/*.embeddings')
+    paths = cache.glob('*/[!.]*.embeddings')
     files = [embedding_files.read(path) for path in paths]
     return np.concatenate([file.digests for file in files]).tolist()
 

@@ -53,7 +53,7 @@ RANGES = {
     'diffusion.cond_drop': (0, 1),
     'diffusion.logsnr_shift': (-10, 10),
     'diffusion.pure_noise': (0, 1),
-    'optim.lr': (0, 1000),
+    'optim.lr': (0, 3.4e38),  # float32's largest; updates may be skipped
     'optim.warmup_steps': (0, MANY),
     'optim.decay_steps': (0, MANY),
     'optim.beta1': (0, 1),
