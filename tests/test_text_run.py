@@ -241,7 +241,7 @@ def test_a_cascade_hands_its_captions_on(finished, run_main, tiny, tmp_path):
         ),
         (
             dict(prompts=('caf\udce9',)),
-            r"the prompt 'caf\\udce9' is not UTF-8; write it so, or put it",
+            r"sample.prompts is 'caf\\udce9'; it must be text in UTF-8",
         ),
         (dict(labels=((0,),)), 'sample.labels is set, but the model takes'),
         (dict(prompts=('a', 'a'), num_clips=1), 'there are 2 prompts'),

@@ -197,7 +197,7 @@ def spoil(workdir, change):
     ({'sample.num_steps': 10**15}, 'sample.num_steps is 1000000000000000; it'),
     ({'sample.labels': [[0] * 1000]}, 'sample.labels has 1,000 values; it may'),
     ({'text.path': 'x' * 5000}, 'text.path has 5,000 characters; it may have'),
-    ({'text.path': 'a\0b'}, 'it must be text without zero bytes'),
+    ({'text.path': 'a\0b'}, 'it must be text in UTF-8, without zero bytes'),
 ])
 def test_a_config_that_is_damaged_or_hostile_is_one_sentence(
     tmp_path, change, words

@@ -10,7 +10,6 @@ import functools
 import json
 import os
 import pathlib
-import re
 
 from absl import logging
 from etils import epath
@@ -125,12 +124,6 @@ def check_prompts(
     require(
         isinstance(prompt, str) and prompt.strip(),
         f'a prompt is {prompt!r}; it must describe a clip in words.',
-    )
-    # What a shell passes on in another encoding comes as lone surrogates.
-    require(
-        prompt.isascii() or not re.search(r'[\ud800-\udfff]', prompt),
-        f'the prompt {prompt!r} is not UTF-8; write it so, or put it into '
-        '--prompt_file.',
     )
     require(
         not tokenizer([prompt]).truncated[0],

@@ -319,8 +319,9 @@ def _check_text(name, text, longest):
     raise UserError(
         f'{name} has {len(text):,} characters; it may have {longest:,}.'
     )
+  # What a shell passes on in another encoding comes as lone surrogates.
   if '\0' in text or any('\ud800' <= c <= '\udfff' for c in text):
-    raise _wrong(name, text, 'text without zero bytes and half characters')
+    raise _wrong(name, text, 'text in UTF-8, without zero bytes')
 
 
 def _plain(name):
