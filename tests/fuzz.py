@@ -315,7 +315,9 @@ def main(argv: list[str] | None = None) -> int:
   """Runs the tries and prints what came of them."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--seconds', type=float, default=0.0)
-  parser.add_argument('--tries', type=int, default=0, help='Number of tries of each kind.')
+  parser.add_argument(
+      '--tries', type=int, default=0, help='Number of tries of each kind.'
+  )
   parser.add_argument('--kind', choices=[*KINDS], action='append')
   parser.add_argument('--first', type=int, default=0)
   args = parser.parse_args(argv)

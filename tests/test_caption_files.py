@@ -28,7 +28,7 @@ FILES = (
     'v0.mp4', 'deep/er/v1.MP4', 'a, b.gif', 'say "hi".webm', 'ü 字.mov', '-.png'
 )
 VIDEOS = tuple(f'v{i}.mp4' for i in range(6))
-# Of all that Unicode has: what means something to CSV and JSON, and the rest.
+# Characters that mean something to CSV and JSON, and all others of Unicode.
 TEXTS = st.text(
     st.sampled_from('ab ,;"\\\'\n\t{}:é字\u2028\x85\x0c\U0001f600')
     | st.characters(exclude_categories=['Cs'], exclude_characters='\0\r'),

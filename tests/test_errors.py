@@ -38,7 +38,7 @@ def start(folder, *arguments):
      'video_diffusion: a file of runs/moving_shapes cannot be read', False),
     ("raise PermissionError(errno.EACCES, 'Denied', 'some/file')",
      'video_diffusion: some/file cannot be read or written (Denied)', False),
-    # Of a signal or a port, not of a file.
+    # The error is about a signal or a port, not about a file.
     ("raise PermissionError(errno.EPERM, 'Not permitted')",
      'PermissionError: [Errno 1] Not permitted', True),
 ])

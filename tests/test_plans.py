@@ -347,7 +347,7 @@ def numbers(video):
         (0.0, (2,), dict(task='interpolate', factor=3), list(range(0, 30, 6))),
         (10.0, (1,), dict(task='interpolate', factor=2),
          list(range(0, 30, 6))),
-        # Those are there, but small.
+        # These files are there, but they are small.
         (0.0, (4,), dict(upscale=2), list(range(0, 30, 4))),
         # As it is.
         (4.0, (4,), dict(init_every=1), list(range(30))),

@@ -87,7 +87,7 @@ def test_clips_are_cut_and_dealt(prepare, tmp_path):
   directory = prepare()
   assert directory.parent.parent == tmp_path / 'data' / 'video_folder'
   assert read_all(directory, 'test') == [('a.gif', list(range(10)), 0, -1)]
-  # Of the files, a.gif and c.GIF can be used: they are videos 0 and 1.
+  # Only a.gif and c.GIF can be used: they are videos 0 and 1.
   assert read_all(directory, 'train') == [
       ('a.gif', list(range(10, 20)), 0, -1),
       ('a.gif', list(range(20, 25)), 0, -1),

@@ -83,7 +83,7 @@ def test_what_is_missing_or_of_another_shape_is_named(tmp_path):
 @pytest.mark.parametrize('step, what', [(13, 'step'), (12, 'export')])
 def test_a_file_of_another_export_is_refused(tmp_path, step, what):
   folder = save(tmp_path / 'one')
-  # Of the same shapes: nothing but the metadata tells the files apart.
+  # The shapes are the same: only the metadata tells the files apart.
   trained = jax.tree.map(lambda x: x + 1, PARAMS)
   other = save(tmp_path / 'two', trained, step=step)
   name = 'ema-2-of-4.safetensors'
