@@ -34,20 +34,20 @@ import jax
 import numpy as np
 
 from benchmarks import timing
-from video_diffusion import conditions
-from video_diffusion import experiment
-from video_diffusion import files
 from video_diffusion import media
 from video_diffusion import sample
-from video_diffusion import text_input
-from video_diffusion import train_state
-from video_diffusion import weights as weights_lib
-from video_diffusion import writers
+from video_diffusion.checkpoints import weights as weights_lib
+from video_diffusion.config import build
 from video_diffusion.data import shapes
 from video_diffusion.errors import UserError
+from video_diffusion.filesystem import files
+from video_diffusion.inference import conditioning as conditioning_lib
 from video_diffusion.metrics import frechet
 from video_diffusion.metrics import shapes_reader
 from video_diffusion.metrics import shapes_score
+from video_diffusion.text import text_input
+from video_diffusion.training import state as state_lib
+from video_diffusion.training import writers
 
 SHOWN = 16  # clips of a GIF
 COLUMNS = ('colour', 'shape', 'motion', 'all', 'palette', 'frames')
@@ -94,7 +94,7 @@ def protocol(run: sample.Run) -> dict:
   """Which weights were read, by what, and when."""
   return {
       'step': run.step,
-      'parameters': experiment.tree_size(run.params),
+      'parameters': build.tree_size(run.params),
       'weights_sha256': weights_lib.digest(run.params),
       'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
       'software': f'jax {jax.__version__}',
@@ -163,7 +163,7 @@ def draw(sampler, params, drawn, config, mesh, weight) -> np.ndarray:
   for batch, start in enumerate(range(0, n, size)):
     rows = np.arange(start, start + size) % n
     condition = {name: x[rows] for name, x in drawn.condition.items()}
-    key = train_state.stream_key(config.sample.seed, 'sample', batch)
+    key = state_lib.stream_key(config.sample.seed, 'sample', batch)
     with jax.set_mesh(mesh):
       x = sampler(params, key, condition, weight=np.float32(weight))
     videos.append(media.to_uint8(x))
@@ -201,7 +201,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
   # The held-out clips' captions of the run are drawn anew below.
   workdir, run = restore(args.workdir, overrides, parser)
   config, options = run.config, run.config.sample
-  mesh = experiment.make_mesh(config)
+  mesh = build.make_mesh(config)
   _, sampler = sample.make_grid_sampler(config, run.model, mesh)
   encode = functools.partial(text_input.encode, config, workdir)
   rows, shown = [], {weight: [] for weight in args.weights}
@@ -215,7 +215,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
     scores = Scores(source, clips, others)
     real = scores(np.stack([clip['video'] for clip in clips]))
     rows.append({'pairs': pairs, 'weight': None, **real})
-    drawn = conditions.of_captions([c['caption'] for c in clips], encode)
+    drawn = conditioning_lib.of_captions([c['caption'] for c in clips], encode)
     for weight in args.weights:
       began = time.time()
       videos = draw(sampler, run.params, drawn, config, mesh, weight)

@@ -22,13 +22,13 @@ import numpy as np
 
 from benchmarks import alignment
 from benchmarks import timing
-from video_diffusion import conditions
-from video_diffusion import experiment
-from video_diffusion import text_input
-from video_diffusion import train_state
-from video_diffusion import writers
+from video_diffusion.config import build
 from video_diffusion.data import shapes
 from video_diffusion.diffusion import gaussian
+from video_diffusion.inference import conditioning as conditioning_lib
+from video_diffusion.text import text_input
+from video_diffusion.training import state as state_lib
+from video_diffusion.training import writers
 
 # Of a label (shape, colour, direction): its column, its values and how far the
 # wrong one is.
@@ -54,7 +54,7 @@ def single_shapes(source, n: int, config) -> tuple[jax.Array, np.ndarray]:
   found = list(itertools.islice(single, n))
   videos = np.stack([clip['video'] for clip in found])
   labels = np.stack([clip['labels'][0] for clip in found])
-  return train_state.to_float(videos), labels
+  return state_lib.to_float(videos), labels
 
 
 def main(argv: list[str] | None = None) -> list[dict]:
@@ -78,11 +78,11 @@ def main(argv: list[str] | None = None) -> list[dict]:
   def condition(labels):
     captions = [shapes.caption([label]) for label in labels]
     encode = lambda captions: text_input.encode(config, workdir, captions)
-    return conditions.of_captions(captions, encode).condition
+    return conditioning_lib.of_captions(captions, encode).condition
 
   @jax.jit
   def error(params, x, z, logsnr, condition):
-    denoise = experiment.make_denoise_fn(config, run.model, params, condition)
+    denoise = build.make_denoise_fn(config, run.model, params, condition)
     return jnp.mean(jnp.square(denoise(z, logsnr) - x))
 
   own = condition(labels)

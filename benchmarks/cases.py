@@ -1,13 +1,13 @@
 """What is measured: configs by name, devices, random weights, FLOPs."""
 import importlib.util
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from video_diffusion import partitioning
+from tests.support.paths import ROOT
 from video_diffusion.errors import UserError
+from video_diffusion.parallel import sharding
 
 # Name -> (config, its variant, fields, batch size).
 CASES = {
@@ -39,7 +39,7 @@ CASES = {
 
 def load_config(name: str, variant: str | None = None):
   """configs/NAME.py, imported by path as the command line does it."""
-  path = pathlib.Path(__file__).parents[1] / 'configs' / f'{name}.py'
+  path = ROOT / 'configs' / f'{name}.py'
   spec = importlib.util.spec_from_file_location(name, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -64,7 +64,7 @@ def make_mesh(count: int | None = None, fsdp: int = 1) -> jax.sharding.Mesh:
   devices = jax.devices()
   if count and count > len(devices):
     raise UserError(f'--devices is {count}; there are {len(devices)}.')
-  return partitioning.make_mesh(fsdp=fsdp, devices=devices[:count])
+  return sharding.make_mesh(fsdp=fsdp, devices=devices[:count])
 
 
 def random_tree(abstract):

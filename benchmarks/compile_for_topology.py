@@ -42,9 +42,10 @@ from benchmarks import cases
 from benchmarks import hlo
 from benchmarks import lowering
 from benchmarks import timing
-from video_diffusion import partitioning
+from tests.support.paths import ROOT
 from video_diffusion.errors import UserError
 from video_diffusion.parallel import memory
+from video_diffusion.parallel import sharding
 
 PROGRAMS = ('train', 'sample', 'predict')
 COLUMNS = {
@@ -67,7 +68,7 @@ COLUMNS = {
 def measure(config, program: str, topology: str, folder: str = '') -> dict:
   """One row; the program's HLO is written to `folder`."""
   chip, mesh = lowering.chip_of(topology), lowering.make_mesh(config, topology)
-  devices = partitioning.batch_devices(mesh)
+  devices = sharding.batch_devices(mesh)
   row = {
       'program': program,
       'topology': topology,
@@ -157,7 +158,7 @@ def predicted_gib(base: dict, topology: str, config) -> float:
   much by what does not grow with the clips, as gathered parameters.
   """
   size = math.prod(int(n) for n in topology.split(':')[1].split('x'))
-  fsdp = config.mesh.fsdp or math.gcd(size, partitioning.MAX_FSDP)
+  fsdp = config.mesh.fsdp or math.gcd(size, sharding.MAX_FSDP)
   state = base['arguments_gib'] * int(base['mesh'].split('x')[1]) / fsdp
   clips = config.batch_size / size
   return state + base['temporaries_gib'] * clips / base['clips']
@@ -188,7 +189,7 @@ def make_config(flag: str, overrides: list[str]):
   """
   path, _, variant = flag.partition(':')
   name = pathlib.Path(path).stem
-  folder = pathlib.Path(__file__).parents[1] / 'configs'
+  folder = ROOT / 'configs'
   if not (folder / f'{name}.py').exists():
     raise UserError(f'--config is {flag!r}; configs/ has no {name}.py.')
   config = cases.load_config(name, variant or None).lock()

@@ -9,8 +9,8 @@ covariances by recursion in 64 bits, not by drawing.
 """
 import numpy as np
 
-from tests import gaussian_truth
-from video_diffusion import writers
+from tests.support import gaussian_truth
+from video_diffusion.training import writers
 
 STEPS = (16, 32, 64, 128, 256, 512, 1024)
 LEVELS = (4.0, 6.0, 8.0, 10.0)

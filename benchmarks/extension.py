@@ -24,19 +24,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import cases
-from video_diffusion import drawing
-from video_diffusion import experiment
 from video_diffusion import media
-from video_diffusion import partitioning
 from video_diffusion import sample
-from video_diffusion import train_state
-from video_diffusion import workdirs
+from video_diffusion.config import build
+from video_diffusion.config import inputs
+from video_diffusion.config import run_dir
 from video_diffusion.data import shapes
 from video_diffusion.diffusion import extension
 from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import sampling
+from video_diffusion.inference import rollout
 from video_diffusion.metrics import shapes_score
+from video_diffusion.parallel import sharding
+from video_diffusion.training import state as state_lib
 
 CLIPS = 4
 STEPS = 128
@@ -69,20 +70,20 @@ def test_clips(config, frames: int) -> np.ndarray:
 def run(config, params, plan, *, mesh, sampler, init):
   """(videos, seconds): one execution of a plan, compilation included."""
   began = time.time()
-  key = train_state.stream_key(config.sample.seed, 'sample', 0)
-  stage = drawing.Stage(config, sampler, params, None)
-  video = drawing.execute(plan, [stage], key, init=init, mesh=mesh)
+  key = state_lib.stream_key(config.sample.seed, 'sample', 0)
+  stage = rollout.Stage(config, sampler, params, None)
+  video = rollout.execute(plan, [stage], key, init=init, mesh=mesh)
   return video, time.time() - began
 
 
 def own_error(config, model, params, video, places, frames) -> float:
   """Root mean square of x_hat^a - x^a, by block, at the last noise level."""
-  logsnr = experiment.make_logsnr_fn(config)(jnp.float32(1 / STEPS))
+  logsnr = build.make_logsnr_fn(config)(jnp.float32(1 / STEPS))
   x = jnp.asarray(video[:, :frames])
   eps = jax.random.normal(jax.random.key(0), x.shape)
   level = jnp.full((len(x),), logsnr)
   z = gaussian.diffuse(x=x, eps=eps, logsnr=level)
-  denoise = jax.jit(experiment.make_denoise_fn(config, model, params, None))
+  denoise = jax.jit(build.make_denoise_fn(config, model, params, None))
   places = [f for f in places if f < frames]
   difference = (guidance.clip(denoise)(z, level) - x)[:, places]
   return float(jnp.sqrt(jnp.mean(difference**2)))
@@ -91,7 +92,7 @@ def own_error(config, model, params, video, places, frames) -> float:
 def main(workdir: str, out: str, kinetics: bool) -> None:
   """Runs everything, and writes pictures and figures."""
   workdir, out = epath.Path(workdir), epath.Path(out)
-  config = workdirs.saved_config(
+  config = run_dir.saved_config(
       {
           'sample.batch_size': CLIPS,
           'sample.num_steps': STEPS,
@@ -101,11 +102,11 @@ def main(workdir: str, out: str, kinetics: bool) -> None:
       workdir,
       ('sample',),
   )
-  source = experiment.make_source(config, 'test')
-  sizes = experiment.label_sizes(source)
-  model = experiment.make_model(config, sizes)
-  mesh = partitioning.make_mesh()
-  params, step = experiment.restore_ema(config, workdir, model, sizes)
+  source = inputs.make_source(config, 'test')
+  sizes = inputs.label_sizes(source)
+  model = build.make_model(config, sizes)
+  mesh = sharding.make_mesh()
+  params, step = build.restore_ema(config, workdir, model, sizes)
   frames = config.data.frames
   report = {
       'date': datetime.date.today().isoformat(),
@@ -207,10 +208,10 @@ def gradient_memory() -> dict[str, float]:
   """Reconstruction guidance, one clip of 16x64x64, configs/kinetics.py."""
   config = cases.load_config('kinetics')
   config.model.remat = (64, 32, 16, 8)
-  model = experiment.make_model(config, ())
+  model = build.make_model(config, ())
   abstract = jax.eval_shape(
-      lambda: train_state.init_params(
-          model, experiment.batch_shapes(config, ()), seed=0
+      lambda: state_lib.init_params(
+          model, build.batch_shapes(config, ()), seed=0
       )
   )
   # The numbers do not matter to memory: no initialiser is compiled.
@@ -219,7 +220,7 @@ def gradient_memory() -> dict[str, float]:
   mask = jnp.arange(16)[None] < 5
 
   def draw(params, key):
-    denoise = experiment.make_denoise_fn(config, model, params, None)
+    denoise = build.make_denoise_fn(config, model, params, None)
     guided = guidance.reconstruction(
         denoise, known=known, known_mask=mask, weight=9.0
     )
@@ -236,7 +237,7 @@ def gradient_memory() -> dict[str, float]:
   x = jax.block_until_ready(compiled(params, jax.random.key(0)))
   gib = lambda n: round(n / 2**30, 2)
   return {
-      'parameters': experiment.tree_size(abstract),
+      'parameters': build.tree_size(abstract),
       'compile_seconds': round(seconds, 1),
       'seconds_per_guided_step': round((time.time() - began) / 3, 3),
       'arguments_gib': gib(analysis.argument_size_in_bytes),

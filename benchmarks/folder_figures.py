@@ -11,8 +11,8 @@ import sys
 
 import numpy as np
 
-from video_diffusion import writers
 from video_diffusion.data import records
+from video_diffusion.training import writers
 
 
 def nearest(frames: np.ndarray, train: np.ndarray) -> float:

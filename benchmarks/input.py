@@ -12,9 +12,9 @@ from absl import flags
 import jax
 from ml_collections import config_flags
 
-from video_diffusion import experiment
 from video_diffusion import inspect
-from video_diffusion import validation
+from video_diffusion.config import inputs
+from video_diffusion.config import validate
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, lock_config=True)
 _BATCHES = flags.DEFINE_integer('batches', 10_000, 'To draw.', lower_bound=10)
@@ -26,10 +26,10 @@ def main(argv: list[str]) -> None:
   del argv
   jax.config.update('jax_platforms', 'cpu')
   config, start = _CONFIG.value, _START.value
-  validation.check(config, 'inspect')
-  source = experiment.make_source(config, 'train')
+  validate.check(config, 'inspect')
+  source = inputs.make_source(config, 'train')
   began = time.perf_counter()
-  batches = experiment.make_batches(
+  batches = inputs.make_batches(
       config, source, start=start, stop=start + _BATCHES.value
   )
   next(batches)

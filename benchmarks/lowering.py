@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import hlo
-from video_diffusion import experiment
-from video_diffusion import partitioning
 from video_diffusion import sample
-from video_diffusion import train_state
-from video_diffusion import updates
+from video_diffusion.config import build
 from video_diffusion.errors import UserError
+from video_diffusion.parallel import sharding
+from video_diffusion.training import state as state_lib
+from video_diffusion.training import updates
 
 
 class Chip(NamedTuple):
@@ -91,7 +91,7 @@ def make_mesh(config, topology: str) -> jax.sharding.Mesh:
   devices = topologies.get_topology_desc(
       platform='tpu', topology_name=topology, **megacore
   ).devices
-  return partitioning.make_mesh(
+  return sharding.make_mesh(
       fsdp=config.mesh.fsdp, model=config.mesh.model, devices=devices
   )
 
@@ -106,9 +106,9 @@ def marked(config):
 
 def lower_train(config, mesh, program: str = 'train'):
   """(the lowered train step, shapes of what it computes)."""
-  model = experiment.make_model(config, ())
+  model = build.make_model(config, ())
   rate, optimizer = updates.make_optimizer(config)
-  shapes = experiment.batch_shapes(config, ())
+  shapes = build.batch_shapes(config, ())
   _, abstract = updates.abstract_state(config, model, optimizer, shapes, mesh)
   lowered = updates.lower_step(
       config, model, optimizer, rate, abstract, shapes, mesh
@@ -116,7 +116,7 @@ def lower_train(config, mesh, program: str = 'train'):
   traced = hlo.traced_shapes(
       updates.make_step(config, model, optimizer, rate),
       unplaced(abstract),
-      experiment.batch_shapes(marked(config), ()),
+      build.batch_shapes(marked(config), ()),
   )
   return lowered, traced | shards(abstract)
 
@@ -125,10 +125,10 @@ def sample_inputs(config, program: str, mesh) -> dict:
   """Shapes of what a draw takes after the weights, by name."""
   data, batch = config.data, config.sample.batch_size
   split = functools.partial(
-      jax.ShapeDtypeStruct, sharding=partitioning.batch_sharding(mesh)
+      jax.ShapeDtypeStruct, sharding=sharding.batch_sharding(mesh)
   )
   inputs = {'key': jax.eval_shape(lambda: jax.random.key(0))}
-  captions = train_state.condition_of(experiment.batch_shapes(config, ()))
+  captions = state_lib.condition_of(build.batch_shapes(config, ()))
   inputs['condition'] = captions and {
       name: split((batch, 1, *s.shape[2:]), s.dtype)
       for name, s in captions.items()
@@ -142,11 +142,11 @@ def sample_inputs(config, program: str, mesh) -> dict:
 
 def lower_sample(config, mesh, program: str):
   """(the lowered sampler, shapes of what it computes)."""
-  model = experiment.make_model(config, ())
-  shapes = experiment.batch_shapes(config, ())
-  params = partitioning.abstract(
+  model = build.make_model(config, ())
+  shapes = build.batch_shapes(config, ())
+  params = sharding.abstract(
       jax.eval_shape(
-          lambda: train_state.init_params(model, shapes, seed=config.seed)
+          lambda: state_lib.init_params(model, shapes, seed=config.seed)
       ),
       mesh,
       config.mesh.min_sharded,
@@ -160,7 +160,7 @@ def lower_sample(config, mesh, program: str):
   with jax.set_mesh(mesh):
     lowered = draw.lower(params, **inputs)
   # A prime number of clips divides over one device alone.
-  alone = partitioning.make_mesh(devices=jax.devices()[:1])
+  alone = sharding.make_mesh(devices=jax.devices()[:1])
   draw, inputs = sampler_and_inputs(marked(config), alone)
   traced = hlo.traced_shapes(
       lambda params, inputs: draw(params, **inputs),

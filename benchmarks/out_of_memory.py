@@ -14,16 +14,17 @@ import numpy as np
 
 from benchmarks import cases
 from benchmarks import timing
-from video_diffusion import drawing
 from video_diffusion import evaluate
-from video_diffusion import experiment
-from video_diffusion import partitioning
-from video_diffusion import plans
 from video_diffusion import sample
-from video_diffusion import train_state
-from video_diffusion import updates
+from video_diffusion.config import build
 from video_diffusion.errors import UserError
+from video_diffusion.inference import rollout
+from video_diffusion.inference import sampling_plan
+from video_diffusion.parallel import collectives
 from video_diffusion.parallel import memory
+from video_diffusion.parallel import sharding
+from video_diffusion.training import state as state_lib
+from video_diffusion.training import updates
 
 
 def show(what, run):
@@ -45,9 +46,9 @@ class Trial:
 
   def __init__(self, config):
     self.config, self.mesh = config, cases.make_mesh(1)
-    model = experiment.make_model(config)
+    model = build.make_model(config)
     rate, optimizer = updates.make_optimizer(config)
-    self.shapes = experiment.batch_shapes(config)
+    self.shapes = build.batch_shapes(config)
     _, self.abstract = updates.abstract_state(
         config, model, optimizer, self.shapes, self.mesh
     )
@@ -71,7 +72,7 @@ class Trial:
   def run(self):
     """As the train loop does; the device itself refuses."""
     state = cases.random_tree(self.abstract)
-    batch = partitioning.global_batch(
+    batch = collectives.global_batch(
         {'video': np.zeros(self.shapes['video'].shape, np.uint8)}, self.mesh
     )
     with memory.explained(self.sentence):
@@ -106,17 +107,17 @@ def sample_too_large(config, size):
   config.sample.batch_size = config.sample.num_clips = size
   config.sample.num_steps = 2
   config.eval.batch_size = config.eval.num_clips = size
-  model = experiment.make_model(config)
+  model = build.make_model(config)
   mesh = cases.make_mesh(1)
-  shapes = experiment.batch_shapes(config)
-  params = cases.random_tree(partitioning.abstract(
-      jax.eval_shape(lambda: train_state.init_params(model, shapes, seed=0)),
+  shapes = build.batch_shapes(config)
+  params = cases.random_tree(sharding.abstract(
+      jax.eval_shape(lambda: state_lib.init_params(model, shapes, seed=0)),
       mesh,
   ))
-  plan = plans.make_plan(config, None)
+  plan = sampling_plan.make_plan(config, None)
   sampler = sample.make_sampler(config, model, mesh, frames=config.data.frames)
-  stage = drawing.Stage(config, sampler, params, None)
-  show('sampling', lambda: drawing.execute(
+  stage = rollout.Stage(config, sampler, params, None)
+  show('sampling', lambda: rollout.execute(
       plan, [stage], jax.random.key(0), mesh=mesh))
   batch = {'video': np.zeros(
       (size, config.data.frames, config.data.height, config.data.width, 3),
@@ -124,7 +125,7 @@ def sample_too_large(config, size):
   )}
   step = evaluate.make_eval_step(config, model, mesh)
   with mock.patch.object(
-      experiment, 'heldout_batches', lambda *_: iter([batch])
+      inputs, 'heldout_batches', lambda *_: iter([batch])
   ):
     show('evaluation', lambda: evaluate.mean_losses(
         config, step, params, None, mesh))
@@ -150,8 +151,8 @@ def main():
   large.model.base_channels = 2048
   _, optimizer = updates.make_optimizer(large)
   _, abstract = updates.abstract_state(
-      large, experiment.make_model(large), optimizer,
-      experiment.batch_shapes(large), cases.make_mesh(1),
+      large, build.make_model(large), optimizer,
+      build.batch_shapes(large), cases.make_mesh(1),
   )
   show('state of a network of 2,048 channels',
        lambda: updates.check_state(large, abstract))

@@ -20,12 +20,12 @@ import numpy as np
 
 from benchmarks import cases
 from benchmarks import timing
-from video_diffusion import experiment
-from video_diffusion import train_state
+from video_diffusion.config import build
 from video_diffusion.models import attention
 from video_diffusion.models import blocks
 from video_diffusion.models import hardware
 from video_diffusion.parallel import memory
+from video_diffusion.training import state as state_lib
 
 
 def relative(got, want) -> float:
@@ -137,12 +137,12 @@ def networks():
 
 def gradient(config, params, batch):
   """(jitted loss and gradient of a config, anew; its arguments)."""
-  model = experiment.make_model(config, (3, 3, 4))
-  draw, loss_fn = train_state.make_loss(
+  model = build.make_model(config, (3, 3, 4))
+  draw, loss_fn = state_lib.make_loss(
       model,
       num_images=config.data.images,
       prediction=config.diffusion.prediction,
-      logsnr_fn=experiment.make_logsnr_fn(config),
+      logsnr_fn=build.make_logsnr_fn(config),
       train=True,
   )
 
@@ -159,10 +159,10 @@ def gradient(config, params, batch):
 def inputs(config):
   """Random parameters with nothing at zero, and a random batch."""
   rng = np.random.default_rng(0)
-  shapes = experiment.batch_shapes(config, (3, 3, 4))
-  model = experiment.make_model(config, (3, 3, 4))
+  shapes = build.batch_shapes(config, (3, 3, 4))
+  model = build.make_model(config, (3, 3, 4))
   abstract = jax.eval_shape(
-      lambda: train_state.init_params(model, shapes, seed=0)
+      lambda: state_lib.init_params(model, shapes, seed=0)
   )
 
   def fill(path, leaf):

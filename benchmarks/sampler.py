@@ -27,13 +27,13 @@ import numpy as np
 
 from benchmarks import cases
 from benchmarks import timing
-from video_diffusion import experiment
-from video_diffusion import partitioning
 from video_diffusion import sample
-from video_diffusion import train_state
-from video_diffusion import updates
+from video_diffusion.config import build
 from video_diffusion.diffusion import guidance
 from video_diffusion.parallel import memory
+from video_diffusion.parallel import sharding
+from video_diffusion.training import state as state_lib
+from video_diffusion.training import updates
 
 # Name -> fields of config.sample.
 SAMPLERS = {
@@ -87,7 +87,7 @@ def call_flops(config, model, params, guided: str) -> float:
   mask = np.arange(data.frames)[None] < data.frames // 2
 
   def call(params, z, logsnr):
-    denoise_fn = experiment.make_denoise_fn(config, model, params, None)
+    denoise_fn = build.make_denoise_fn(config, model, params, None)
     if guided == 'reconstruction':
       denoise_fn = guidance.reconstruction(
           denoise_fn, known=z, known_mask=mask, weight=1.0
@@ -99,9 +99,9 @@ def call_flops(config, model, params, guided: str) -> float:
 
 def make_weights(config, model, mesh):
   """Random weights of the case's model."""
-  shapes = experiment.batch_shapes(config, (CLASSES,))
-  init = lambda: train_state.init_params(model, shapes, seed=0)
-  return cases.random_tree(partitioning.abstract(jax.eval_shape(init), mesh))
+  shapes = build.batch_shapes(config, (CLASSES,))
+  init = lambda: state_lib.init_params(model, shapes, seed=0)
+  return cases.random_tree(sharding.abstract(jax.eval_shape(init), mesh))
 
 
 def make_inputs(config, guided: str) -> dict:
@@ -150,7 +150,7 @@ def measure(config, model, params, mesh, guided: str, flops: float) -> dict:
   )
   draw_seconds = float(np.median(seconds))
   return {
-      'parameters': experiment.tree_size(params),
+      'parameters': build.tree_size(params),
       'batch': batch,
       'frames': config.data.frames,
       'steps': options.num_steps,
@@ -185,7 +185,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
   config = cases.case_config(args.case)
   config.model.cond_dim = COND_DIM
   config.sample.num_steps = args.steps
-  model = experiment.make_model(config, (CLASSES,))
+  model = build.make_model(config, (CLASSES,))
   mesh = cases.make_mesh(1)
   params = make_weights(config, model, mesh)
   flops = functools.cache(lambda guided: call_flops(

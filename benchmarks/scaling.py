@@ -28,9 +28,10 @@ import numpy as np
 
 from benchmarks import cases
 from benchmarks import timing
-from video_diffusion import experiment
-from video_diffusion import partitioning
-from video_diffusion import updates
+from video_diffusion.config import build
+from video_diffusion.config import inputs
+from video_diffusion.parallel import collectives
+from video_diffusion.training import updates
 
 UPDATES = 50
 DTYPES = {'float32': 'highest', 'bfloat16': None}  # precision of products
@@ -105,11 +106,11 @@ def check_config(case: str, dtype: str, batch: int):
 
 def losses(config, mesh, num_updates: int = UPDATES) -> list[float]:
   """The loss before any update, after one, ..., after so many."""
-  source = experiment.make_source(config, 'train')
-  sizes = experiment.label_sizes(source)
-  model = experiment.make_model(config, sizes)
+  source = inputs.make_source(config, 'train')
+  sizes = inputs.label_sizes(source)
+  model = build.make_model(config, sizes)
   rate, optimizer = updates.make_optimizer(config)
-  shapes = experiment.batch_shapes(config, sizes)
+  shapes = build.batch_shapes(config, sizes)
   init, abstract = updates.abstract_state(
       config, model, optimizer, shapes, mesh
   )
@@ -119,10 +120,10 @@ def losses(config, mesh, num_updates: int = UPDATES) -> list[float]:
       config, model, optimizer, rate, abstract, shapes, mesh
   )
   found = []
-  for batch in experiment.make_batches(
+  for batch in inputs.make_batches(
       config, source, start=0, stop=num_updates + 1
   ):
-    state, metrics = step(state, partitioning.global_batch(batch, mesh))
+    state, metrics = step(state, collectives.global_batch(batch, mesh))
     found.append(metrics['loss'])
   return [float(loss) for loss in found]
 

@@ -20,16 +20,16 @@ import numpy as np
 
 from benchmarks import cases
 from benchmarks import timing
-from video_diffusion import experiment
-from video_diffusion import partitioning
-from video_diffusion import updates
+from video_diffusion.config import build
+from video_diffusion.parallel import collectives
+from video_diffusion.training import updates
 
 
 def measure(config, mesh, trace: str | None = None) -> dict:
   """One row of the table."""
-  model = experiment.make_model(config, ())
+  model = build.make_model(config, ())
   rate, optimizer = updates.make_optimizer(config)
-  shapes = experiment.batch_shapes(config, ())
+  shapes = build.batch_shapes(config, ())
   _, abstract = updates.abstract_state(config, model, optimizer, shapes, mesh)
   began = time.perf_counter()
   step, flops = updates.compile_step(
@@ -38,7 +38,7 @@ def measure(config, mesh, trace: str | None = None) -> dict:
   compile_seconds = time.perf_counter() - began
   state = cases.random_tree(abstract)
   rng = np.random.default_rng(0)
-  batch = partitioning.global_batch(
+  batch = collectives.global_batch(
       {'video': rng.integers(0, 256, shapes['video'].shape, np.uint8)}, mesh
   )
 
@@ -55,7 +55,7 @@ def measure(config, mesh, trace: str | None = None) -> dict:
   device = mesh.devices.flat[0]
   peak = (device.memory_stats() or {}).get('peak_bytes_in_use')
   return {
-      'parameters': experiment.tree_size(abstract.params),
+      'parameters': build.tree_size(abstract.params),
       'batch': config.batch_size,
       'frames': f'{config.data.frames} + {config.data.images}',
       'dropout': config.model.dropout,

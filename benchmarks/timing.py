@@ -11,7 +11,7 @@ import statistics
 import time
 from typing import Any
 
-from video_diffusion import writers
+from video_diffusion.training import writers
 
 PEAK_TFLOPS = 790.0  # dense bfloat16 on random data, as measured on one H200
 # Heading -> field of a row.

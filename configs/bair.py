@@ -7,13 +7,13 @@ are packed once. Hyper-parameters are the paper's (appendix A), which trained on
 128 TPU v4 chips and reports FVD 66.92 for one known frame. `:smoke` shrinks
 model and run for a first try, on a few episodes.
 """
-from video_diffusion import default_config
+from video_diffusion.config import defaults as defaults_lib
 
 
 def get_config(variant: str = 'paper'):
   """The config of a variant, 'paper' or 'smoke'."""
-  default_config.require_variant(variant, ('paper', 'smoke'))
-  config = default_config.get_config()
+  defaults_lib.require_variant(variant, ('paper', 'smoke'))
+  config = defaults_lib.get_config()
   data, model, optim = config.data, config.model, config.optim
   data.name = 'bair_robot_pushing_small'
   # Of TFDS's copy and of the records: '' is TFDS_DATA_DIR, else
@@ -49,5 +49,5 @@ def get_config(variant: str = 'paper'):
   config.sample.reconstruction_weight = 50.0
   if variant == 'smoke':
     data.train_split, data.test_split = 'train[:100]', 'test[:20]'
-    return default_config.shrink(config)
+    return defaults_lib.shrink(config)
   return config

@@ -9,13 +9,13 @@ Hyper-parameters are the paper's (appendix A), which trained on 256 TPU v4 chips
 and reports FVD 16.2 for five known frames. `:smoke` shrinks model and run for a
 first try.
 """
-from video_diffusion import default_config
+from video_diffusion.config import defaults as defaults_lib
 
 
 def get_config(variant: str = 'paper'):
   """The config of a variant, 'paper' or 'smoke'."""
-  default_config.require_variant(variant, ('paper', 'smoke'))
-  config = default_config.get_config()
+  defaults_lib.require_variant(variant, ('paper', 'smoke'))
+  config = defaults_lib.get_config()
   data, model, optim = config.data, config.model, config.optim
   data.name = 'kinetics600'
   data.path = ''
@@ -44,4 +44,4 @@ def get_config(variant: str = 'paper'):
   config.sample.gamma = 0.0
   config.sample.corrector_delta = 0.1
   config.sample.reconstruction_weight = 9.0
-  return default_config.shrink(config) if variant == 'smoke' else config
+  return defaults_lib.shrink(config) if variant == 'smoke' else config

@@ -9,15 +9,15 @@ drawn once into records. The default is sized for one GPU, `:laptop` for two
 cores; `:original` has the default's model and the 10,000 clips of the first
 Moving-MNIST as TFDS has them, whose digits bounce like light.
 """
-from video_diffusion import default_config
+from video_diffusion.config import defaults as defaults_lib
 
 
 def get_config(variant: str = 'accelerator'):
   """The config of a variant, 'accelerator', 'laptop' or 'original'."""
-  default_config.require_variant(
+  defaults_lib.require_variant(
       variant, ('accelerator', 'laptop', 'original')
   )
-  config = default_config.get_config()
+  config = defaults_lib.get_config()
   data, model, optim = config.data, config.model, config.optim
   # Of the records: '' is TFDS_DATA_DIR, else ~/tensorflow_datasets.
   data.dir = ''

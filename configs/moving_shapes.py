@@ -30,7 +30,7 @@ apart, and `cascade_refine`, 9 of 64x64, one apart, to 64 frames:
     --config=configs/moving_shapes.py:cascade_base \
     --config.sample.refine_workdir=runs/moving_shapes-cascade_refine
 """
-from video_diffusion import default_config
+from video_diffusion.config import defaults as defaults_lib
 
 VARIANTS = (
     'laptop', 'accelerator', 'text', 'text_accelerator', 'text_small',
@@ -40,8 +40,8 @@ VARIANTS = (
 
 def get_config(variant: str = 'laptop'):
   """The config of a variant, see above."""
-  default_config.require_variant(variant, VARIANTS)
-  config = default_config.get_config()
+  defaults_lib.require_variant(variant, VARIANTS)
+  config = defaults_lib.get_config()
   data, model, optim = config.data, config.model, config.optim
   data.name = 'moving_shapes'
   data.train_clips = 1_000_000

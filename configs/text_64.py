@@ -16,15 +16,15 @@ README); T5 is the checkpoint of a T5 1.1 large (docs/text.md). The paper took
 BERT-large and 10 million captioned videos that are not public; all else is as
 in its appendix A. `:smoke` shrinks model and run, not the T5.
 """
-from video_diffusion import default_config
+from video_diffusion.config import defaults as defaults_lib
 
 
 def get_config(variant: str = 'frameskip_1'):
   """The config of a variant, 'frameskip_1', 'frameskip_4' or 'smoke'."""
-  default_config.require_variant(
+  defaults_lib.require_variant(
       variant, ('frameskip_1', 'frameskip_4', 'smoke')
   )
-  config = default_config.get_config()
+  config = defaults_lib.get_config()
   data, model, optim = config.data, config.model, config.optim
   data.name = 'video_folder'
   data.path = ''
@@ -58,4 +58,4 @@ def get_config(variant: str = 'frameskip_1'):
   config.train.steps = 700_000
   config.sample.num_steps = 256
   config.sample.gamma = 0.3
-  return default_config.shrink(config) if variant == 'smoke' else config
+  return defaults_lib.shrink(config) if variant == 'smoke' else config

@@ -8,13 +8,13 @@ Hyper-parameters are the paper's (appendix A), which trained on 128 TPU v4 chips
 and reports FID 295 and IS 57 under C3D features. `:smoke` shrinks model and run
 for a first try, on a few videos.
 """
-from video_diffusion import default_config
+from video_diffusion.config import defaults as defaults_lib
 
 
 def get_config(variant: str = 'paper'):
   """The config of a variant, 'paper' or 'smoke'."""
-  default_config.require_variant(variant, ('paper', 'smoke'))
-  config = default_config.get_config()
+  defaults_lib.require_variant(variant, ('paper', 'smoke'))
+  config = defaults_lib.get_config()
   data, model, optim = config.data, config.model, config.optim
   data.name = 'ucf101'
   # Of TFDS's copy and of the records: '' is TFDS_DATA_DIR, else
@@ -52,5 +52,5 @@ def get_config(variant: str = 'paper'):
   config.sample.gamma = 0.1
   if variant == 'smoke':
     data.train_split, data.test_split = 'train[:100]', 'test[:20]'
-    return default_config.shrink(config)
+    return defaults_lib.shrink(config)
   return config

@@ -8,13 +8,13 @@ captions.jsonl or captions.csv in DIR may describe them. DIR may also be a
 directory of records. The default is sized for one GPU; `:laptop` trains in
 minutes on two cores.
 """
-from video_diffusion import default_config
+from video_diffusion.config import defaults as defaults_lib
 
 
 def get_config(variant: str = 'accelerator'):
   """The config of a variant, 'accelerator' or 'laptop'."""
-  default_config.require_variant(variant, ('accelerator', 'laptop'))
-  config = default_config.get_config()
+  defaults_lib.require_variant(variant, ('accelerator', 'laptop'))
+  config = defaults_lib.get_config()
   data, model, optim = config.data, config.model, config.optim
   data.name = 'video_folder'
   data.path = ''

@@ -1,9 +1,10 @@
 """Settings and helpers of all tests."""
 import os
-import pathlib
 import signal
 import subprocess
 import sys
+
+from tests.support.paths import ROOT
 
 # Before JAX and TensorFlow start.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -15,14 +16,13 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from tests.waiting import LIMIT  # noqa: E402
+from tests.support.waiting import LIMIT  # noqa: E402
 
 # A suite that is started in the background ignores Ctrl-C, and what it starts
 # would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
   signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ROOT = pathlib.Path(__file__).parents[1]
 
 
 def pytest_addoption(parser):

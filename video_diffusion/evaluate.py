@@ -10,42 +10,44 @@ import jax
 import ml_collections
 import numpy as np
 
-from video_diffusion import experiment
-from video_diffusion import files
-from video_diffusion import partitioning
-from video_diffusion import text_input
-from video_diffusion import train_state
-from video_diffusion import validation
-from video_diffusion import workdirs
-from video_diffusion import writers
-from video_diffusion.data import mixing
+from video_diffusion.config import build
+from video_diffusion.config import inputs
+from video_diffusion.config import run_dir
+from video_diffusion.config import validate
+from video_diffusion.data import mixture as mixture_lib
+from video_diffusion.filesystem import files
+from video_diffusion.parallel import collectives
 from video_diffusion.parallel import memory
+from video_diffusion.parallel import sharding
+from video_diffusion.text import text_input
+from video_diffusion.training import state as state_lib
+from video_diffusion.training import writers
 
 SEED = 0  # of times and noise, whatever the run's seed
 
 
 def make_eval_step(config: ml_collections.ConfigDict, model, mesh):
   """(params, batch, batch number) -> {'loss', quarter sums and counts}."""
-  draw, loss_fn = train_state.make_loss(
+  draw, loss_fn = state_lib.make_loss(
       model,
       num_images=0,
       prediction=config.diffusion.prediction,
-      logsnr_fn=experiment.make_logsnr_fn(config),
+      logsnr_fn=build.make_logsnr_fn(config),
   )
 
   def eval_step(params, batch, i):
-    key = train_state.stream_key(SEED, 'evaluate', i)
+    key = state_lib.stream_key(SEED, 'evaluate', i)
     loss, metrics = loss_fn(params, draw(key, batch), key)
     return metrics | {'loss': loss}
 
-  return jax.jit(eval_step, out_shardings=partitioning.replicated(mesh))
+  return jax.jit(eval_step, out_shardings=sharding.replicated(mesh))
 
 
 def mean_losses(
     config, eval_step, params, source, mesh, encode=None
 ) -> dict[str, float]:
   """Loss over eval.num_clips windows, and by quarter, noisiest first."""
-  size, devices = config.eval.batch_size, partitioning.batch_devices(mesh)
+  size, devices = config.eval.batch_size, sharding.batch_devices(mesh)
   too_large = functools.partial(
       memory.batch_too_large, 'eval.batch_size', size,
       allowed=[
@@ -56,15 +58,15 @@ def mean_losses(
   results = []
   with jax.set_mesh(mesh), memory.explained(too_large):
     for i, batch in enumerate(
-        experiment.heldout_batches(config, source, encode)
+        inputs.heldout_batches(config, source, encode)
     ):
-      batch = partitioning.global_batch(batch, mesh)
+      batch = collectives.global_batch(batch, mesh)
       results.append(eval_step(params, batch, i))
     results = jax.device_get(results)
   sums = np.sum([r['quarter_sum'] for r in results], axis=0)
   counts = np.sum([r['quarter_count'] for r in results], axis=0)
   losses = {'loss': float(np.mean([r['loss'] for r in results]))}
-  for i in range(train_state.NUM_QUARTERS):
+  for i in range(state_lib.NUM_QUARTERS):
     # A quarter that no clip fell into has no loss, not a loss of zero.
     losses[f'quarter_{i}'] = float(sums[i] / counts[i]) if counts[i] else None
   return losses
@@ -94,7 +96,7 @@ def as_table(losses: dict[str, dict[str, float]]) -> str:
       [name, *('-' if v is None else f'{v:.4f}' for v in values.values())]
       for name, values in losses.items()
   ]
-  quarters = [f'quarter {i}' for i in range(train_state.NUM_QUARTERS)]
+  quarters = [f'quarter {i}' for i in range(state_lib.NUM_QUARTERS)]
   return writers.table(['held-out loss', 'all', *quarters], rows)
 
 
@@ -109,26 +111,26 @@ def evaluate(overrides: dict[str, Any], workdir: str) -> dict[str, Any]:
     UserError: no run or no checkpoint in workdir; bad eval fields, or no data.
   """
   workdir = epath.Path(files.expand(workdir, '--workdir', bucket=True))
-  config = workdirs.saved_config(overrides, workdir, ('eval', 'mesh'))
+  config = run_dir.saved_config(overrides, workdir, ('eval', 'mesh'))
   named = ('data', *text_input.places(config, workdir))
-  workdirs.require_places(overrides, workdir, *named)
-  validation.check(config, 'evaluate')
-  source = experiment.make_source(config, 'test')
+  run_dir.require_places(overrides, workdir, *named)
+  validate.check(config, 'evaluate')
+  source = inputs.make_source(config, 'test')
   text = text_input.open_text(config, workdir, source)
-  sizes = experiment.label_sizes(source)
-  model = experiment.make_model(config, sizes)
-  mesh = experiment.make_mesh(config)
-  params, step = experiment.restore_ema(config, workdir, model, sizes)
+  sizes = inputs.label_sizes(source)
+  model = build.make_model(config, sizes)
+  mesh = build.make_mesh(config)
+  params, step = build.restore_ema(config, workdir, model, sizes)
   eval_step = make_eval_step(config, model, mesh)
   losses = mean_losses(config, eval_step, params, source, mesh, text)
   result = {
       'losses': losses,
       'step': step,
       'windows': config.eval.num_clips,
-      'clips': mixing.as_mixture(source).distinct(config.eval.num_clips),
+      'clips': mixture_lib.as_mixture(source).distinct(config.eval.num_clips),
       'data': ' + '.join(
           fields['name']
-          for prefix, fields in experiment.data_sets(config).items()
+          for prefix, fields in inputs.data_sets(config).items()
           if not prefix.startswith('data.image_mixture.')
       ),
       'prediction': config.diffusion.prediction,

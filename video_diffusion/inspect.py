@@ -14,12 +14,12 @@ import jax
 import ml_collections
 import numpy as np
 
-from video_diffusion import experiment
-from video_diffusion import files
 from video_diffusion import media
-from video_diffusion import validation
-from video_diffusion import writers
-from video_diffusion.data import mixing
+from video_diffusion.config import inputs
+from video_diffusion.config import validate
+from video_diffusion.data import mixture as mixture_lib
+from video_diffusion.filesystem import files
+from video_diffusion.training import writers
 
 MAX_ROWS = 8  # examples in the picture, from the start of the batch
 SECONDS = 3.0  # of the measurement
@@ -99,11 +99,11 @@ def data_rows(
 
   The share is of the clips, or, of 'data.image_mixture', of the images.
   """
-  mixture = mixing.as_mixture(source)
+  mixture = mixture_lib.as_mixture(source)
   sources = list(mixture.sources)
   if mixture.images is not mixture:
     sources += mixture.images.sources
-  sets = experiment.data_sets(config)
+  sets = inputs.data_sets(config)
   group = lambda prefix: prefix.startswith('data.image_mixture.')
   rows = []
   for (prefix, fields), member in zip(sets.items(), sources, strict=True):
@@ -155,15 +155,15 @@ def inspect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   """
   # Devices are counted, and a GPU's memory would be taken on that occasion.
   jax.config.update('jax_platforms', 'cpu')
-  validation.check(config, 'inspect')
+  validate.check(config, 'inspect')
   workdir = epath.Path(files.expand(workdir, '--workdir', bucket=True))
   folder = workdir / 'inspect'
-  source = experiment.make_source(config, 'train')
+  source = inputs.make_source(config, 'train')
   rows = data_rows(config, source)
   writers.log_lines(as_table(rows))
   began = time.perf_counter()
   # Far longer than the measurement.
-  batches = experiment.make_batches(config, source, start=0, stop=2**31)
+  batches = inputs.make_batches(config, source, start=0, stop=2**31)
   batch = next(batches)
   first = time.perf_counter() - began
   clips_per_second, drawn = rate(

@@ -13,9 +13,9 @@ from absl import flags
 from absl import logging
 from ml_collections import config_flags
 
-from video_diffusion import files
 from video_diffusion.config import config_files
 from video_diffusion.errors import UserError
+from video_diffusion.filesystem import files
 
 MODES = ('train', 'sample', 'evaluate', 'prepare', 'inspect')
 # These take the config of the run in the workdir.
@@ -219,14 +219,14 @@ def main(argv: list[str]) -> None:
   # Imported here: a wrong flag is answered at once.
   import jax
 
-  from video_diffusion import distributed
   from video_diffusion import evaluate
   from video_diffusion import inspect
-  from video_diffusion import preemption
   from video_diffusion import prepare
   from video_diffusion import sample
   from video_diffusion import train
+  from video_diffusion.parallel import distributed
   from video_diffusion.parallel import memory
+  from video_diffusion.training import preemption
 
   run = {
       'train': train.train,

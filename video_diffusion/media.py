@@ -11,7 +11,7 @@ import unicodedata
 from etils import epath
 import numpy as np
 
-from video_diffusion import files
+from video_diffusion.filesystem import files
 
 # In the files that are written here: their frames lie as far apart as those of
 # the run's clips, whatever their rate of presentation.

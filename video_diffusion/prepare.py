@@ -2,11 +2,11 @@
 from absl import logging
 import ml_collections
 
-from video_diffusion import experiment
 from video_diffusion import inspect
-from video_diffusion import text_input
-from video_diffusion import validation
-from video_diffusion import writers
+from video_diffusion.config import inputs
+from video_diffusion.config import validate
+from video_diffusion.text import text_input
+from video_diffusion.training import writers
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
@@ -23,8 +23,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
     UserError: a bad config, or data that is missing or unusable.
   """
   del workdir  # all modes have it
-  validation.check(config, 'prepare')
-  drawn, computed = experiment.drawn(config), config.text.encoder == 't5'
+  validate.check(config, 'prepare')
+  drawn, computed = inputs.drawn(config), config.text.encoder == 't5'
   if computed:
     text_input.check_t5(config)  # not after hours of decoding
   if drawn and not computed:
@@ -32,7 +32,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
     return
   rows, sources = [], []
   for split in ('train', 'test'):
-    source = experiment.make_source(config, split)
+    source = inputs.make_source(config, split)
     sources.append(source)
     for row in inspect.data_rows(config, source):
       rows.append(row | {'data set': f'{row["data set"]}, {split}'})

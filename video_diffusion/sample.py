@@ -8,22 +8,23 @@ from etils import epath
 import jax
 import ml_collections
 
-from video_diffusion import clips
-from video_diffusion import conditions
-from video_diffusion import distributed
-from video_diffusion import drawing
-from video_diffusion import experiment
-from video_diffusion import files
-from video_diffusion import locks
 from video_diffusion import media
-from video_diffusion import partitioning
-from video_diffusion import plans
-from video_diffusion import text_input
-from video_diffusion import validation
-from video_diffusion import workdirs
-from video_diffusion import writers
+from video_diffusion.config import build
+from video_diffusion.config import inputs
+from video_diffusion.config import run_dir
+from video_diffusion.config import validate
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import sampling
+from video_diffusion.filesystem import files
+from video_diffusion.filesystem import locks
+from video_diffusion.inference import conditioning as conditioning_lib
+from video_diffusion.inference import outputs
+from video_diffusion.inference import rollout
+from video_diffusion.inference import sampling_plan
+from video_diffusion.parallel import distributed
+from video_diffusion.parallel import sharding
+from video_diffusion.text import text_input
+from video_diffusion.training import writers
 
 
 def make_sampler(
@@ -49,7 +50,7 @@ def make_sampler(
     what the model's encoder takes, each [batch, 1, ...], or None; known [batch,
     frames, height, width, 3] and low_res [batch, frames, height / upscale,
     width / upscale, 3], each with a mask bool [1, frames], may be left out.
-    All that has a batch axis is split by `partitioning.batch_sharding`.
+    All that has a batch axis is split by `sharding.batch_sharding`.
     Masks are data: blocks that know other frames share one program. weight is
     of classifier-free guidance, in place of sample.guidance_weight.
   """
@@ -69,7 +70,7 @@ def make_sampler(
       low_res_mask=None,
       weight=options.guidance_weight,
   ):
-    make = functools.partial(experiment.make_denoise_fn, config, model, params)
+    make = functools.partial(build.make_denoise_fn, config, model, params)
     denoise_fn = make(condition)
     if condition is not None:
       denoise_fn = guidance.classifier_free(
@@ -98,10 +99,10 @@ def make_sampler(
         known=known,
         known_mask=known_mask,
         replacement=options.replacement,
-        logsnr_fn=experiment.make_logsnr_fn(config),
+        logsnr_fn=build.make_logsnr_fn(config),
     )
 
-  return jax.jit(sampler, out_shardings=partitioning.batch_sharding(mesh))
+  return jax.jit(sampler, out_shardings=sharding.batch_sharding(mesh))
 
 
 def make_grid_sampler(config: ml_collections.ConfigDict, model, mesh):
@@ -110,7 +111,7 @@ def make_grid_sampler(config: ml_collections.ConfigDict, model, mesh):
   Raises:
     UserError: sample fields that do not fit.
   """
-  plan = plans.make_plan(config, None)
+  plan = sampling_plan.make_plan(config, None)
   frames = len(plan.blocks[0].frames)
   return plan, make_sampler(config, model, mesh, frames=frames)
 
@@ -123,7 +124,7 @@ class Run(NamedTuple):
   model: Any
   params: Any
   step: int
-  drawn: conditions.Drawn
+  drawn: conditioning_lib.Drawn
 
 
 def restore(
@@ -140,43 +141,43 @@ def restore(
   Raises:
     UserError: no run or no checkpoint in workdir; bad sample fields.
   """
-  config = workdirs.saved_config(
+  config = run_dir.saved_config(
       overrides, workdir, ('sample', 'mesh'), optional=overrides if base else ()
   )
   # Clips on disk are needed for their labels or captions alone, which a second
   # model has from the first.
   taken = config.sample.prompts or (base and config.text.encoder)
-  wanted = (config.model.cond_dim and not taken) or experiment.drawn(config)
+  wanted = (config.model.cond_dim and not taken) or inputs.drawn(config)
   named = text_input.places(config, workdir)
-  workdirs.require_places(
+  run_dir.require_places(
       overrides, workdir, *named, *(('data',) if wanted else ()),
       advice='; or give --prompt' if config.text.encoder and wanted else '',
   )
-  workdirs.tell_places(overrides, workdir)
-  validation.check(config, 'sample')
-  source = experiment.make_source(config, 'test') if wanted else None
+  run_dir.tell_places(overrides, workdir)
+  validate.check(config, 'sample')
+  source = inputs.make_source(config, 'test') if wanted else None
   encode = functools.partial(text_input.encode, config, workdir)
   if base is None:
-    drawn = conditions.sample_condition(config, source, encode)
+    drawn = conditioning_lib.sample_condition(config, source, encode)
   elif config.text.encoder:
-    validation.require(
+    validate.require(
         len(base.drawn.captions) > 0,
         f'sample.refine_workdir {workdir} holds a model that takes text, and '
         'the run that it refines has none.',
     )
-    drawn = conditions.of_captions(base.drawn.captions, encode)
+    drawn = conditioning_lib.of_captions(base.drawn.captions, encode)
   elif config.model.cond_dim:
-    validation.require(
+    validate.require(
         'labels' in (base.drawn.condition or {}),
         f'sample.refine_workdir {workdir} holds a model that takes labels, and '
         'the run that it refines has none.',
     )
     drawn = base.drawn
   else:
-    drawn = conditions.Drawn(None)
-  sizes = experiment.label_sizes(source)
-  model = experiment.make_model(config, sizes)
-  params, step = experiment.restore_ema(config, workdir, model, sizes)
+    drawn = conditioning_lib.Drawn(None)
+  sizes = inputs.label_sizes(source)
+  model = build.make_model(config, sizes)
+  params, step = build.restore_ema(config, workdir, model, sizes)
   return Run(config, source, model, params, step, drawn)
 
 
@@ -189,7 +190,7 @@ def restore_refiner(overrides: dict[str, Any], base: Run) -> Run | None:
   options, small = base.config.sample, base.config.data
   if not options.refine_workdir:
     return None
-  validation.require(
+  validate.require(
       not options.init_video,
       'sample.init_video and sample.refine_workdir are both set; a cascade '
       'begins from noise.',
@@ -201,11 +202,11 @@ def restore_refiner(overrides: dict[str, Any], base: Run) -> Run | None:
       f'sample.{name}': options[name] for name in ('num_clips', 'batch_size')
   }
   # Before its weights are read.
-  large = workdirs.saved_config(
+  large = run_dir.saved_config(
       fields, path, ('sample', 'mesh'), optional=fields
   ).data
   factor = large.height // small.height
-  validation.require(
+  validate.require(
       (large.height, large.width)
       == (factor * small.height, factor * small.width),
       f'sample.refine_workdir {path} holds a model of {large.height}x'
@@ -213,9 +214,9 @@ def restore_refiner(overrides: dict[str, Any], base: Run) -> Run | None:
   )
   check_stride(options.stride, small, large)
   refiner = restore(fields, path, base)
-  sizes = [experiment.label_sizes(run.source) for run in (base, refiner)]
+  sizes = [inputs.label_sizes(run.source) for run in (base, refiner)]
   by_labels = refiner.config.model.cond_dim and not refiner.config.text.encoder
-  validation.require(
+  validate.require(
       not by_labels or sizes[0] == sizes[1],
       f'sample.refine_workdir {path} holds a model with other labels.',
   )
@@ -244,7 +245,7 @@ def check_stride(stride: int, base, refiner) -> None:
   )
   unit = ' seconds' if rates[0] else ''
   words = lambda distances: ' or '.join(f'{d:g}' for d in distances) + unit
-  validation.require(
+  validate.require(
       any(math.isclose(s, stride * d) for s in sparse for d in dense),
       f'sample.stride is {stride}, but the first model draws frames '
       f'{words(sparse)} apart and that of sample.refine_workdir frames '
@@ -276,9 +277,9 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   config, step = base.config, base.step
   captions = base.drawn.captions
   refiner = restore_refiner(overrides, base)
-  init = plans.read_init(config)
-  plan = plans.make_plan(config, init, refiner and refiner.config)
-  mesh = experiment.make_mesh(config)
+  init = sampling_plan.read_init(config)
+  plan = sampling_plan.make_plan(config, init, refiner and refiner.config)
+  mesh = build.make_mesh(config)
   stages, upscale = [], config.sample.upscale
   for i, run in enumerate([base, refiner] if refiner else [base]):
     frames = next(len(b.frames) for b in plan.blocks if b.model == i)
@@ -288,10 +289,10 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
         run.config, run.model, mesh, frames=frames, upscale=upscale
     )
     stages.append(
-        drawing.Stage(run.config, sampler, run.params, run.drawn.condition)
+        rollout.Stage(run.config, sampler, run.params, run.drawn.condition)
     )
   folder = workdir / 'samples' / f'step_{step}_seed_{config.sample.seed}'
-  workdirs.require_own(folder, workdir)
+  run_dir.require_own(folder, workdir)
   steps = [run.step for run in (base, refiner) if run]
   lock = locks.Lock(
       folder, advice='wait until that has ended, or pass another sample.seed'
@@ -299,22 +300,22 @@ def sample(overrides: dict[str, Any], workdir: str) -> None:
   with distributed.holding(lock):
     if jax.process_index() == 0:
       files.remove_parts(folder)  # what killed processes have left
-    videos = drawing.draw(
+    videos = rollout.draw(
         plan, stages, mesh=mesh, init=init, folder=folder, steps=steps
     )
-    clips.write_clips(folder, config, mesh, videos, base.drawn)
-    shown = drawing.first_clips(config, mesh, videos, clips.GRID_CLIPS)
-    drawing.blocks_folder(folder).rmtree()  # all that they held is written
+    outputs.write_clips(folder, config, mesh, videos, base.drawn)
+    shown = rollout.first_clips(config, mesh, videos, outputs.GRID_CLIPS)
+    rollout.blocks_folder(folder).rmtree()  # all that they held is written
     if jax.process_index():
       return
-    clips.write_video(
+    outputs.write_video(
         folder / 'grid',
         media.grid(media.with_texts(shown, captions[: len(shown)])),
         fps=config.sample.fps, comment='\n'.join(captions[: len(shown)]),
     )
   last = refiner or base
-  if experiment.drawn(last.config):
-    writers.log_lines(clips.figures_table(last.config, shown, last.source))
+  if inputs.drawn(last.config):
+    writers.log_lines(outputs.figures_table(last.config, shown, last.source))
   logging.info(
       'Wrote %d clips of step %d to %s.', config.sample.num_clips, step, folder
   )

@@ -12,26 +12,27 @@ from etils import epath
 import jax
 import ml_collections
 
-from video_diffusion import checkpoint
-from video_diffusion import clips
-from video_diffusion import conditions
-from video_diffusion import distributed
 from video_diffusion import evaluate
-from video_diffusion import experiment
-from video_diffusion import files
-from video_diffusion import locks
-from video_diffusion import partitioning
-from video_diffusion import preemption
-from video_diffusion import progress
 from video_diffusion import sample
-from video_diffusion import text_input
-from video_diffusion import updates
-from video_diffusion import validation
-from video_diffusion import weights
-from video_diffusion import workdirs
-from video_diffusion import writers
+from video_diffusion.checkpoints import checkpoint
+from video_diffusion.checkpoints import weights
+from video_diffusion.config import build
+from video_diffusion.config import inputs
+from video_diffusion.config import run_dir
+from video_diffusion.config import validate
 from video_diffusion.errors import UserError
+from video_diffusion.filesystem import files
+from video_diffusion.filesystem import locks
+from video_diffusion.inference import conditioning as conditioning_lib
+from video_diffusion.inference import outputs
+from video_diffusion.parallel import collectives
+from video_diffusion.parallel import distributed
 from video_diffusion.parallel import memory
+from video_diffusion.text import text_input
+from video_diffusion.training import preemption
+from video_diffusion.training import progress
+from video_diffusion.training import updates
+from video_diffusion.training import writers
 
 
 class Action(enum.IntEnum):
@@ -65,9 +66,9 @@ def train(
       another run's, before any compile; or updates that are not finite, after a
       save; or something that could not be written.
   """
-  validation.check(config)
+  validate.check(config)
   workdir = epath.Path(files.expand(workdir, '--workdir', bucket=True))
-  workdirs.require_apart(config, workdir)
+  run_dir.require_apart(config, workdir)
   watch = watch or preemption.Preemption()
   lock = locks.Lock(
       workdir, advice='wait until that has ended, or pass another --workdir'
@@ -94,22 +95,22 @@ def _train(
   began = time.time()
 
   # ---- Checks, data, model ---------------------------------------------------
-  source = experiment.make_source(config, 'train')
-  heldout = experiment.make_source(config, 'test')
+  source = inputs.make_source(config, 'train')
+  heldout = inputs.make_source(config, 'test')
   text = text_input.open_text(config, workdir, source)
-  label_sizes = experiment.label_sizes(source)
-  model = experiment.make_model(config, label_sizes)
+  label_sizes = inputs.label_sizes(source)
+  model = build.make_model(config, label_sizes)
   rate, optimizer = updates.make_optimizer(config)
-  mesh = experiment.make_mesh(config)
+  mesh = build.make_mesh(config)
   if text:
     text_input.check_prompts(config, text.tokenizer)
-  drawn = conditions.sample_condition(config, heldout, text)
+  drawn = conditioning_lib.sample_condition(config, heldout, text)
   plan, sampler = sample.make_grid_sampler(config, model, mesh)
   lead = jax.process_index() == 0
 
   def claim():
     """Writes what tells whose the workdir is, where it is not there."""
-    workdirs.claim(
+    run_dir.claim(
         config,
         workdir,
         getattr(source, 'fingerprint', ''),
@@ -125,7 +126,7 @@ def _train(
   writer = writers.Writer(workdir, enabled=lead)
 
   # ---- State: abstract first, then drawn or restored, sharded ----------------
-  shapes = experiment.batch_shapes(config, label_sizes)
+  shapes = build.batch_shapes(config, label_sizes)
   init, abstract = updates.abstract_state(
       config, model, optimizer, shapes, mesh
   )
@@ -140,7 +141,7 @@ def _train(
   def save(step, state):
     """Starts a save, unless another process has taken the workdir over."""
     check_lock()
-    checkpoints.save(step, state, workdirs.to_json(config))
+    checkpoints.save(step, state, run_dir.to_json(config))
     if not (workdir / 'config.json').exists():
       claim()  # somebody has deleted it all
 
@@ -176,9 +177,9 @@ def _train(
       writer.scalars(step, evaluate.as_scalars(losses))
       writers.log_lines(evaluate.as_table(losses))
     if due(step, config.log.sample_every, last_step) and not (
-        clips.grid_path(workdir, step).exists()
+        outputs.grid_path(workdir, step).exists()
     ):
-      missing[:] = clips.write_grid(
+      missing[:] = outputs.write_grid(
           config, plan, sampler, state.ema_params, step, drawn=drawn,
           source=heldout, workdir=workdir, writer=writer, mesh=mesh,
       )
@@ -192,14 +193,14 @@ def _train(
       train_step, flops = updates.compile_step(
           config, model, optimizer, rate, abstract, shapes, mesh
       )
-      batches = experiment.make_batches(
+      batches = inputs.make_batches(
           config, source, start=step, stop=last_step, encode=text
       )
       window = progress.Window(
           batch_size=config.batch_size, flops=flops, step=step,
           workdir=workdir, enabled=lead, spike=config.log.spike,
           max_skips=config.train.max_skips,
-          clips=functools.partial(experiment.batch_clips, config, source),
+          clips=functools.partial(inputs.batch_clips, config, source),
       )
     trace = progress.Trace(workdir, step, config.log.profile_steps)
     pending = []  # (metrics, vote) of steps that are not read yet
@@ -211,7 +212,7 @@ def _train(
     # ---- Steps ---------------------------------------------------------------
     while step < last_step:
       watch.hold()
-      batch = partitioning.global_batch(next(batches), mesh)
+      batch = collectives.global_batch(next(batches), mesh)
       with memory.explained(too_large):
         state, metrics = train_step(state, batch)
         if first:  # what does not fit is seen here, not in a later call
@@ -219,7 +220,7 @@ def _train(
           first = False
       step += 1
       trace.after(step, metrics)
-      vote = partitioning.largest(wanted(config, watch, began), mesh)
+      vote = collectives.largest(wanted(config, watch, began), mesh)
       pending.append((metrics, vote))
       # The newest step is waited for only where a line is due, or the end.
       logs = due(step, config.log.every, last_step)
@@ -254,9 +255,9 @@ def _train(
     # ---- The end -------------------------------------------------------------
     save(step, state)  # again, where the last save failed or was deleted
     if config.checkpoint.export:
-      whole = partitioning.whole(mesh)(state.ema_params)
+      whole = collectives.whole(mesh)(state.ema_params)
       if lead:
-        dtype = experiment.DTYPES[config.checkpoint.export]
+        dtype = build.DTYPES[config.checkpoint.export]
         weights.save(whole, workdir / weights.FOLDER, step=step, dtype=dtype)
   finally:
     # Whatever ended the run, a save in flight is completed.

@@ -9,8 +9,8 @@ import pathlib
 
 import ml_collections
 
-from video_diffusion import files
 from video_diffusion.errors import UserError
+from video_diffusion.filesystem import files
 
 DEFAULT = 'configs/moving_shapes.py'
 
@@ -92,22 +92,22 @@ def of_run(workdir: str) -> ml_collections.ConfigDict:
   # Imported here, as it imports JAX: a wrong flag is answered at once.
   from etils import epath
 
-  from video_diffusion import workdirs
+  from video_diffusion.config import run_dir
 
   folder = epath.Path(files.expand(workdir, '--workdir', bucket=True))
-  return workdirs.saved_config({}, folder, ())
+  return run_dir.saved_config({}, folder, ())
 
 
 def places_as_flags(
     config: ml_collections.ConfigDict, run: ml_collections.ConfigDict
 ) -> list[str]:
   """Flags for the paths and prompts of a config file, of those the run has."""
-  from video_diffusion import workdirs
+  from video_diffusion.config import run_dir
 
   return [
       f'--config.{name}={value}'
-      for name, value in workdirs.places(config).items()
-      if workdirs.has(run, name)
+      for name, value in run_dir.places(config).items()
+      if run_dir.has(run, name)
   ]
 
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from video_diffusion import default_config
 from video_diffusion.checkpoints import json_files
+from video_diffusion.config import defaults as defaults_lib
 from video_diffusion.errors import UserError
 
 MANY = 10**12  # of what is counted but costs nothing
@@ -175,7 +175,7 @@ def check(config: ml_collections.ConfigDict) -> None:
   """
   tree = config.to_dict()
   check_tree(tree)
-  for name in _flat(default_config.get_config().to_dict()):
+  for name in _flat(defaults_lib.get_config().to_dict()):
     group, _, field = name.rpartition('.')
     if field not in (tree.get(group, {}) if group else tree):
       raise UserError(f'the config has no field {name}; give it a value.')
@@ -206,7 +206,7 @@ def types() -> dict[str, Any]:
         for name, value in tree.items()
     }
 
-  known = of(default_config.get_config().to_dict())
+  known = of(defaults_lib.get_config().to_dict())
   known['data'] |= DATA_SET
   return known
 

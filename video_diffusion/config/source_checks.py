@@ -5,14 +5,14 @@ from absl import logging
 import ml_collections
 import numpy as np
 
-from video_diffusion.data import mixing
+from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import sides
 from video_diffusion.errors import UserError
 
 
 def check(
     config: ml_collections.ConfigDict,
-    sources: Mapping[str, mixing.Source],
+    sources: Mapping[str, mixture_lib.Source],
     *,
     split: str,
 ) -> None:

@@ -4,9 +4,8 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
-from video_diffusion import files
 from video_diffusion.data import limits as limits_lib
-from video_diffusion.data import mixing
+from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import records
 from video_diffusion.data import shapes
 from video_diffusion.data.builders import kinetics600
@@ -15,6 +14,7 @@ from video_diffusion.data.builders import tfds_sets
 from video_diffusion.data.builders import video_files
 from video_diffusion.data.builders import video_folder
 from video_diffusion.errors import UserError
+from video_diffusion.filesystem import files
 
 
 class Wanted(NamedTuple):
@@ -191,7 +191,7 @@ class DataSet(NamedTuple):
   """
 
   options: set[str]
-  make: Callable[..., mixing.Source]
+  make: Callable[..., mixture_lib.Source]
   drawn: bool = False
 
 
@@ -253,7 +253,7 @@ def make_source(
     frameskips: Sequence[int] = (1,),
     limits: limits_lib.Limits = limits_lib.DEFAULT,
     **options: Any,
-) -> mixing.Source:
+) -> mixture_lib.Source:
   """The source of a data set's split; prepares records where there are none.
 
   Args:

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from video_diffusion import files
-from video_diffusion import locks
-from video_diffusion.data import mixing
+from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import records
 from video_diffusion.data import storage
 from video_diffusion.errors import UserError
+from video_diffusion.filesystem import files
+from video_diffusion.filesystem import locks
 
 VERSION = '2.0.0'  # a part of the path: raise it when the records change
 MOST_SHARDS = 512  # of a split: a reader keeps them open
@@ -172,7 +172,7 @@ def pack(
           width=width,
       )
       np.savez(place / 'video_ids.npz', **video_ids)
-      report['content'] = f'{mixing.CONTENT}{content.hexdigest()[:32]}'
+      report['content'] = f'{mixture_lib.CONTENT}{content.hexdigest()[:32]}'
       report['class_names'] = list(class_names)
       (place / 'report.json').write_text(json.dumps(report, indent=1))
   return target

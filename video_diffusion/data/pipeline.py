@@ -12,8 +12,7 @@ import importlib.util
 import numpy as np
 
 from video_diffusion.data import loaders
-from video_diffusion.data import mixing
-from video_diffusion.data import order
+from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.errors import UserError
 
 LOADERS = ('auto', 'tf', 'threads', 'processes')
@@ -23,8 +22,8 @@ Encode = Callable[[Sequence[str]], dict[str, np.ndarray]]
 
 
 def _draw_image(
-    mixture: mixing.Mixture,
-    source: mixing.Source,
+    mixture: mixture_lib.Mixture,
+    source: mixture_lib.Source,
     index: int,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
@@ -44,7 +43,7 @@ def _draw_image(
 
 
 def _draw_other(
-    source: mixing.Source, index: int, rng: np.random.Generator
+    source: mixture_lib.Source, index: int, rng: np.random.Generator
 ) -> int:
   """A uniformly random clip of another video than clip `index` is from.
 
@@ -62,7 +61,11 @@ def _draw_other(
 
 
 def clip_at(
-    mixture: mixing.Mixture, position: int, *, seed: int, shuffle: bool = True
+    mixture: mixture_lib.Mixture,
+    position: int,
+    *,
+    seed: int,
+    shuffle: bool = True,
 ) -> tuple[int, int]:
   """(which source, clip in it) of the example at a global position."""
   i, n = mixture.place(position)
@@ -70,14 +73,14 @@ def clip_at(
   epoch, index = divmod(n, size)
   if shuffle:
     # Seeds are below 2**31: no two sources share a key.
-    index = order.permute(
-        index, size=size, key=order.mix(epoch, seed + (i << 32))
+    index = shuffle.permute(
+        index, size=size, key=shuffle.mix(epoch, seed + (i << 32))
     )
   return i, index
 
 
 def joint_example(
-    mixture: mixing.Mixture,
+    mixture: mixture_lib.Mixture,
     position: int,
     *,
     num_frames: int,
@@ -129,7 +132,7 @@ def joint_example(
 
 
 def batches(
-    source: mixing.Source | mixing.Mixture,
+    source: mixture_lib.Source | mixture_lib.Mixture,
     *,
     batch_size: int,
     num_frames: int,
@@ -184,12 +187,12 @@ def batches(
   if loader == 'auto':
     found = importlib.util.find_spec('tensorflow') is not None
     loader = 'tf' if found else 'threads'
-  mixture = mixing.as_mixture(source)
+  mixture = mixture_lib.as_mixture(source)
   # Picklable, for processes.
   example = functools.partial(
       _local_example,
       mixture=mixture,
-      fields=mixing.shared_fields(mixture),
+      fields=mixture_lib.shared_fields(mixture),
       batch_size=batch_size,
       local=local,
       first_row=process_index * local,

@@ -12,7 +12,7 @@ import zipfile
 
 import numpy as np
 
-from video_diffusion.data import mixing
+from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import sides
 from video_diffusion.errors import UserError
 
@@ -140,7 +140,7 @@ class VideoRecords:
     record = self._read(self._records, index)
     clip = record['video']
     try:
-      frames = mixing.window(rng, len(clip), num_frames, frameskips)
+      frames = mixture_lib.window(rng, len(clip), num_frames, frameskips)
     except UserError as error:
       raise UserError(f'{os.fsdecode(record["file"])}: {error}') from error
     example = {'video': clip[frames]}

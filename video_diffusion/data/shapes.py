@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from video_diffusion.data import mixing
+from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.errors import UserError
 
 SHAPES = ('circle', 'square', 'triangle')
@@ -198,7 +198,7 @@ class MovingShapes:
       (object; shape, colour, direction), -1 where there is no second object,
       'caption': those labels in words}.
     """
-    frames = mixing.window(rng, self.num_frames, num_frames, frameskips)
+    frames = mixture_lib.window(rng, self.num_frames, num_frames, frameskips)
     objects = self._draw_objects(index)
     video = np.zeros((num_frames, self.height, self.width, 3), np.uint8)
     labels = np.full((2, 3), -1, np.int32)

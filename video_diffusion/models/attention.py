@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from video_diffusion import partitioning
 from video_diffusion.models import blocks
 from video_diffusion.models import hardware
 from video_diffusion.models import temporal_kernel
+from video_diffusion.parallel import sharding
 
 POSITIONS = ('bias', 'shaw', 'shaw_exact')
 CLIPPED_AT = 16  # frames; the distance k of Shaw et al., who take 16 as well
@@ -153,7 +153,7 @@ def attend_frames(qkv: jax.Array, bias: jax.Array) -> jax.Array:
     [batch, frames, positions, heads, head_dim].
   """
   if takes_kernel(qkv.shape, qkv.dtype):
-    kernel = partitioning.map_batch(temporal_kernel.attend)
+    kernel = sharding.map_batch(temporal_kernel.attend)
     return jax.lax.platform_dependent(
         qkv, bias, cuda=kernel, default=_plain_frames
     )

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from video_diffusion import partitioning
+from video_diffusion.parallel import sharding
 
 INJECTIONS = ('add', 'scale_shift')
 
@@ -159,7 +159,7 @@ def upsample(x: jax.Array) -> jax.Array:
   x = jnp.broadcast_to(
       x[:, :, :, None, :, None, :], (b, f, h, 2, w, 2, c)
   ).reshape(b, f, 2 * h, 2 * w, c)
-  return partitioning.constrain_batch(x)
+  return sharding.constrain_batch(x)
 
 
 class ResidualBlock(nn.Module):

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from video_diffusion import partitioning
 from video_diffusion.models import attention
+from video_diffusion.parallel import sharding
 
 # By the names of Hugging Face's configs; 'gelu_new' is the tanh approximation,
 # which is what T5X calls gelu and what T5 1.1 was trained with.
@@ -199,11 +199,11 @@ def make_encode(
     dtype: of the activations and of the parameters on the devices.
   """
   encoder = T5Encoder(config, dtype)
-  mesh = partitioning.make_mesh(devices=jax.local_devices())
-  rows = partitioning.batch_sharding(mesh)
+  mesh = sharding.make_mesh(devices=jax.local_devices())
+  rows = sharding.batch_sharding(mesh)
   params = jax.device_put(
       jax.tree.map(lambda x: np.asarray(x, dtype), params),
-      partitioning.shardings(params, mesh),
+      sharding.shardings(params, mesh),
   )
   apply = jax.jit(encoder.apply, out_shardings=rows)
 

@@ -3,9 +3,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from video_diffusion import partitioning
 from video_diffusion.models import attention
 from video_diffusion.models import blocks
+from video_diffusion.parallel import sharding
 
 
 class Block(nn.Module):
@@ -44,7 +44,7 @@ class Block(nn.Module):
           self.position_stddev,
           name='temporal',
       )(x, num_images)
-    return partitioning.constrain_batch(x)
+    return sharding.constrain_batch(x)
 
 
 def level_sizes(height: int, width: int, levels: int) -> list[int]:
@@ -147,7 +147,7 @@ class UNet3D(nn.Module):
       )(x, emb, num_images, train)
 
     x = blocks.SpaceConv(self.base_channels, self.dtype, name='conv_in')(z)
-    x = partitioning.constrain_batch(x)
+    x = sharding.constrain_batch(x)
     skips = [x]
     for level in range(levels):
       for i in range(self.num_blocks):

@@ -8,12 +8,12 @@ import pathlib
 import re
 from typing import Any
 
-from video_diffusion import files
-from video_diffusion.data import cache
+from video_diffusion.data import frame_cache
 from video_diffusion.data import hashes
 from video_diffusion.data import listing
 from video_diffusion.data import packing
 from video_diffusion.errors import UserError
+from video_diffusion.filesystem import files
 
 
 def list_folder(
@@ -80,7 +80,7 @@ def listing_key(
     *others: further JSON values.
   """
   digest = hashlib.sha256()
-  digest.update(json.dumps([cache.VERSION, settings, others]).encode())
+  digest.update(json.dumps([frame_cache.VERSION, settings, others]).encode())
   for path in paths:
     listed = [os.path.abspath(path)]
     # What is gone by now is for the decoder to say, with its reason.

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from video_diffusion import files as files_lib
-from video_diffusion.data import cache
+from video_diffusion.data import frame_cache
 from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import listing
 from video_diffusion.data import packing
 from video_diffusion.data import video
 from video_diffusion.data.builders import folders
 from video_diffusion.errors import UserError
+from video_diffusion.filesystem import files as files_lib
 
 TEST_EVERY = 20
 
@@ -138,7 +138,7 @@ def pack(
       `short_clips` is 'refuse'.
     StorageError: data_dir cannot be written.
   """
-  entries = cache.decode(
+  entries = frame_cache.decode(
       [file.path for file in files],
       directory=pathlib.Path(data_dir) / 'decoded',
       height=settings.height,
@@ -188,7 +188,7 @@ def pack(
   ]
   # Not with what was left out: another run among the files changes nothing.
   settled = [
-      cache.VERSION, settings, class_names, report, listed.skipped, found
+      frame_cache.VERSION, settings, class_names, report, listed.skipped, found
   ]
   key = hashlib.sha256(json.dumps(settled).encode()).hexdigest()[:16]
   directory = packing.pack(
@@ -226,7 +226,7 @@ def pack(
   return directory
 
 
-def _beyond(limits, file, entry: cache.Entry) -> str:
+def _beyond(limits, file, entry: frame_cache.Entry) -> str:
   """Why a file that was decoded under other limits cannot be used, or ''."""
   try:
     limits.check(
@@ -282,7 +282,7 @@ def _clips(videos, settings: Settings) -> Iterator[packing.Clip]:
       )
 
 
-def _load(entry: cache.Entry, frames: np.ndarray) -> np.ndarray:
+def _load(entry: frame_cache.Entry, frames: np.ndarray) -> np.ndarray:
   try:
     return entry.load()[frames]
   except (FileNotFoundError, ValueError) as error:

@@ -1,0 +1,49 @@
+import numpy as np
+
+from video_diffusion import evaluate
+from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.data import shapes
+from video_diffusion.parallel import sharding
+
+
+def test_losses_are_means_over_all_heldout_clips():
+  config = defaults_lib.get_config()
+  config.data.frames = 2
+  config.data.loader = 'threads'
+  config.eval.num_clips, config.eval.batch_size = 12, 4
+  source = shapes.MovingShapes(
+      split='test', seed=0, num_examples=100, num_frames=2, height=8, width=8
+  )
+  seen = []
+
+  def eval_step(params, batch, i):
+    seen.append(np.asarray(batch['video']))
+    return {
+        'loss': params * (i + 1.0),
+        'quarter_sum': np.array([1.0, 2.0, 0.0, 4.0]) * (i + 1),
+        'quarter_count': np.array([1, 1, 0, 2]),
+    }
+
+  mesh = sharding.make_mesh()
+  losses = evaluate.mean_losses(config, eval_step, 2.0, source, mesh)
+  assert losses == {
+      'loss': 4.0,
+      'quarter_0': 2.0,
+      'quarter_1': 4.0,
+      'quarter_2': None,
+      'quarter_3': 4.0,
+  }
+  assert np.concatenate(seen).shape == (12, 2, 8, 8, 3)
+  # Clips in order, the same at each call.
+  want = source.example(5, np.random.default_rng(0), 2)['video']
+  np.testing.assert_array_equal(np.concatenate(seen)[5], want)
+
+
+def test_table_and_scalars():
+  losses = {'raw': {'loss': 0.5, 'quarter_0': None},
+            'ema': {'loss': 0.25, 'quarter_0': 1.0}}
+  assert evaluate.as_scalars(losses) == {
+      'heldout_loss/raw': 0.5,
+      'heldout_loss/ema': 0.25,
+      'heldout_quarter_0/ema': 1.0,
+  }

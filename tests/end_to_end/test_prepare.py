@@ -1,0 +1,59 @@
+"""--mode=prepare: both splits, and a table of what they hold."""
+import numpy as np
+import pytest
+
+from tests.unit.config import test_configs
+from video_diffusion import prepare
+
+image = pytest.importorskip('PIL.Image')
+
+
+@pytest.fixture(name='config')
+def folder_config(tmp_path):
+  config = test_configs.load('video_folder', 'laptop')
+  config.data.path = str(tmp_path / 'videos')
+  config.data.dir = str(tmp_path / 'records')
+  (tmp_path / 'videos').mkdir()
+  for i in range(3):
+    frames = [
+        image.fromarray(np.full((12, 16), 40 * i + j, np.uint8))
+        for j in range(20)
+    ]
+    frames[0].save(
+        tmp_path / 'videos' / f'{i}.gif', save_all=True,
+        append_images=frames[1:], duration=5000,
+    )
+  (tmp_path / 'videos' / 'broken.mp4').touch()
+  return config
+
+
+def test_a_folder_is_prepared_and_told(config, tmp_path, caplog):
+  pytest.importorskip('tensorflow_datasets')
+  with caplog.at_level('INFO'):
+    prepare.prepare(config, str(tmp_path / 'run'))
+  rows = [line.split() for line in caplog.messages if ' (video_' in line]
+  assert rows == [
+      ['data,', split, '(video_folder)', '100.0%', clips, frames, '300.0',
+       '16', 'x', '16', '1', '0']
+      for split, clips, frames in (('train', '2', '40'), ('test', '1', '20'))
+  ]
+  assert not (tmp_path / 'run').exists()
+  assert len(list(tmp_path.glob('records/video_folder/*/*'))) == 1
+
+
+def test_drawn_data_need_no_preparation(run_main, tmp_path):
+  code, output = run_main('--mode=prepare', f'--workdir={tmp_path / "run"}')
+  assert code == 0, output
+  assert 'nothing to prepare' in output
+  assert not (tmp_path / 'run').exists()
+
+
+def test_bad_data_are_one_sentence(run_main, tmp_path):
+  code, output = run_main(
+      '--mode=prepare', '--config=configs/video_folder.py:laptop',
+      f'--config.data.path={tmp_path / "none"}', tiny=False,
+  )
+  assert code == 1 and 'Traceback' not in output
+  assert output.strip().splitlines()[-1].endswith(
+      f'data.path, {tmp_path}/none, is missing; give a folder of video files.'
+  )

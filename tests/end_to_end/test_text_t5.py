@@ -1,0 +1,222 @@
+"""T5's vectors: prepare fills the cache, training and sampling read it."""
+import shutil
+
+from etils import epath
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.support import t5_files
+from tests.unit.config import test_configs
+from video_diffusion import prepare
+from video_diffusion.config import build
+from video_diffusion.config import inputs
+from video_diffusion.config import run_dir
+from video_diffusion.data import shapes
+from video_diffusion.inference import conditioning as conditioning_lib
+from video_diffusion.text import text_input
+from video_diffusion.text import tokenizer as tokenizer_lib
+
+T5 = t5_files.GATED
+
+
+@pytest.fixture(name='config')
+def t5_config(tmp_path, make_t5):
+  """Of moving_shapes with few captions, and a T5 on disk with its tokenizer."""
+  config = test_configs.load('moving_shapes', 'text')
+  folder = tmp_path / 't5'
+  t5_files.write_hugging_face(folder, T5, make_t5(T5))
+  pairs = [f'{c} {s}' for c in shapes.COLOURS for s in shapes.SHAPES]
+  config.data.heldout_pairs = tuple(pairs[2:])
+  config.data.frames, config.data.images = 2, 1
+  config.text.update(
+      encoder='t5', path=str(folder), dim=T5.dim, dir=str(tmp_path / 'cache')
+  )
+  words = ['a red circle moves right', 'a red square moves left']
+  model = tokenizer_lib.train_tokenizer(words)
+  (folder / 'spiece.model').write_bytes(model)
+  # All captions that the test split could have would be thousands.
+  config.data.test_clips = 2
+  return config
+
+
+@pytest.fixture(name='sources')
+def few_captions(config, monkeypatch):
+  """Both splits; the test split has captions of the two pairs as well."""
+  seen = shapes.MovingShapes._pairs.func
+  monkeypatch.setattr(
+      shapes.MovingShapes, '_pairs',
+      property(lambda self: [p for p in seen(self) if p[1] == 0 and p[0] < 2]),
+  )
+  return [inputs.make_source(config, split) for split in ('train', 'test')]
+
+
+def test_prepare_fills_what_training_reads(config, sources, tmp_path, caplog):
+  train, _ = sources
+  workdir = tmp_path / 'run'
+  with pytest.raises(ValueError, match='run --mode=prepare with this config'):
+    text_input.open_text(config, epath.Path(workdir), train)
+  with caplog.at_level('INFO'):
+    prepare.prepare(config, str(workdir))
+  assert '16 captions have vectors' in caplog.text
+  text = text_input.open_text(config, epath.Path(workdir), train)
+  batches = [
+      list(inputs.make_batches(
+          config_with(config, loader), train, start=start, stop=3, encode=text
+      ))
+      for loader, start in (
+          ('threads', 0), ('tf', 0), ('threads', 2), ('processes', 2)
+      )
+  ]
+  assert batches[0][0].keys() == {'video', 'captions', 'tokens', 'mask'}
+  abstract = build.batch_shapes(config)
+  for name in ('tokens', 'mask'):
+    value = batches[0][0][name]
+    assert value.shape == abstract[name].shape
+    assert value.dtype == abstract[name].dtype
+    for other in batches[1:]:
+      np.testing.assert_array_equal(other[-1][name], batches[0][-1][name])
+  caption = batches[0][2]['captions'][1, 1].decode()
+  want, mask = text.cache.lookup([caption])
+  np.testing.assert_array_equal(batches[0][2]['tokens'][1, 1], want[0])
+  np.testing.assert_array_equal(batches[0][2]['mask'][1, 1], mask[0])
+  assert want.dtype == jnp.bfloat16 and np.abs(want).max() > 0
+
+
+def test_prepare_says_what_is_wrong_before_it_decodes(config, monkeypatch):
+  monkeypatch.setattr(prepare.experiment, 'make_source', None)
+  config.text.dim = 8
+  with pytest.raises(ValueError, match='vectors of width 6, but text.dim is 8'):
+    prepare.prepare(config, '')
+  config.text.path = ''
+  with pytest.raises(ValueError, match='text.path is empty; give the checkpo'):
+    prepare.prepare(config, '')
+
+
+def test_half_of_the_captions_are_not_enough_to_train(
+    config, sources, tmp_path
+):
+  train, _ = sources
+  text_input.prepare(config, sources)
+  (file,) = (tmp_path / 'cache').glob('*/*.embeddings')
+  file.unlink()
+  # As after a kill, with a list of encoders from an earlier data set.
+  rng = np.random.default_rng(0)
+  some = [train.example(i, rng, 1)['caption'] for i in range(3)]
+  tokenizer = tokenizer_lib.Tokenizer(
+      tmp_path / 't5' / 'spiece.model', length=config.text.length
+  )
+  text_input.fill(config, tokenizer, some)
+  with pytest.raises(ValueError, match='no embedding of .*run --mode=prepare'):
+    text_input.open_text(config, epath.Path(tmp_path / 'run'), train)
+
+
+def test_another_t5_under_the_same_path_is_noticed(
+    config, sources, tmp_path, make_t5, caplog
+):
+  workdir, train = epath.Path(tmp_path / 'run'), sources[0]
+  prepare.prepare(config, '')
+  before = text_input.open_text(config, workdir, train)
+  shutil.move(config.text.path, tmp_path / 'away')
+  # Where there is none, training takes what was prepared.
+  config.text.tokenizer = str(tmp_path / 'away' / 'spiece.model')
+  again = text_input.open_text(config, workdir, train)
+  assert again.fingerprint == before.fingerprint
+  params = make_t5(T5)
+  params['encoder']['encoder_norm']['scale'] = np.ones(6, np.float32)
+  t5_files.write_hugging_face(tmp_path / 't5', T5, params)
+  with pytest.raises(ValueError, match='run --mode=prepare with this config'):
+    text_input.open_text(config, workdir, train)
+  assert 'is not the one that it was' in caplog.text
+  prepare.prepare(config, '')
+  assert 'were made with another encoder: none of them is used' in caplog.text
+  after = text_input.open_text(config, workdir, train)
+  assert after.fingerprint != before.fingerprint
+  caption = next(iter(train.captions()))
+  new, old = (text([caption])['tokens'] for text in (after, before))
+  assert np.any(new != old)
+
+
+def test_t5_in_bfloat16_has_vectors_of_its_own(config, sources, tmp_path):
+  workdir = epath.Path(tmp_path / 'run')
+  exact = text_input.encode(config, workdir, ['a red circle'])
+  config.text.dtype = 'bfloat16'
+  rough = text_input.encode(config, workdir, ['a red circle'])
+  mask = exact['mask']
+  a, b = (x['tokens'][mask].astype(np.float32) for x in (exact, rough))
+  assert 0 < np.abs(a - b).max() < 0.1
+  assert len(list((tmp_path / 'cache').glob('*/settings.json'))) == 2
+
+
+def test_a_t5_in_the_home_folder(config, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  config.text.path = '~/t5'
+  text_input.check_t5(config)
+  encoded = text_input.encode(
+      config, epath.Path(tmp_path / 'run'), ['a red circle']
+  )
+  assert encoded['mask'].sum() == 4
+
+
+def config_with(config, loader):
+  config = config.copy_and_resolve_references()
+  config.data.loader = loader
+  return config
+
+
+def test_prompts_are_embedded_where_they_are_new(config, tmp_path, monkeypatch):
+  workdir = epath.Path(tmp_path / 'run')
+  config.sample.prompts = ('a blue dog', 'a red circle')
+  config.sample.num_clips = 3
+  encode = lambda c: text_input.encode(config, workdir, c)
+  drawn = conditioning_lib.sample_condition(config, None, encode)
+  assert drawn.captions == ('a blue dog', 'a red circle', 'a blue dog')
+  assert drawn.condition['tokens'].shape == (3, 1, 16, T5.dim)
+  # The second time T5 is not read.
+  monkeypatch.setattr(text_input.t5_weights, 'load_t5', None)
+  again = conditioning_lib.sample_condition(config, None, encode)
+  np.testing.assert_array_equal(
+      again.condition['tokens'], drawn.condition['tokens']
+  )
+
+
+def test_a_t5_that_cannot_be_used_is_one_sentence(
+    config, sources, tmp_path, make_t5
+):
+  workdir = epath.Path(tmp_path / 'run')
+  config.text.dim = 8
+  with pytest.raises(ValueError, match='vectors of width 6, but text.dim is 8'):
+    text_input.encode(config, workdir, ['a red circle'])
+  config.text.dim = T5.dim
+  good = config.text.path
+  config.text.path = str(tmp_path / 'none' / 'none')
+  with pytest.raises(ValueError, match='none does not exist; give the checkpo'):
+    text_input.encode(config, workdir, ['a red circle'])
+  bare = tmp_path / 'deep' / 'bare'
+  shutil.copytree(good, bare)
+  (bare / 'spiece.model').unlink()
+  config.text.path = str(bare)
+  with pytest.raises(ValueError, match='has no spiece.model or sentencepiece'):
+    text_input.encode(config, workdir, ['a red circle'])
+  # Of the right size, but not the run's.
+  config.text.path = good
+  prepare.prepare(config, str(workdir))
+  text = text_input.open_text(config, workdir, sources[0])
+  run_dir.claim(config, workdir, '', text.fingerprint)
+  text_input.keep_tokenizer(text, workdir)
+  assert text_input.encode(config, workdir, ['a red circle'])['mask'].any()
+  other = make_t5(T5)
+  other['token_embedder']['embedding'] = 2 * np.asarray(
+      other['token_embedder']['embedding']
+  )
+  config.text.path = str(tmp_path / 'other')
+  t5_files.write_hugging_face(tmp_path / 'other', T5, other)
+  with pytest.raises(ValueError, match='another tokenizer or text encoder'):
+    text_input.encode(config, workdir, ['a red circle'])
+
+
+def test_a_caption_without_text_has_no_token(config, tmp_path):
+  vectors = text_input.encode(
+      config, epath.Path(tmp_path), ['a red circle', ' ', '']
+  )
+  assert vectors['mask'].any(axis=1).tolist() == [True, False, False]

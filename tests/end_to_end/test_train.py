@@ -1,0 +1,282 @@
+"""The main job end to end, in processes of its own."""
+import json
+import shutil
+import signal
+
+import numpy as np
+import pytest
+
+from tests.support.waiting import until
+
+
+def metrics(workdir):
+  """step -> the newest line that was written for it."""
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return {line['step']: line for line in map(json.loads, lines)
+          if 'loss' in line}
+
+
+def losses(workdir):
+  return {
+      step: (line['loss'], line['grad_norm'])
+      for step, line in metrics(workdir).items()
+  }
+
+
+@pytest.fixture(scope='module')
+def finished(run_main, tmp_path_factory):
+  """The workdir and output of an uninterrupted run."""
+  workdir = tmp_path_factory.mktemp('runs') / 'whole'
+  code, output = run_main(f'--workdir={workdir}')
+  assert code == 0, output
+  return workdir, output
+
+
+def test_a_run_leaves_what_it_promises(finished):
+  workdir, output = finished
+  assert sorted(metrics(workdir)) == [1, 2, 3, 4, 5, 6]
+  line = metrics(workdir)[6]
+  assert line['clips_per_second'] > 0 and line['tflops_per_second'] > 0
+  assert all(np.isfinite(value) for value in line.values())
+  assert 'learning_rate' in line
+  assert any(name.startswith('loss_quarter') for name in line)
+  for name in ('samples/step_6.gif', 'samples/step_6.mp4', 'config.json'):
+    assert (workdir / name).stat().st_size > 100
+  assert [p.name for p in workdir.glob('events.*')]
+  steps = {p.name for p in (workdir / 'checkpoints').iterdir()}
+  assert {'4', '6'} <= steps and '2' not in steps
+  for words in ('step 6/6', 'conv_in', 'held-out loss', 'palette share'):
+    assert words in output
+
+
+def test_sigkill_and_the_same_command_continue_bit_for_bit(
+    finished, start_main, run_main, tmp_path
+):
+  whole, _ = finished
+  process = start_main(f'--workdir={tmp_path}')
+  # Killed with a checkpoint behind it, in the middle of the steps after it.
+  until((tmp_path / 'checkpoints' / '2').exists, process)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert process.returncode == -signal.SIGKILL
+  code, output = run_main(f'--workdir={tmp_path}')
+  assert code == 0, output
+  assert losses(tmp_path) == losses(whole)
+
+
+def test_a_longer_run_continues_and_a_finished_one_ends_at_once(
+    run_main, tmp_path, finished
+):
+  code, output = run_main(
+      f'--workdir={tmp_path}', '--config.train.steps=3'
+  )
+  assert code == 0, output
+  code, output = run_main(f'--workdir={tmp_path}', '--config.log.every=2')
+  assert code == 0 and 'from step 3' in output, output
+  assert losses(tmp_path)[3] == losses(finished[0])[3]
+  code, output = run_main(f'--workdir={tmp_path}')
+  assert code == 0 and 'from step 6' in output, output
+  assert 'Compiled' not in output
+
+
+def test_a_workdir_of_another_run_is_refused(finished, run_main):
+  workdir, _ = finished
+  code, output = run_main(
+      f'--workdir={workdir}', '--config.optim.lr=0.5', '--config.seed=3'
+  )
+  assert code == 1
+  assert 'optim.lr' in output and 'seed' in output and '0.5 now' in output
+  assert 'Compiled' not in output and 'Traceback' not in output
+
+
+def test_eight_devices_give_the_losses_of_one(run_main, tmp_path):
+  found = []
+  for devices in (1, 8):
+    workdir = tmp_path / str(devices)
+    code, output = run_main(
+        f'--workdir={workdir}',
+        '--config.train.steps=5',
+        devices=devices,
+        JAX_DEFAULT_MATMUL_PRECISION='highest',
+    )
+    assert code == 0, output
+    found.append([metrics(workdir)[i + 1]['loss'] for i in range(5)])
+  np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+
+
+def test_without_tensorflow_the_losses_are_the_same(
+    finished, run_main, tmp_path
+):
+  code, output = run_main(
+      f'--workdir={tmp_path}', '--config.data.loader=threads'
+  )
+  assert code == 0, output
+  assert losses(tmp_path) == losses(finished[0])
+
+
+def test_sampling_and_evaluation_take_the_model_of_the_run(
+    finished, run_main
+):
+  workdir, _ = finished
+  code, output = run_main(
+      f'--workdir={workdir}',
+      '--mode=sample',
+      '--config.sample.num_clips=5',
+      '--config.sample.frames=3',
+      '--config.sample.sampler=ddim',
+      '--config.sample.labels=((0, 1, 2, -1, -1, -1), (1, 2, 3, 0, 0, 0))',
+      tiny=False,
+  )
+  assert code == 0, output
+  folder = workdir / 'samples' / 'step_6_seed_0'
+  with np.load(folder / 'samples.npz') as arrays:
+    assert arrays['video'].shape == (5, 3, 8, 8, 3)
+    assert arrays['video'].dtype == np.uint8
+    assert arrays['labels'][2].ravel().tolist() == [0, 1, 2, -1, -1, -1]
+  names = {p.name for p in folder.iterdir()}
+  assert {'grid.mp4', 'grid.gif', 'clip_0000.mp4', 'clip_0004.gif'} <= names
+  code, output = run_main(
+      f'--workdir={workdir}',
+      '--mode=sample',
+      '--config.model.base_channels=12',
+      tiny=False,
+  )
+  assert code == 1 and '--config.model.base_channels cannot be set' in output
+  code, output = run_main(
+      f'--workdir={workdir}', '--mode=evaluate', tiny=False
+  )
+  assert code == 0, output
+  result = json.loads((workdir / 'evaluation.json').read_text())
+  assert result['step'] == 6 and result['clips'] == 16
+  last = metrics_heldout(workdir)
+  assert result['losses']['loss'] == pytest.approx(last, rel=1e-5)
+
+
+def metrics_heldout(workdir):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  values = [
+      line['heldout_loss/ema'] for line in map(json.loads, lines)
+      if 'heldout_loss/ema' in line
+  ]
+  return values[-1]
+
+
+def test_exported_weights_sample_the_same(finished, run_main, tmp_path):
+  workdir, _ = finished
+  code, output = run_main(
+      f'--workdir={workdir}', '--config.checkpoint.export=float32'
+  )
+  assert code == 0, output
+  shared = tmp_path / 'shared'
+  (shared / 'weights').mkdir(parents=True)
+  for path in [workdir / 'config.json', *(workdir / 'weights').iterdir()]:
+    (shared / path.relative_to(workdir)).write_bytes(path.read_bytes())
+  videos = []
+  for folder in (workdir, shared):
+    code, output = run_main(
+        f'--workdir={folder}', '--mode=sample', '--config.sample.seed=5',
+        tiny=False,
+    )
+    assert code == 0, output
+    with np.load(folder / 'samples/step_6_seed_5/samples.npz') as arrays:
+      videos.append(arrays['video'])
+  np.testing.assert_array_equal(*videos)
+
+
+def test_a_full_disk_is_one_sentence(finished, run_main, tmp_path):
+  workdir = tmp_path / 'copy'
+  shutil.copytree(finished[0], workdir, ignore=shutil.ignore_patterns('eval*'))
+  limit = 'resource.setrlimit(resource.RLIMIT_FSIZE, (100, -1))'
+  code, output = run_main(
+      f'--workdir={workdir}', '--mode=evaluate', tiny=False,
+      before=f'import resource\n{limit}',
+  )
+  last = output.strip().splitlines()[-1]
+  assert code == 1 and last.startswith('video_diffusion: '), output
+  assert 'evaluation.json' in last and 'make room' in last
+  assert 'Traceback' not in output and not list(workdir.glob('*eval*'))
+
+
+def test_damage_costs_steps_and_no_run(finished, run_main, tmp_path):
+  workdir = tmp_path / 'copy'
+  shutil.copytree(finished[0], workdir)
+  for item in ('state', 'ema'):
+    for path in (workdir / 'checkpoints' / '6' / item / 'd').iterdir():
+      data = bytearray(path.read_bytes())
+      data[len(data) // 2] ^= 1
+      path.write_bytes(data)
+  code, output = run_main(
+      f'--workdir={workdir}', '--mode=sample', tiny=False
+  )
+  assert code == 0 and 'clips of step 4' in output, output
+  assert 'step 6' in output and 'cannot be read' in output
+  assert (workdir / 'checkpoints' / '6').exists()
+  code, output = run_main(f'--workdir={workdir}')
+  assert code == 0 and 'from step 4' in output, output
+  assert 'Traceback' not in output
+  assert (workdir / 'checkpoints' / '6.damaged').exists()
+  assert losses(workdir) == losses(finished[0])
+
+
+def test_nothing_to_sample_is_one_sentence(run_main, tmp_path):
+  for mode in ('sample', 'evaluate'):
+    code, output = run_main(
+        f'--workdir={tmp_path}/none', f'--mode={mode}', tiny=False
+    )
+    assert code == 1 and 'holds no run' in output
+    assert 'Traceback' not in output
+
+
+def write_clip(path, colour):
+  av = pytest.importorskip('av')
+  with av.open(str(path), 'w') as container:
+    stream = container.add_stream('libx264', rate=10)
+    stream.width = stream.height = 32
+    stream.pix_fmt = 'yuv420p'
+    for i in range(20):
+      frame = np.zeros((32, 32, 3), np.uint8)
+      frame[:, 2 * i : 2 * i + 8] = colour
+      frame = av.VideoFrame.from_ndarray(frame, format='rgb24')
+      container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+
+
+def test_a_folder_with_a_broken_file_trains_and_names_it(run_main, tmp_path):
+  pytest.importorskip('tensorflow_datasets')
+  folder = tmp_path / 'videos'
+  (folder / 'deep').mkdir(parents=True)
+  write_clip(folder / 'red.mp4', (255, 0, 0))
+  write_clip(folder / 'deep' / 'blue.mp4', (0, 0, 255))
+  (folder / 'broken.mp4').write_text('not a video')
+  flags = [
+      '--config=configs/video_folder.py:laptop',
+      f'--config.data.path={folder}',
+      f'--config.data.dir={tmp_path / "records"}',
+      f'--workdir={tmp_path / "run"}',
+  ]
+  code, output = run_main(
+      *flags, '--config.train.steps=2', '--config.sample.num_steps=2',
+      tiny=False,
+  )
+  assert code == 0, output
+  assert 'skipped broken.mp4' in output
+  assert (tmp_path / 'run' / 'samples' / 'step_2.gif').exists()
+  code, output = run_main(*flags, '--mode=evaluate', tiny=False)
+  assert code == 0 and 'skipped' not in output, output
+  # Sampling needs no videos; training on others is refused.
+  (folder / 'red.mp4').unlink()
+  code, output = run_main(*flags, '--mode=sample', tiny=False)
+  assert code == 0, output
+  code, output = run_main(*flags, '--config.train.steps=3', tiny=False)
+  assert code == 1 and 'was trained on other data' in output, output
+
+
+def test_an_empty_folder_is_one_sentence(run_main, tmp_path):
+  code, output = run_main(
+      '--config=configs/video_folder.py:laptop',
+      f'--config.data.path={tmp_path}',
+      f'--workdir={tmp_path / "run"}',
+      tiny=False,
+  )
+  assert code == 1 and 'holds no file that ends in .mp4' in output
+  assert 'Traceback' not in output

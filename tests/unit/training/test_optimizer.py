@@ -1,0 +1,59 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from video_diffusion.training import optimizer
+
+ADAM = dict(beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.0, clip_norm=1.0)
+
+
+def rate(**fields):
+  options = dict(lr=2.0, warmup_steps=4, schedule='constant', decay_steps=0)
+  return optimizer.learning_rate(**(options | fields))
+
+
+def test_rates():
+  np.testing.assert_allclose(
+      [rate()(i) for i in range(6)], [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+  )
+  cosine = rate(schedule='cosine', decay_steps=24)
+  np.testing.assert_allclose(
+      [cosine(i) for i in (3, 4, 14, 24, 30)], [2, 2, 1, 0, 0], atol=1e-6
+  )
+  assert rate(warmup_steps=0)(0) == 2.0
+
+
+def test_bad_rates():
+  with pytest.raises(ValueError, match='optim.schedule'):
+    rate(schedule='linear')
+  with pytest.raises(ValueError, match='optim.decay_steps'):
+    rate(schedule='cosine', decay_steps=4)
+  with pytest.raises(ValueError, match='optim.ema_rule'):
+    optimizer.ema_decay(decay=0.9, rule='none')
+
+
+def test_adam_by_hand_with_clip_and_decoupled_decay():
+  fields = ADAM | dict(weight_decay=0.1)
+  opt = optimizer.make_optimizer(lambda _: 0.01, **fields)
+  params = jnp.array([1.0, -2.0])
+  state = opt.init(params)
+  m = v = np.zeros(2)
+  want = np.array(params)
+  for i, grad in enumerate(([3.0, 4.0], [0.1, -0.2], [0.0, 5.0])):
+    updates, state = opt.update(jnp.array(grad), state, params)
+    params = params + updates
+    g = np.array(grad) / max(1.0, np.linalg.norm(grad))
+    m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
+    step = (m / (1 - 0.9 ** (i + 1))) / (
+        np.sqrt(v / (1 - 0.99 ** (i + 1))) + 1e-8
+    )
+    want = want - 0.01 * (step + 0.1 * want)
+    np.testing.assert_allclose(params, want, rtol=1e-5)
+
+
+def test_ema_rules():
+  assert optimizer.ema_decay(decay=0.99, rule='constant')(0) == 0.99
+  ramp = optimizer.ema_decay(decay=0.99, rule='ramp')
+  np.testing.assert_allclose(ramp(0), 0.1)
+  np.testing.assert_allclose(ramp(90), 0.91)
+  np.testing.assert_allclose(ramp(10_000), 0.99)

@@ -1,0 +1,180 @@
+"""From a config to the objects of a run: data, model, denoiser, weights.
+
+Config objects stop here and in the modes (train, sample, evaluate): what lies
+below takes plain keyword arguments.
+"""
+from collections.abc import Callable
+import functools
+from typing import Any
+
+from absl import logging
+from etils import epath
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from video_diffusion.checkpoints import checkpoint
+from video_diffusion.checkpoints import weights
+from video_diffusion.config import validate
+from video_diffusion.diffusion import loss as loss_lib
+from video_diffusion.diffusion import schedules
+from video_diffusion.errors import UserError
+from video_diffusion.models import conditional
+from video_diffusion.models import hardware
+from video_diffusion.models import text as text_lib
+from video_diffusion.models import unet3d
+from video_diffusion.parallel import memory
+from video_diffusion.parallel import sharding
+from video_diffusion.training import state as state_lib
+
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+
+def make_mesh(config: ml_collections.ConfigDict) -> jax.sharding.Mesh:
+  """All devices, on the axes that the config wants."""
+  return sharding.make_mesh(fsdp=config.mesh.fsdp, model=config.mesh.model)
+
+
+def make_model(
+    config: ml_collections.ConfigDict, label_sizes: tuple[int, ...] = ()
+) -> conditional.ConditionalUNet:
+  """The network, with an encoder of text or of labels where cond_dim is set."""
+  fields = config.model.to_dict()
+  cond_dim = fields.pop('cond_dim')
+  fields['dtype'] = DTYPES[fields['dtype']]
+  if shortcoming := hardware.shortcoming(fields['dtype']):
+    logging.warning(shortcoming)
+  encoder, text = None, config.text
+  if text.encoder:
+    table = None
+    if text.encoder == 'table':
+      table = text_lib.TokenTable(text.max_pieces, text.length, text.dim)
+    encoder = text_lib.TextEncoder(cond_dim, table, fields['dtype'])
+  elif cond_dim:
+    validate.require(
+        bool(label_sizes),
+        f'model.cond_dim is {cond_dim}, but data.name {config.data.name!r} has '
+        'no labels, or a data set mixed with it has not the same; set it to 0.',
+    )
+    encoder = conditional.LabelEncoder(label_sizes, cond_dim)
+  return conditional.ConditionalUNet(unet3d.UNet3D(**fields), encoder)
+
+
+def make_logsnr_fn(config: ml_collections.ConfigDict) -> Callable:
+  """The cosine schedule on the config's log-SNR range, with its shift."""
+  return functools.partial(
+      schedules.cosine_logsnr,
+      logsnr_min=config.diffusion.logsnr_min,
+      logsnr_max=config.diffusion.logsnr_max,
+      shift=config.diffusion.logsnr_shift,
+  )
+
+
+def batch_shapes(
+    config: ml_collections.ConfigDict, sizes: tuple[int, ...] = ()
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes of one global training batch."""
+  data, b = config.data, config.batch_size
+  shapes = {
+      'video': jax.ShapeDtypeStruct(
+          (b, data.frames + data.images, data.height, data.width, 3), jnp.uint8
+      )
+  }
+  if config.text.encoder:
+    shape = (b, 1 + data.images, config.text.length)
+    shapes['mask'] = jax.ShapeDtypeStruct(shape, jnp.bool_)
+    shapes['tokens'] = (
+        jax.ShapeDtypeStruct(shape, jnp.int32)
+        if config.text.encoder == 'table'
+        else jax.ShapeDtypeStruct((*shape, config.text.dim), jnp.bfloat16)
+    )
+  elif sizes:
+    shapes['labels'] = jax.ShapeDtypeStruct(
+        (b, 1 + data.images, len(sizes)), jnp.int32
+    )
+  return shapes
+
+
+def make_denoise_fn(
+    config: ml_collections.ConfigDict,
+    model: conditional.ConditionalUNet,
+    params: Any,
+    condition: dict[str, jax.Array] | None,
+) -> Callable:
+  """(z, logsnr) -> x_hat of a network, for one batch of conditions."""
+
+  def denoise_fn(z, logsnr):
+    output = model.apply({'params': params}, z, logsnr, condition=condition)
+    return loss_lib.x_hat(
+        z=z,
+        output=output,
+        logsnr=logsnr,
+        prediction=config.diffusion.prediction,
+    )
+
+  return denoise_fn
+
+
+def restore_ema(
+    config: ml_collections.ConfigDict,
+    workdir: epath.Path,
+    model: conditional.ConditionalUNet,
+    sizes: tuple[int, ...],
+) -> tuple[Any, int]:
+  """(EMA parameters, step) of the newest checkpoint, else exported weights.
+
+  A checkpoint that cannot be read is passed over for the one before it.
+
+  Raises:
+    UserError: workdir holds neither, none that can be read, weights that are
+      not finite, or more of them than fit into a device.
+  """
+  mesh = make_mesh(config)
+  params = jax.eval_shape(
+      lambda: state_lib.init_params(
+          model, batch_shapes(config, sizes), seed=config.seed
+      )
+  )
+  target = sharding.abstract(params, mesh, config.mesh.min_sharded)
+  need = memory.Need(memory.tree_bytes(target), memory.limit())
+  validate.require(
+      not need.there or need.asked <= need.there,
+      f'{memory.misfit(f"the model of {workdir}", need)}; share it among more '
+      'devices (mesh.fsdp).',
+  )
+  folder = workdir / 'checkpoints'
+  if folder.exists():
+    checkpoints = checkpoint.Checkpoints(folder)
+    try:
+      # A training may be at work there: nothing is renamed under its hands.
+      found = checkpoints.restore_latest(
+          state_lib.TrainState(None, None, target, None), set_aside=False
+      )
+    except UserError as error:
+      raise UserError(
+          f'{error} If they are sound, they do not hold the model of '
+          f'{workdir / "config.json"}.'
+      ) from error
+    finally:
+      checkpoints.close()
+    if found is not None:
+      state, step = found
+      weights.require_finite(state.ema_params, folder / str(step))
+      return state.ema_params, step
+  exported = workdir / weights.FOLDER
+  validate.require(
+      exported.exists(),
+      f'{workdir} holds no checkpoint yet; train longer than one '
+      'checkpoint.every, or to the end.',
+  )
+  ema, step = weights.load(exported, target)
+  layout = sharding.shardings(ema, mesh, config.mesh.min_sharded)
+  ema = jax.device_put(ema, layout)
+  weights.require_finite(ema, exported)
+  return ema, step
+
+
+def tree_size(tree: Any) -> int:
+  """Number of scalars in a tree of arrays or shapes."""
+  return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(tree))

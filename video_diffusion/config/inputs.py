@@ -1,0 +1,175 @@
+"""From a config to its data sets: sources of clips, and their batches."""
+import contextlib
+import re
+from typing import Any
+
+import jax
+import ml_collections
+
+from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.config import source_checks
+from video_diffusion.config import validate
+from video_diffusion.data import datasets
+from video_diffusion.data import limits as limits_lib
+from video_diffusion.data import mixture as mixture_lib
+from video_diffusion.data import pipeline
+from video_diffusion.errors import UserError
+
+
+def data_sets(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
+  """Where in the config a data set stands -> its name, weight and own fields.
+
+  'data' first, then 'data.mixture.NAME' and 'data.image_mixture.NAME', each in
+  the order of their names.
+  """
+  shared = {*defaults_lib.get_config().data} - {'name', 'weight'}
+  own = {k: v for k, v in config.data.items() if k not in shared}
+  mixed = validate.mixed(config)
+  return {'data': own} | {
+      prefix: {'weight': 1.0, **fields} for prefix, fields in mixed.items()
+  }
+
+
+def drawn(config: ml_collections.ConfigDict) -> bool:
+  """Whether all clips are moving_shapes: no data are needed to have labels."""
+  return all(
+      fields['name'] == 'moving_shapes' for fields in data_sets(config).values()
+  )
+
+
+@contextlib.contextmanager
+def _fields_of(prefix):
+  """Errors name the fields of a data set where they stand in the config."""
+  try:
+    yield
+  except UserError as error:
+    if prefix == 'data':
+      raise
+    names = '|'.join({'name'}.union(*datasets.OPTIONS.values()))
+    sentence = re.sub(rf'\bdata\.({names})\b', rf'{prefix}.\1', str(error))
+    raise UserError(sentence) from error
+
+
+def make_source(
+    config: ml_collections.ConfigDict, split: str
+) -> mixture_lib.Source | mixture_lib.Mixture:
+  """The source of clips; prepares records on first use.
+
+  A mixture where the config has further data sets. Data sets with the same
+  fields are one source: images then avoid the video of their clip.
+
+  Raises:
+    UserError: names the field, of all data sets before any is prepared; or
+      `source_checks.check` refuses what was prepared.
+  """
+  data, sets = config.data, data_sets(config)
+  weights = {prefix: fields.pop('weight') for prefix, fields in sets.items()}
+  for prefix, fields in sets.items():
+    with _fields_of(prefix):
+      datasets.check(fields['name'], fields.keys() - {'name'})
+  image_sets = [p for p in sets if p.startswith('data.image_mixture.')]
+  made, sources = {}, {}
+  for prefix, fields in sets.items():
+    key = repr(sorted(fields.items()))
+    if key not in made:
+      image = prefix in image_sets
+      with _fields_of(prefix):
+        made[key] = datasets.make_source(
+            split=split,
+            seed=config.seed,
+            frames=1 if image else data.frames,
+            frameskips=(1,) if image else tuple(data.frameskips),
+            height=data.height,
+            width=data.width,
+            limits=limits_lib.from_fields(data),
+            **fields,
+        )
+    sources[prefix] = made[key]
+  source_checks.check(config, sources, split=split)
+  if len(sources) == 1:
+    return sources['data']
+
+  def mixture(prefixes, images=None):
+    return mixture_lib.Mixture(
+        [sources[p] for p in prefixes], [weights[p] for p in prefixes], images
+    )
+
+  images = mixture(image_sets) if image_sets else None
+  return mixture([p for p in sets if p not in image_sets], images)
+
+
+def make_batches(
+    config: ml_collections.ConfigDict,
+    source: mixture_lib.Source,
+    *,
+    start: int,
+    stop: int,
+    encode: pipeline.Encode | None = None,
+):
+  """This host's training batches of steps start .. stop - 1.
+
+  Args:
+    config: of the run.
+    source: of clips.
+    start: first step.
+    stop: one past the last.
+    encode: of the captions of a run with text, from `text_input.open_text`.
+  """
+  return pipeline.batches(
+      source,
+      batch_size=config.batch_size,
+      num_frames=config.data.frames,
+      num_images=config.data.images,
+      seed=config.seed,
+      start=start,
+      stop=stop,
+      flip=config.data.flip,
+      frameskips=config.data.frameskips,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      loader=config.data.loader,
+      encode=encode,
+  )
+
+
+def batch_clips(
+    config: ml_collections.ConfigDict, source, step: int
+) -> list[tuple[int, int]]:
+  """(source, clip) of every row of the global batch that makes step `step`."""
+  mixture = mixture_lib.as_mixture(source)
+  first = (step - 1) * config.batch_size
+  return [
+      pipeline.clip_at(mixture, first + row, seed=config.seed)
+      for row in range(config.batch_size)
+  ]
+
+
+def label_sizes(source: mixture_lib.Source) -> tuple[int, ...]:
+  """The number of values of each label slot of a source, () without labels."""
+  return tuple(getattr(source, 'label_sizes', ()))
+
+
+def heldout_batches(
+    config: ml_collections.ConfigDict,
+    source,
+    encode: pipeline.Encode | None = None,
+):
+  """Global batches of eval.num_clips windows, the same at every call.
+
+  A window of each held-out clip in turn; further windows of them where there
+  are fewer clips.
+  """
+  return pipeline.batches(
+      source,
+      batch_size=config.eval.batch_size,
+      num_frames=config.data.frames,
+      num_images=0,
+      seed=0,
+      stop=config.eval.num_clips // config.eval.batch_size,
+      shuffle=False,
+      frameskips=config.data.frameskips,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      loader=config.data.loader,
+      encode=encode,
+  )

@@ -1,0 +1,373 @@
+"""The workdir of a run: whose it is, and the config that it holds."""
+from collections.abc import Collection
+import functools
+import json
+import os
+import pathlib
+from typing import Any
+
+from absl import logging
+from etils import epath
+import jax
+import ml_collections
+
+from video_diffusion.checkpoints import json_files
+from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.config import fields
+from video_diffusion.config.validate import field as get_field
+from video_diffusion.config.validate import require
+from video_diffusion.data import mixture as mixture_lib
+from video_diffusion.errors import UserError
+from video_diffusion.filesystem import files
+
+# A run may be continued only with these as they were.
+FIXED = (
+    'seed',
+    'batch_size',
+    'data',
+    'text',
+    'model',
+    'diffusion',
+    'optim',
+    'data_fingerprint',
+    'text_fingerprint',
+)
+# Where data lie, and how they are read, may change between machines: fields of
+# any data set, and some others; a fingerprint says what lay there.
+MOVABLE = (
+    'dir', 'path', 'keep_cache', 'loader', 'model.remat', 'text.dir',
+    'text.path', 'text.tokenizer',
+)
+
+
+# What names files, folders or prompts. A run may come from another person, and
+# the program then reads and writes nothing that only the saved config names.
+PLACES = (
+    'dir', 'path', 'text.dir', 'text.path', 'text.tokenizer',
+    'sample.init_video', 'sample.refine_workdir', 'sample.prompts',
+)
+# Groups that say nothing of the model: what another version had there may go.
+_OPTIONS = ('mesh', 'optim', 'train', 'log', 'checkpoint', 'eval', 'sample')
+_FINGERPRINTS = ('data_fingerprint', 'text_fingerprint')
+
+
+def movable(name: str) -> bool:
+  """True for those of MOVABLE, as 'data.dir', 'data.mixture.NAME.dir'."""
+  return _among(name, MOVABLE)
+
+
+def _among(name, names):
+  """Whether a field is among some, which name those of a data set alone."""
+  group, _, field = name.rpartition('.')
+  return name in names or (group.split('.')[0] == 'data' and field in names)
+
+
+def places(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """'group.field' -> value of the PLACES that a config names."""
+  return {
+      name: value
+      for name, value in flatten(config.to_dict()).items()
+      if _among(name, PLACES) and value
+  }
+
+
+def claim(
+    config: ml_collections.ConfigDict,
+    workdir: epath.Path,
+    fingerprint: str,
+    text_fingerprint: str = '',
+) -> None:
+  """Writes workdir/config.json, or refuses a directory of another run.
+
+  A run that ended before anything came of it, as one whose batch did not fit
+  the device, leaves the directory to a run with other fields.
+
+  Args:
+    config: of the run.
+    workdir: made where missing.
+    fingerprint: of the data, '' where the config alone says it; data.path may
+      change between machines, what lies there may not.
+    text_fingerprint: likewise of tokenizer and text encoder, '' without text.
+
+  Raises:
+    UserError: the directory cannot be used, or holds a run whose data, model,
+      diffusion, optimizer, seed or batch fields differ; names the fields.
+  """
+  mine = to_json(config) | {'data_fingerprint': fingerprint}
+  if text_fingerprint:
+    mine['text_fingerprint'] = text_fingerprint
+  saved = _read(workdir)
+  if saved is not None and has_results(workdir):
+    # Fields that came after that run have their defaults.
+    defaults = flatten(to_json(defaults_lib.get_config()))
+    theirs, wanted = defaults | flatten(saved), flatten(mine)
+    _require_same_data(workdir, saved.get('data_fingerprint', ''), fingerprint)
+    theirs['data_fingerprint'] = fingerprint
+    different = [
+        f'{name} ({json_files.short(theirs.get(name))} there, '
+        f'{json_files.short(wanted.get(name))} now)'
+        for name in sorted(theirs.keys() | wanted.keys())
+        if name.split('.')[0] in FIXED
+        and not movable(name)
+        and theirs.get(name) != wanted.get(name)
+    ]
+    require(
+        not different,
+        f'{workdir} holds a run with another {", ".join(different)}; pass '
+        'another --workdir, or the fields of that run.',
+    )
+  if saved == mine or jax.process_index():
+    return
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    files.write(workdir / 'config.json', json.dumps(mine, indent=1))
+  except OSError as error:
+    raise UserError(
+        f'--workdir {workdir} cannot be written ({error.strerror}); pass a '
+        'folder that can.'
+    ) from error
+
+
+def _require_same_data(workdir, before: str, now: str) -> None:
+  """Raises UserError where data fingerprints say that the data are others."""
+  if before == now:
+    return
+  require(
+      mixture_lib.may_be_same(before, now),
+      f'{workdir} was trained on other data: since then files, captions or '
+      'labels have changed in data.path or in a data set mixed with it. Give '
+      'the data of that run, or pass another --workdir.',
+  )
+  logging.warning(
+      'The fingerprint of the data in %s is of the old form, which counts '
+      'files and does not know their content. The data are taken to be the '
+      'same; their content is remembered from now on.', workdir,
+  )
+
+
+def require_apart(
+    config: ml_collections.ConfigDict, workdir: epath.Path
+) -> None:
+  """Raises UserError where the workdir is itself a folder of the data.
+
+  A run's samples would be among its data at its next start. A workdir below
+  such a folder is known by its config.json, and is left out.
+  """
+  for name, path in flatten({'data': to_json(config)['data']}).items():
+    if name.endswith('.path') and path and files.is_local(workdir):
+      folder = files.expand(path, name)
+      require(
+          os.path.realpath(folder) != os.path.realpath(workdir),
+          f'--workdir {workdir} is {name}: samples of the run would become its '
+          'data; pass another --workdir.',
+      )
+
+
+def has_results(workdir: epath.Path) -> bool:
+  """Whether a run has left checkpoints, weights or logged steps there."""
+  return any(
+      (workdir / name).exists() for name in ('metrics.jsonl', 'weights')
+  ) or any((workdir / 'checkpoints').glob('*'))
+
+
+def text_fingerprint(workdir: epath.Path) -> str:
+  """The fingerprint of the text of the run in workdir, '' where none is."""
+  return (_read(workdir) or {}).get('text_fingerprint', '')
+
+
+def _read(workdir):
+  """The checked content of workdir/config.json, None without one."""
+  path = workdir / 'config.json'
+  try:
+    if not path.exists():
+      return None
+    saved = json_files.read(path)
+  except OSError as error:
+    raise UserError(
+        f'{path} cannot be read ({error.strerror or error}); restore it, or '
+        'pass another --workdir.'
+    ) from error
+  known, saved = fields.types(), dict(saved)
+  prints = {n: saved.pop(n) for n in _FINGERPRINTS if n in saved}
+  for group in _OPTIONS:
+    if isinstance(found := saved.get(group), dict):
+      saved[group] = {k: v for k, v in found.items() if k in known[group]}
+      for name in sorted(found.keys() - known[group].keys()):
+        _tell_unknown(path, f'{group}.{name}')
+  try:
+    fields.check_tree(saved)
+    for name, value in prints.items():
+      require(
+          isinstance(value, str),
+          f'{name} is {json_files.short(value)}; it must be text.',
+      )
+  except UserError as error:
+    raise UserError(f'{path}: {error}') from error
+  return saved | prints
+
+
+@functools.cache  # the config of a run is read several times by one call
+def _tell_unknown(path, name):
+  logging.warning(
+      '%s has a field %s, which this version does not have; it is not used.',
+      path, json_files.short(name),
+  )
+
+
+def saved_config(
+    overrides: dict[str, Any],
+    workdir: epath.Path,
+    groups: tuple[str, ...],
+    *,
+    optional: Collection[str] = (),
+) -> ml_collections.ConfigDict:
+  """The config of the run in workdir, with some fields of this call.
+
+  The run may be another person's: its PLACES are left out, so that this call
+  alone names files, folders and prompts.
+
+  Args:
+    overrides: 'group.field' -> value, as given on the command line.
+    workdir: of the run.
+    groups: whose fields this call may set, beside those that are `movable`.
+    optional: overrides that are passed over where the run has no such field.
+
+  Raises:
+    UserError: there is no run in workdir, its config is not sound, or a field
+      may not be set.
+  """
+  config = _saved(workdir)
+  for name, value in places(config).items():
+    _set(config, name, type(value)())
+  for name, value in overrides.items():
+    require(
+        name.split('.')[0] in groups or movable(name),
+        f'--config.{name} cannot be set here: all but {", ".join(groups)} is '
+        f'taken from the run in {workdir}.',
+    )
+    if has(config, name):
+      _set(config, name, value)
+    else:
+      require(
+          name in optional,
+          f'--config.{name} cannot be set here: the run in {workdir} has no '
+          'such field.',
+      )
+  return config
+
+
+def require_places(
+    overrides: dict[str, Any],
+    workdir: epath.Path,
+    *names: str,
+    advice: str = '',
+) -> None:
+  """Requires that this call gives the PLACES which the run's config names.
+
+  Args:
+    overrides: as of `saved_config`.
+    workdir: of the run.
+    *names: groups, as 'data', or fields that this call needs.
+    advice: what else would do, the end of the sentence.
+
+  Raises:
+    UserError: says which flags to pass.
+  """
+  missing = {
+      name: value
+      for name, value in places(_saved(workdir)).items()
+      if name not in overrides and {name, name.split('.')[0]} & {*names}
+  }
+  flags = ' and '.join(f'--config.{name}' for name in missing)
+  named = ' and '.join(map(json_files.short, missing.values()))
+  require(
+      not missing,
+      f'{flags} must be given: {workdir / "config.json"} names {named}, but '
+      'as a run may come from others, only what the command line names is '
+      f'opened{advice}.',
+  )
+
+
+def tell_places(overrides: dict[str, Any], workdir: epath.Path) -> None:
+  """Logs which sample fields of the run's config are not used."""
+  for name, value in places(_saved(workdir)).items():
+    if name.startswith('sample.') and name not in overrides:
+      logging.info(
+          '%s names %s %s, which is not used: only the command line names '
+          'files and prompts.', workdir / 'config.json', name,
+          json_files.short(value),
+      )
+
+
+def require_own(folder: epath.Path, workdir: epath.Path) -> None:
+  """Requires that what is written to a folder of a run stays in the run.
+
+  Raises:
+    UserError: the folder, or something in it, is a link out of workdir.
+  """
+  if not files.is_local(folder):
+    return
+  folder, root = pathlib.Path(folder), pathlib.Path(workdir).resolve()
+  for path in (folder, *folder.rglob('*')):
+    real = path.resolve()
+    require(
+        real.is_relative_to(root),
+        f'{path} is a link to {real}, out of the run; remove it, so that '
+        'nothing is written there.',
+    )
+
+
+def _saved(workdir):
+  """The whole config of the run in workdir, its PLACES too."""
+  saved = _read(workdir)
+  require(
+      saved is not None,
+      f'{workdir} holds no run (no config.json); train first, or pass its '
+      '--workdir.',
+  )
+  for name in (*_FINGERPRINTS, 'mesh'):  # mesh: of the machines that trained it
+    saved.pop(name, None)
+  # Fields that came after that run have their defaults.
+  config = defaults_lib.get_config()
+  with config.unlocked(), config.ignore_type():
+    config.update(_tuples(saved))
+  return config
+
+
+def has(config: ml_collections.ConfigDict, name: str) -> bool:
+  """Whether a config has the field 'group.field'."""
+  for part in name.split('.'):
+    if not isinstance(config, ml_collections.ConfigDict) or part not in config:
+      return False
+    config = config[part]
+  return True
+
+
+def _set(config, name, value):
+  group, _, field = name.rpartition('.')
+  holder = get_field(config, group) if group else config
+  with config.unlocked(), config.ignore_type():
+    holder[field] = value
+
+
+def _tuples(tree):
+  """JSON lists back to the tuples that they were."""
+  if isinstance(tree, dict):
+    return {name: _tuples(value) for name, value in tree.items()}
+  return tuple(map(_tuples, tree)) if isinstance(tree, list) else tree
+
+
+def to_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The config as plain JSON values."""
+  return json.loads(config.to_json_best_effort())
+
+
+def flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+  """{'a': {'b': 1}} -> {'a.b': 1}."""
+  flat = {}
+  for name, value in tree.items():
+    if isinstance(value, dict):
+      flat |= flatten(value, f'{prefix}{name}.')
+    else:
+      flat[prefix + name] = value
+  return flat

@@ -1,0 +1,1 @@
+"""Files, folders and locks, local or in a bucket."""

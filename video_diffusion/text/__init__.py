@@ -1,0 +1,1 @@
+"""Captions to what a model is conditioned on."""

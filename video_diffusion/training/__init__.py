@@ -1,0 +1,1 @@
+"""The state of a run, its update, and what is reported beside it."""
