@@ -17,6 +17,7 @@ from benchmarks import timing
 from video_diffusion import evaluate
 from video_diffusion import sample
 from video_diffusion.config import build
+from video_diffusion.config import inputs
 from video_diffusion.errors import UserError
 from video_diffusion.inference import rollout
 from video_diffusion.inference import sampling_plan

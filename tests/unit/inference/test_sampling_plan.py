@@ -147,15 +147,15 @@ def test_a_cascade_refines_what_the_first_model_drew(tmp_path):
     for i, frame in enumerate(block.frames):
       if sparse[i]:
         np.testing.assert_array_equal(
-            inputs['low_res'][:, i], small[:, frame // 4]
+            given['low_res'][:, i], small[:, frame // 4]
         )
   # What is known of a block is what the block before drew: its first frame
   # where the same frames are drawn again, else its last. (The last block moves
   # back to end with the video.)
-  for i, inputs in enumerate(seen[2:-1], start=2):
+  for i, given in enumerate(seen[2:-1], start=2):
     before = np.load(tmp_path / 'blocks_0' / f'batch_0_block_{i - 1}.npy')
     np.testing.assert_array_equal(
-        inputs['known'][:, 0], before[:, 0 if i == 2 else -1]
+        given['known'][:, 0], before[:, 0 if i == 2 else -1]
     )
   last = np.load(tmp_path / 'blocks_0' / 'batch_0_block_2.npy')
   np.testing.assert_array_equal(video[:, :3], media.to_uint8(last))
