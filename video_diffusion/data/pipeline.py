@@ -13,6 +13,7 @@ import numpy as np
 
 from video_diffusion.data import loaders
 from video_diffusion.data import mixture as mixture_lib
+from video_diffusion.data import shuffle as shuffle_lib
 from video_diffusion.errors import UserError
 
 LOADERS = ('auto', 'tf', 'threads', 'processes')
@@ -73,8 +74,8 @@ def clip_at(
   epoch, index = divmod(n, size)
   if shuffle:
     # Seeds are below 2**31: no two sources share a key.
-    index = shuffle.permute(
-        index, size=size, key=shuffle.mix(epoch, seed + (i << 32))
+    index = shuffle_lib.permute(
+        index, size=size, key=shuffle_lib.mix(epoch, seed + (i << 32))
     )
   return i, index
 
