@@ -1,8 +1,20 @@
 """Settings and helpers of all tests."""
+import atexit
+import contextlib
+import io
+import logging as stdlib_logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import traceback
+from unittest import mock
+import warnings
+
+from absl import logging
+from absl.testing import flagsaver
 
 from tests.support.paths import ROOT
 
@@ -11,6 +23,13 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 # Half the compile time; tests compile much and compute little.
 os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
+# What one process has compiled, no other one compiles again: the workers of
+# pytest-xdist and whatever a test starts inherit this folder.
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  _cache = tempfile.mkdtemp(prefix='video_diffusion_tests_')
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = _cache
+  atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.05')
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
@@ -104,13 +123,7 @@ def tiny_flags():
 
 
 @pytest.fixture(scope='session')
-def compile_cache(tmp_path_factory):
-  """A directory that lets processes of one test session share compiles."""
-  return str(tmp_path_factory.mktemp('compile_cache'))
-
-
-@pytest.fixture(scope='session')
-def start_main(tiny_flags, compile_cache):
+def start_main(tiny_flags):
   """(*flags, devices, tiny, before, group, **environment) -> a Popen of main.
 
   `before` is code that runs first in its process; with `group` it leads a group
@@ -123,8 +136,6 @@ def start_main(tiny_flags, compile_cache):
     environment = {
         **os.environ,
         'JAX_NUM_CPU_DEVICES': str(devices),
-        'JAX_COMPILATION_CACHE_DIR': compile_cache,
-        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
         **environment,
     }
     command = [sys.executable, '-m', 'video_diffusion.main']
@@ -152,6 +163,50 @@ def run_main(start_main):
     process = start_main(*flags, **options)
     output, _ = process.communicate(timeout=LIMIT)
     return process.returncode, output
+
+  return run
+
+
+@pytest.fixture(scope='session')
+def run_main_here(tiny_flags):
+  """(*flags, tiny) -> (exit code, output) of main, called in this process.
+
+  Flags are parsed as at a start; the output is the log and what is printed.
+  For whatever needs neither a signal nor a process or environment of its own:
+  a start of main takes five seconds for its imports alone.
+  """
+  from video_diffusion import main
+  from video_diffusion.training import preemption
+
+  def run(*flags, tiny=True):
+    output = io.StringIO()
+    argv = ['main', *(tiny_flags if tiny else ()), *flags]
+    handler = logging.get_absl_handler()
+    stream = handler.python_handler.stream
+    with (
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
+        flagsaver.flagsaver(),
+        warnings.catch_warnings(),
+        # Signals are those of pytest.
+        mock.patch.object(preemption.Preemption, 'start', lambda self: None),
+        mock.patch.object(main.signal, 'signal', lambda *_: None),
+    ):
+      logging.use_absl_handler()
+      handler.python_handler.setStream(output)
+      try:
+        main.main(main.parse_flags(argv))
+        code = 0
+      except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+        print(error.code)
+      except Exception:
+        traceback.print_exc()
+        code = 1
+      finally:
+        handler.python_handler.setStream(stream)
+        stdlib_logging.getLogger().removeHandler(handler)
+    return code, output.getvalue()
 
   return run
 
