@@ -39,6 +39,7 @@ from video_diffusion import sample
 from video_diffusion.checkpoints import weights as weights_lib
 from video_diffusion.config import build
 from video_diffusion.data import shapes
+from video_diffusion.diffusion import rng
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
 from video_diffusion.inference import conditioning as conditioning_lib
@@ -46,7 +47,6 @@ from video_diffusion.metrics import frechet
 from video_diffusion.metrics import shapes_reader
 from video_diffusion.metrics import shapes_score
 from video_diffusion.text import text_input
-from video_diffusion.training import state as state_lib
 from video_diffusion.training import writers
 
 SHOWN = 16  # clips of a GIF
@@ -163,7 +163,7 @@ def draw(sampler, params, drawn, config, mesh, weight) -> np.ndarray:
   for batch, start in enumerate(range(0, n, size)):
     rows = np.arange(start, start + size) % n
     condition = {name: x[rows] for name, x in drawn.condition.items()}
-    key = state_lib.stream_key(config.sample.seed, 'sample', batch)
+    key = rng.stream_key(config.sample.seed, 'sample', batch)
     with jax.set_mesh(mesh):
       x = sampler(params, key, condition, weight=np.float32(weight))
     videos.append(media.to_uint8(x))
@@ -189,7 +189,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
   parser.add_argument('--gamma', type=float)
   parser.add_argument('--seed', type=int)
   args = parser.parse_args(argv)
-  given = {'num_clips': args.clips, 'batch_size': args.batch,
+  given = {'num_videos': args.clips, 'batch_size': args.batch,
            'sampler': args.sampler, 'num_steps': args.steps,
            'gamma': args.gamma, 'seed': args.seed}
   overrides = {

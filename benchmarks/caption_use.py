@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
   )
   args = parser.parse_args(argv)
   # Nothing is sampled: sizes that do on any number of devices.
-  overrides = {'sample.num_clips': 1, 'sample.batch_size': jax.device_count()}
+  overrides = {'sample.num_videos': 1, 'sample.batch_size': jax.device_count()}
   workdir, run = alignment.restore(args.workdir, overrides, parser)
   config = run.config
   videos, labels = single_shapes(run.source, args.clips, config)

@@ -33,6 +33,7 @@ from video_diffusion.data import shapes
 from video_diffusion.diffusion import extension
 from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import guidance
+from video_diffusion.diffusion import rng
 from video_diffusion.diffusion import sampling
 from video_diffusion.inference import rollout
 from video_diffusion.metrics import shapes_score
@@ -70,7 +71,7 @@ def test_clips(config, frames: int) -> np.ndarray:
 def run(config, params, plan, *, mesh, sampler, init):
   """(videos, seconds): one execution of a plan, compilation included."""
   began = time.time()
-  key = state_lib.stream_key(config.sample.seed, 'sample', 0)
+  key = rng.stream_key(config.sample.seed, 'sample', 0)
   stage = rollout.Stage(config, sampler, params, None)
   video = rollout.execute(plan, [stage], key, init=init, mesh=mesh)
   return video, time.time() - began

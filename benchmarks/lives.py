@@ -43,7 +43,7 @@ FIELDS = (
     f'checkpoint.every={EVERY}',
     'eval.num_clips=16',
     'eval.batch_size=8',
-    'sample.num_clips=8',
+    'sample.num_videos=8',
     'sample.batch_size=8',
     'sample.num_steps=2',
 )

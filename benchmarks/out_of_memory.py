@@ -105,7 +105,7 @@ def oom_config(batch):
 
 def sample_too_large(config, size):
   """Draws and evaluates a batch of `size` clips."""
-  config.sample.batch_size = config.sample.num_clips = size
+  config.sample.batch_size = config.sample.num_videos = size
   config.sample.num_steps = 2
   config.eval.batch_size = config.eval.num_clips = size
   model = build.make_model(config)

@@ -76,7 +76,7 @@ def get_config(variant: str = 'laptop'):
     config.checkpoint.every = 250
     config.eval.num_clips = 64
     config.eval.batch_size = 32
-    config.sample.num_clips = 64
+    config.sample.num_videos = 64
     config.sample.batch_size = 64
     config.sample.num_steps = 48
     config.sample.gamma = 0.0
@@ -102,7 +102,7 @@ def get_config(variant: str = 'laptop'):
     config.checkpoint.every = 500
     config.eval.num_clips = 1024
     config.eval.batch_size = 64
-    config.sample.num_clips = 64
+    config.sample.num_videos = 64
     config.sample.batch_size = 64
     config.sample.num_steps = 128
   if variant in ('text_small', 'cascade_base', 'cascade_refine'):

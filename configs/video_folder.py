@@ -64,7 +64,7 @@ def get_config(variant: str = 'accelerator'):
     config.checkpoint.every = 500
     config.eval.num_clips = 64
     config.eval.batch_size = 8
-    config.sample.num_clips = 32
+    config.sample.num_videos = 32
     config.sample.batch_size = 32
     # At few steps it keeps the spread of the clips best: ancestral with gamma 0
     # draws half of it.

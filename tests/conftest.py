@@ -110,7 +110,7 @@ TINY = (
     'checkpoint.every=2',
     'eval.num_clips=16',
     'eval.batch_size=8',
-    'sample.num_clips=8',
+    'sample.num_videos=8',
     'sample.batch_size=8',
     'sample.num_steps=2',
 )

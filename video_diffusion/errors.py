@@ -38,7 +38,7 @@ class ArgumentError(UserError):
 
   def renamed(self, rename: Callable[[str], str]) -> 'ArgumentError':
     """Returns the same error with other names for the arguments."""
-    return ArgumentError(*(
+    return type(self)(*(
         Argument(rename(part)) if isinstance(part, Argument) else part
         for part in self.parts
     ))

@@ -15,6 +15,7 @@ from video_diffusion.config import inputs
 from video_diffusion.config import run_dir
 from video_diffusion.config import validate
 from video_diffusion.data import mixture as mixture_lib
+from video_diffusion.diffusion import rng
 from video_diffusion.filesystem import files
 from video_diffusion.parallel import collectives
 from video_diffusion.parallel import memory
@@ -36,7 +37,7 @@ def make_eval_step(config: ml_collections.ConfigDict, model, mesh):
   )
 
   def eval_step(params, batch, i):
-    key = state_lib.stream_key(SEED, 'evaluate', i)
+    key = rng.stream_key(SEED, 'evaluate', i)
     loss, metrics = loss_fn(params, draw(key, batch), key)
     return metrics | {'loss': loss}
 

@@ -241,7 +241,7 @@ def main(argv: list[str]) -> None:
   watch = preemption.Preemption()
   try:
     if prompts := read_prompts():
-      overrides.setdefault('sample.num_clips', len(prompts))
+      overrides.setdefault('sample.num_videos', len(prompts))
       overrides['sample.prompts'] = prompts
     jax.config.update('jax_compilation_cache_dir', compilation_cache())
     if _MODE.value not in ('prepare', 'inspect'):  # by one process

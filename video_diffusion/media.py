@@ -11,6 +11,8 @@ import unicodedata
 from etils import epath
 import numpy as np
 
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 from video_diffusion.filesystem import files
 
 # In the files that are written here: their frames lie as far apart as those of
@@ -154,6 +156,40 @@ def with_texts(videos: np.ndarray, texts: Sequence[str]) -> np.ndarray:
   strips = np.stack([text_strip(text, width=w) for text in texts])
   strips = np.broadcast_to(strips[:, None], (n, t, *strips.shape[1:]))
   return np.concatenate([videos, strips], axis=2)
+
+
+def write_video(
+    path: epath.PathLike, video: np.ndarray, *, fps: float = 8.0
+) -> None:
+  """Writes a video, or a grid of several, enlarged where it is small.
+
+  Args:
+    path: ends in .mp4 or .gif.
+    video: uint8 [frames, height, width, 3], or [n, frames, height, width, 3].
+    fps: frames per second.
+
+  Raises:
+    ArgumentError: the path ends otherwise, or the video has another type or
+      shape.
+  """
+  path, video = epath.Path(path), np.asarray(video)
+  if path.suffix not in ('.mp4', '.gif'):
+    raise ArgumentError(
+        Argument('path'), f' is {str(path)!r}; it must end in .mp4 or .gif.'
+    )
+  if (
+      video.dtype != np.uint8
+      or video.ndim not in (4, 5)
+      or video.shape[-1] != 3
+      or not video.size
+  ):
+    raise ArgumentError(
+        Argument('video'), f' is {video.dtype} {list(video.shape)}; it must '
+        'be uint8 [frames, height, width, 3], or several of such.',
+    )
+  video = enlarge(grid(video) if video.ndim == 5 else video)
+  write = write_mp4 if path.suffix == '.mp4' else write_gif
+  write(path, video, fps=fps)
 
 
 def encode_gif(video: np.ndarray, *, fps: float) -> bytes:

@@ -24,11 +24,11 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
   """
   del workdir  # all modes have it
   validate.check(config, 'prepare')
-  drawn, computed = inputs.drawn(config), config.text.encoder == 't5'
+  synthetic, computed = inputs.synthetic(config), config.text.encoder == 't5'
   if computed:
     text_input.check_t5(config)  # not after hours of decoding
-  if drawn and not computed:
-    logging.info('moving_shapes is drawn as it is needed: nothing to prepare.')
+  if synthetic and not computed:
+    logging.info('moving_shapes is made as it is needed: nothing to prepare.')
     return
   rows, sources = [], []
   for split in ('train', 'test'):

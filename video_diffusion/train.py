@@ -13,7 +13,7 @@ import jax
 import ml_collections
 
 from video_diffusion import evaluate
-from video_diffusion import sample
+from video_diffusion.api import model as model_lib
 from video_diffusion.checkpoints import checkpoint
 from video_diffusion.checkpoints import weights
 from video_diffusion.config import build
@@ -21,9 +21,10 @@ from video_diffusion.config import inputs
 from video_diffusion.config import run_dir
 from video_diffusion.config import validate
 from video_diffusion.errors import UserError
+from video_diffusion.errors import naming
+from video_diffusion.evaluation import samples
 from video_diffusion.filesystem import files
 from video_diffusion.filesystem import locks
-from video_diffusion.inference import conditioning as conditioning_lib
 from video_diffusion.inference import outputs
 from video_diffusion.parallel import collectives
 from video_diffusion.parallel import distributed
@@ -104,8 +105,11 @@ def _train(
   mesh = build.make_mesh(config)
   if text:
     text_input.check_prompts(config, text.tokenizer)
-  drawn = conditioning_lib.sample_condition(config, heldout, text)
-  plan, sampler = sample.make_grid_sampler(config, model, mesh)
+  grids = model_lib.Model(
+      config, model, None, inputs.make_conditioner(config, heldout, text), mesh
+  )
+  with naming(lambda name: f'sample.{name}'):
+    grids.check(**build.sample_arguments(config))
   lead = jax.process_index() == 0
 
   def claim():
@@ -125,7 +129,7 @@ def _train(
     files.remove_parts(workdir / 'samples')
   writer = writers.Writer(workdir, enabled=lead)
 
-  # ---- State: abstract first, then drawn or restored, sharded ----------------
+  # ---- State: abstract first, then initialised or restored, sharded ----------
   shapes = build.batch_shapes(config, label_sizes)
   init, abstract = updates.abstract_state(
       config, model, optimizer, shapes, mesh
@@ -179,9 +183,8 @@ def _train(
     if due(step, config.log.sample_every, last_step) and not (
         outputs.grid_path(workdir, step).exists()
     ):
-      missing[:] = outputs.write_grid(
-          config, plan, sampler, state.ema_params, step, drawn=drawn,
-          source=heldout, workdir=workdir, writer=writer, mesh=mesh,
+      missing[:] = samples.write_grid(
+          grids.with_weights(state.ema_params, step), workdir, writer
       )
 
   missing = []  # sentences about pictures of the newest report

@@ -12,7 +12,7 @@ from tests.unit.data.builders.test_kinetics600 import write_miniature
 
 SMALL = (
     '--config.train.steps=1',
-    '--config.sample.num_clips=8',
+    '--config.sample.num_videos=8',
     '--config.sample.num_steps=2',
     '--config.eval.num_clips=8',
 )
@@ -91,7 +91,7 @@ def test_the_default_run_and_a_copy_of_it(main, tmp_path, tiny_flags):
   shutil.copytree(run, copy)
   shutil.rmtree(tmp_path / 'empty')
   # Without --config, in a folder that does not hold it either.
-  main('--mode=sample', '--workdir=copy', '--config.sample.num_clips=16',
+  main('--mode=sample', '--workdir=copy', '--config.sample.num_videos=16',
        folder='elsewhere')
   assert samples(copy).shape == (16, 2, 8, 8, 3)
   main('--mode=evaluate', '--workdir', 'copy', folder='elsewhere')

@@ -62,8 +62,8 @@ def config(name, value):
     ('text.path', t5_weights.load_t5),
     ('text.tokenizer', lambda path: text_input.check_t5(
         config('text.tokenizer', path))),
-    ('sample.init_video', lambda path: sampling_plan.read_init(
-        config('sample.init_video', path))),
+    ('sample.video', lambda path: sampling_plan.read_init(
+        config('sample.video', path))),
     ('data.dir', datasets.data_dir),
 ])
 def test_every_field_that_takes_a_path(name, read):
@@ -82,13 +82,13 @@ def test_a_workdir_in_another_store_is_one_sentence(run_main):
 
 
 def test_the_paths_of_a_config_file_count_as_flags(tmp_path):
-  given = config('sample.init_video', '/a b/v.mp4')
+  given = config('sample.video', '/a b/v.mp4')
   given.sample.prompts = ('a "b"', "c's")
   with given.unlocked():
     given.data.path = '/data'  # the run has no such field
   flags = config_files.places_as_flags(given, defaults_lib.get_config())
   assert flags == [
-      '--config.sample.init_video=/a b/v.mp4',
+      '--config.sample.video=/a b/v.mp4',
       """--config.sample.prompts=('a "b"', "c's")""",
   ]
 

@@ -137,7 +137,7 @@ def test_every_process_writes_the_clips_that_it_drew(
 ):
   """Blocks of an extension, each knowing the one before, of 16 clips."""
   flags = (
-      '--mode=sample', f'--workdir={pod_run}', '--config.sample.num_clips=16',
+      '--mode=sample', f'--workdir={pod_run}', '--config.sample.num_videos=16',
       '--config.sample.batch_size=8', '--config.sample.frames=3',
       '--config.mesh.fsdp=2', '--config.mesh.min_sharded=16',
   )

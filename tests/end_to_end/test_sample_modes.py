@@ -38,7 +38,7 @@ def runs(run_main, tmp_path_factory):
 
 def draw(workdir, **fields):
   """uint8 videos of a call in this process."""
-  fields = dict(num_clips=1, batch_size=jax.device_count(), num_steps=2,
+  fields = dict(num_videos=1, batch_size=jax.device_count(), num_steps=2,
                 **fields)
   sample.sample({f'sample.{k}': v for k, v in fields.items()}, str(workdir))
   folder = workdir / 'samples' / f'step_1_seed_{fields.get("seed", 0)}'
@@ -73,7 +73,7 @@ def test_a_clip_is_continued_or_filled_in(runs, tmp_path, task, places):
   given = clip(tmp_path / 'a.gif', 8)
   frames = {} if task == 'interpolate' else dict(frames=9)
   video = draw(
-      runs[0], init_video=str(tmp_path / 'a.gif'), task=task, seed=2, **frames
+      runs[0], video=str(tmp_path / 'a.gif'), task=task, seed=2, **frames
   )
   assert video.shape[1] == 9
   np.testing.assert_array_equal(video[0, list(places)], given)
@@ -82,7 +82,7 @@ def test_a_clip_is_continued_or_filled_in(runs, tmp_path, task, places):
 def test_a_clip_is_enlarged(runs, tmp_path):
   clip(tmp_path / 'a.gif', 4)
   video = draw(
-      runs[0], init_video=str(tmp_path / 'a.gif'), upscale=2, seed=3,
+      runs[0], video=str(tmp_path / 'a.gif'), upscale=2, seed=3,
       sampler='dpmpp_2m', guidance_weight=1.0,
   )
   assert video.shape == (1, 5, 8, 8, 3)
@@ -105,7 +105,7 @@ def test_a_cascade_that_does_not_fit_is_one_sentence(runs, tmp_path):
   with pytest.raises(ValueError, match='no whole multiple of 16x16'):
     draw(fine, refine_workdir=str(base))
   with pytest.raises(ValueError, match='begins from noise'):
-    draw(base, refine_workdir=str(fine), init_video='a.mp4')
+    draw(base, refine_workdir=str(fine), video='a.mp4')
   with pytest.raises(ValueError, match=f'{tmp_path} holds no run'):
     draw(base, refine_workdir=str(tmp_path))
   with pytest.raises(ValueError, match='sample.stride is 2, but the first mod'):
@@ -126,7 +126,7 @@ def test_files_that_only_a_shared_run_names_are_not_touched(runs, tmp_path):
   clip(tmp_path / 'private.gif', 8)
   other = copy_of(runs[1], tmp_path / 'other')
   shared = copy_of(
-      runs[0], tmp_path / 'shared', init_video=str(tmp_path / 'private.gif'),
+      runs[0], tmp_path / 'shared', video=str(tmp_path / 'private.gif'),
       refine_workdir=str(other), prompts=['a secret'], task='extend',
   )
   before = sorted(other.rglob('*'))
@@ -134,7 +134,7 @@ def test_files_that_only_a_shared_run_names_are_not_touched(runs, tmp_path):
   assert video.shape == (1, 4, 8, 8, 3)  # not continued, and not refined
   assert sorted(other.rglob('*')) == before
   video = draw(
-      shared, seed=7, init_video=str(tmp_path / 'private.gif'), frames=9
+      shared, seed=7, video=str(tmp_path / 'private.gif'), frames=9
   )
   assert video.shape[1] == 9  # the person names it
 

@@ -244,7 +244,7 @@ def test_a_cascade_hands_its_captions_on(finished, run_main, tiny, tmp_path):
             r"sample.prompts is 'caf\\udce9'; it must be text in UTF-8",
         ),
         (dict(labels=((0,),)), 'sample.labels is set, but the model takes'),
-        (dict(prompts=('a', 'a'), num_clips=1), 'there are 2 prompts'),
+        (dict(prompts=('a', 'a'), num_videos=1), 'the number of prompts'),
     ],
 )
 def test_a_bad_prompt_is_one_sentence(finished, fields, sentence, monkeypatch):

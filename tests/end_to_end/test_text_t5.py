@@ -167,7 +167,7 @@ def config_with(config, loader):
 def test_prompts_are_embedded_where_they_are_new(config, tmp_path, monkeypatch):
   workdir = epath.Path(tmp_path / 'run')
   config.sample.prompts = ('a blue dog', 'a red circle')
-  config.sample.num_clips = 3
+  config.sample.num_videos = 3
   encode = lambda c: text_input.encode(config, workdir, c)
   drawn = conditioning_lib.sample_condition(config, None, encode)
   assert drawn.captions == ('a blue dog', 'a red circle', 'a blue dog')

@@ -121,7 +121,7 @@ def test_sampling_and_evaluation_take_the_model_of_the_run(
   code, output = run_main(
       f'--workdir={workdir}',
       '--mode=sample',
-      '--config.sample.num_clips=5',
+      '--config.sample.num_videos=5',
       '--config.sample.frames=3',
       '--config.sample.sampler=ddim',
       '--config.sample.labels=((0, 1, 2, -1, -1, -1), (1, 2, 3, 0, 0, 0))',

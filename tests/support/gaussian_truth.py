@@ -11,7 +11,7 @@ import numpy as np
 
 from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import guidance
-from video_diffusion.diffusion import sampling
+from video_diffusion.diffusion import samplers
 from video_diffusion.diffusion import schedules
 
 
@@ -124,7 +124,7 @@ def conditional_recursion(truth, known, mask, denoise_fn, *, num_steps):
     def body(carry, i):
       mean, cov = carry
       at = dict(logsnr_t=logsnrs[i], logsnr_s=logsnrs[i + 1])
-      step = functools.partial(sampling.ancestral_step, gamma=0.0, **at)
+      step = functools.partial(samplers.ancestral_step, gamma=0.0, **at)
       zero = jnp.zeros(n)
       matrix, offset = affine(
           lambda z: step(z_t=z, x=x_of(z, logsnrs[i]))[0], n

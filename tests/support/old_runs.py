@@ -66,7 +66,7 @@ _TINY = (
     'checkpoint.export=float32',
     'eval.num_clips=1',
     'eval.batch_size=1',
-    'sample.num_clips=2',
+    'sample.num_videos=2',
     'sample.batch_size=2',
     'sample.num_steps=2',
 )

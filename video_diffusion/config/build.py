@@ -4,7 +4,9 @@ Config objects stop here and in the modes (train, sample, evaluate): what lies
 below takes plain keyword arguments.
 """
 from collections.abc import Callable
+import dataclasses
 import functools
+import re
 from typing import Any
 
 from absl import logging
@@ -15,11 +17,14 @@ import ml_collections
 import numpy as np
 
 from video_diffusion.checkpoints import checkpoint
+from video_diffusion.checkpoints import shapes as shapes_lib
 from video_diffusion.checkpoints import weights
 from video_diffusion.config import validate
-from video_diffusion.diffusion import loss as loss_lib
+from video_diffusion.diffusion import samplers
 from video_diffusion.diffusion import schedules
 from video_diffusion.errors import UserError
+from video_diffusion.errors import naming
+from video_diffusion.inference import block_sampler
 from video_diffusion.models import conditional
 from video_diffusion.models import hardware
 from video_diffusion.models import text as text_lib
@@ -96,24 +101,68 @@ def batch_shapes(
   return shapes
 
 
-def make_denoise_fn(
+def sampling_settings(
     config: ml_collections.ConfigDict,
-    model: conditional.ConditionalUNet,
-    params: Any,
-    condition: dict[str, jax.Array] | None,
-) -> Callable:
-  """(z, logsnr) -> x_hat of a network, for one batch of conditions."""
+) -> block_sampler.Settings:
+  """The settings of the sample fields.
 
-  def denoise_fn(z, logsnr):
-    output = model.apply({'params': params}, z, logsnr, condition=condition)
-    return loss_lib.x_hat(
-        z=z,
-        output=output,
-        logsnr=logsnr,
-        prediction=config.diffusion.prediction,
+  Raises:
+    UserError: names the field.
+  """
+  options = config.sample
+  with naming(lambda name: f'sample.{name}'):
+    return block_sampler.Settings(
+        sampler=samplers.make(
+            options.sampler,
+            **{name: options[name] for name in samplers.options()},
+        ),
+        **{
+            field.name: options[field.name]
+            for field in dataclasses.fields(block_sampler.Settings)
+            if field.name != 'sampler'
+        },
     )
 
-  return denoise_fn
+
+def sample_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The arguments of `Model.sample` that the sample fields give."""
+  options = config.sample
+  return {
+      'num_videos': options.num_videos,
+      'prompts': options.prompts or None,
+      'labels': options.labels or None,
+      'frames': options.frames or None,
+      'seed': options.seed,
+  }
+
+
+def saved_label_sizes(
+    config: ml_collections.ConfigDict, run_dir: epath.PathLike
+) -> tuple[int, ...]:
+  """The label sizes of a trained run, as its weights have them.
+
+  They are those of the data, which need not be on this machine.
+
+  Returns:
+    The number of values of each label slot; () for a model without labels.
+
+  Raises:
+    UserError: the run has no weights.
+  """
+  if config.text.encoder or not config.model.cond_dim:
+    return ()
+  shapes = shapes_lib.ema_shapes(run_dir)
+  sizes = {
+      int(found[1]): shape[0]
+      for name, shape in shapes.items()
+      if (found := re.fullmatch(r'encoder\.table_(\d+)', name))
+  }
+  validate.require(
+      bool(sizes),
+      f'{run_dir} holds no checkpoint yet; train longer than one '
+      'checkpoint.every, or to the end.',
+  )
+  return tuple(sizes[slot] for slot in sorted(sizes))
 
 
 def restore_ema(

@@ -43,7 +43,7 @@ def get_config() -> ml_collections.ConfigDict:
   # frame rate of half of the clips.
   data.frameskips = (1,)
   # The most that one video or image file may hold; one that claims more is
-  # skipped, with the reason in report.json. Also for sample.init_video.
+  # skipped, with the reason in report.json. Also for sample.video.
   data.max_pixels = 2**26  # of a frame; 8K video has 2**25
   data.max_frames = 500_000
   data.max_seconds = 14_400.0
@@ -162,7 +162,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.eval.batch_size = 64
 
   config.sample = sample = ml_collections.ConfigDict()
-  sample.num_clips = 16
+  sample.num_videos = 16
   sample.batch_size = 16  # clips drawn at once, over all devices
   # 0 is the length of the training clips; more are drawn by extension.
   sample.frames = 0
@@ -183,7 +183,7 @@ def get_config() -> ml_collections.ConfigDict:
   sample.overlap = 0
   # A clip to continue ('extend', 'extend_backwards') to sample.frames, or to
   # spread by sample.factor ('interpolate'), or to enlarge by sample.upscale.
-  sample.init_video = ''
+  sample.video = ''
   # n takes every n-th of its frames. 0 takes frames as far apart as those of
   # the run's clips, by data.fps and the first of data.frameskips (for
   # 'interpolate', sample.factor times that), and all frames of a file that this
@@ -225,7 +225,7 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   config.log.every = 5
   config.checkpoint.every = 10
   config.eval.num_clips = config.eval.batch_size = 8
-  config.sample.num_clips = config.sample.batch_size = 8
+  config.sample.num_videos = config.sample.batch_size = 8
   config.sample.num_steps = 8
   return config
 

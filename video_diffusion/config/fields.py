@@ -76,7 +76,7 @@ RANGES = {
     'checkpoint.keep_every': (0, MANY),
     'eval.num_clips': (1, 10**8),
     'eval.batch_size': (1, 2**20),
-    'sample.num_clips': (1, 10**6),
+    'sample.num_videos': (1, 10**6),
     'sample.batch_size': (1, 2**20),
     'sample.frames': (0, 2**16),
     'sample.num_steps': (1, 10**5),

@@ -1,10 +1,14 @@
 """From a config to its data sets: sources of clips, and their batches."""
+from collections.abc import Callable, Iterator
 import contextlib
+import functools
 import re
 from typing import Any
 
+from etils import epath
 import jax
 import ml_collections
+import numpy as np
 
 from video_diffusion.config import defaults as defaults_lib
 from video_diffusion.config import source_checks
@@ -14,6 +18,8 @@ from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import pipeline
 from video_diffusion.errors import UserError
+from video_diffusion.inference import conditioning
+from video_diffusion.text import text_input
 
 
 def data_sets(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
@@ -30,7 +36,7 @@ def data_sets(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
   }
 
 
-def drawn(config: ml_collections.ConfigDict) -> bool:
+def synthetic(config: ml_collections.ConfigDict) -> bool:
   """Whether all clips are moving_shapes: no data are needed to have labels."""
   return all(
       fields['name'] == 'moving_shapes' for fields in data_sets(config).values()
@@ -172,4 +178,74 @@ def heldout_batches(
       process_count=jax.process_count(),
       loader=config.data.loader,
       encode=encode,
+  )
+
+
+def heldout_examples(
+    config: ml_collections.ConfigDict,
+    source: mixture_lib.Source,
+    count: int,
+    *,
+    frames: int | None = None,
+) -> Iterator[dict[str, Any]]:
+  """`count` held-out examples, clip by clip, from the first again.
+
+  Args:
+    config: of the run.
+    source: its held-out clips.
+    count: number of examples.
+    frames: of each; None takes T of the run.
+  """
+  rng = np.random.default_rng(0)
+  for i in range(count):
+    yield source.example(
+        i % source.num_examples, rng, frames or config.data.frames,
+        config.data.frameskips,
+    )
+
+
+def text_places(
+    config: ml_collections.ConfigDict, run_dir: epath.Path
+) -> tuple[str, ...]:
+  """The text fields that name what a trained run needs beside its folder."""
+  return text_input.places(config, run_dir)
+
+
+def make_encode(
+    config: ml_collections.ConfigDict, run_dir: epath.Path
+) -> Callable[..., dict[str, np.ndarray]] | None:
+  """(captions, prompts=()) -> the arrays of the text encoder of a trained run.
+
+  Prompts are those of the captions that a person has written; they are checked.
+  None for a run without text.
+  """
+  if not config.text.encoder:
+    return None
+
+  def encode(captions, prompts=()):
+    with config.unlocked():
+      config.sample.prompts = tuple(prompts)
+    return text_input.encode(config, run_dir, captions)
+
+  return encode
+
+
+def make_conditioner(
+    config: ml_collections.ConfigDict, source: mixture_lib.Source, text
+) -> conditioning.Conditioner:
+  """The conditioner of a run that is trained here.
+
+  Args:
+    config: of the run.
+    source: held-out clips.
+    text: captions -> the arrays of the text encoder; None without text.
+  """
+  encode = None
+  if text is not None:
+    encode = lambda captions, prompts=(): text(captions)
+  labelled = config.model.cond_dim and not text
+  return conditioning.Conditioner(
+      functools.partial(heldout_examples, config, source),
+      encode=encode,
+      label_sizes=label_sizes(source) if labelled else (),
   )

@@ -61,8 +61,8 @@ def check(config: ml_collections.ConfigDict, mode: str) -> None:
     scalars = 3 * (sample.frames or data.frames) * data.height * data.width
     # uint8 of each clip, float32 of those being drawn.
     _require_memory(
-        scalars * (sample.num_clips + 4 * sample.batch_size),
-        f'sample.num_clips is {sample.num_clips} and sample.batch_size '
+        scalars * (sample.num_videos + 4 * sample.batch_size),
+        f'sample.num_videos is {sample.num_videos} and sample.batch_size '
         f'{sample.batch_size}; their frames take',
         'lower them or sample.frames, and draw more clips by other values of '
         'sample.seed',

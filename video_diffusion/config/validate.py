@@ -12,6 +12,7 @@ from video_diffusion.config import sizes as sizes_lib
 from video_diffusion.data import pipeline
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import loss as loss_lib
+from video_diffusion.diffusion import samplers
 from video_diffusion.diffusion import sampling
 from video_diffusion.errors import UserError
 from video_diffusion.models import attention
@@ -110,11 +111,11 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
         f'{name} is {size}; it must divide by the {devices} devices that '
         'share a batch.',
     )
-  clips, size = config.sample.num_clips, config.sample.batch_size
+  clips, size = config.sample.num_videos, config.sample.batch_size
   require(
       jax.process_count() == 1 or clips % size == 0
       or mode not in ('train', 'sample'),
-      f'sample.num_clips is {clips}; where several processes draw, it must '
+      f'sample.num_videos is {clips}; where several processes draw, it must '
       f'divide by sample.batch_size, {size}.',
   )
   require(
@@ -123,7 +124,7 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
       f'eval.batch_size, {config.eval.batch_size}.',
   )
   if mode == 'train':
-    for name in ('init_video', 'refine_workdir'):
+    for name in ('video', 'refine_workdir'):
       require(
           not config.sample[name],
           f'sample.{name} is set, which training does not use; pass it with '
@@ -184,7 +185,7 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
       ('model.dtype', model.dtype, DTYPES),
       ('diffusion.prediction', config.diffusion.prediction,
        loss_lib.PREDICTIONS),
-      ('sample.sampler', config.sample.sampler, sampling.SAMPLERS),
+      ('sample.sampler', config.sample.sampler, tuple(samplers.SAMPLERS)),
       ('data.loader', data.loader, pipeline.LOADERS),
       ('sample.replacement', config.sample.replacement,
        sampling.REPLACEMENTS),

@@ -6,7 +6,8 @@ drawn by an earlier block) and some may have a low-resolution partner.
 """
 import dataclasses
 
-from video_diffusion.errors import UserError
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +42,10 @@ class Plan:
   blocks: tuple[Block, ...]
 
 
-def _require(condition, sentence):
+def _require(condition: bool, *parts: str) -> None:
+  """Raises an ArgumentError of these parts unless the condition holds."""
   if not condition:
-    raise UserError(sentence)
+    raise ArgumentError(*parts)
 
 
 def _block(frames, have, *, low_res=(), model=0):
@@ -78,22 +80,25 @@ def extend(
     backwards: grow towards the start instead.
 
   Raises:
-    UserError: lengths that do not fit.
+    ArgumentError: lengths that do not fit.
   """
   _require(
       0 < overlap < block_frames,
-      f'the overlap is {overlap}; it must be at least 1 and below the '
-      f'{block_frames} frames of a block.',
+      Argument('overlap'),
+      f' is {overlap}; it must be at least 1 and below the {block_frames} '
+      'frames of a block.',
   )
   _require(
       num_given < num_frames,
-      f'{num_given} frames are given of a video of {num_frames}; there is '
-      'nothing left to draw.',
+      Argument('num_frames'),
+      f' is {num_frames}, but {num_given} frames are given; there is nothing '
+      'left to sample.',
   )
   _require(
       num_frames >= block_frames,
-      f'the video has {num_frames} frames; an extension needs at least one '
-      f'block of {block_frames}.',
+      Argument('num_frames'),
+      f' is {num_frames}; an extension needs at least one block of '
+      f'{block_frames}.',
   )
   have, blocks = set(range(num_given)), []
   while len(have) < num_frames:
@@ -129,19 +134,23 @@ def interpolate(num_given: int, *, factor: int, block_frames: int) -> Plan:
     block_frames: T of the model.
 
   Raises:
-    UserError: lengths that do not fit.
+    ArgumentError: lengths that do not fit.
   """
-  _require(factor >= 2, f'the factor is {factor}; it must be at least 2.')
+  _require(
+      factor >= 2, Argument('factor'), f' is {factor}; it must be at least 2.'
+  )
   _require(
       block_frames > factor,
-      f'the factor is {factor}; between two given frames at most '
-      f'{block_frames - 2} fit into a block.',
+      Argument('factor'),
+      f' is {factor}; between two given frames at most {block_frames - 2} fit '
+      'into a block.',
   )
   num_frames = (num_given - 1) * factor + 1
   _require(
       num_frames >= block_frames,
-      f'{num_given} frames make {num_frames} at factor {factor}; a block needs '
-      f'{block_frames}.',
+      Argument('num_given'),
+      f' is {num_given}; so many frames make {num_frames} at a factor of '
+      f'{factor}, and a block needs {block_frames}.',
   )
   given = range(0, num_frames, factor)
   have, blocks, start = set(given), [], 0
@@ -201,12 +210,15 @@ def cascade(
     overlap: known frames of a block of model 1.
 
   Raises:
-    UserError: lengths that do not fit.
+    ArgumentError: lengths that do not fit.
   """
   _require(
       (base_frames - 1) * stride < num_frames <= base_frames * stride,
-      f'the video has {num_frames} frames; {base_frames} at stride {stride} '
-      f'reach from {(base_frames - 1) * stride + 1} to {base_frames * stride}.',
+      Argument('num_frames'),
+      f' is {num_frames}; {base_frames} frames at ',
+      Argument('stride'),
+      f' {stride} reach from {(base_frames - 1) * stride + 1} to '
+      f'{base_frames * stride}.',
   )
   sparse = tuple(range(0, base_frames * stride, stride))
   fine = extend(

@@ -4,7 +4,8 @@ They compose. The order that the paper implies, from the inside out:
 classifier-free, then reconstruction or super-resolution, then clipping, so that
 gradients see the combined and unclipped prediction.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -107,37 +108,49 @@ def low_res_error(
   return error
 
 
-def descend(
-    denoise_fn: DenoiseFn,
-    terms: Sequence[tuple[float, Callable[[jax.Array], jax.Array]]],
-    *,
-    held: jax.Array | None = None,
-) -> DenoiseFn:
-  """x_hat - (alpha / 2) sum_i w_i grad_z error_i(x_hat(z)).
+@dataclasses.dataclass(frozen=True)
+class Guided:
+  """The DenoiseFn x_hat - (alpha / 2) sum_i w_i grad_z error_i(x_hat(z)).
 
   The gradient goes through the network, once for all terms together, which is
   how reconstruction and super-resolution guidance join in one sampler (paper
   section 3.1). Errors are sums over the batch, so each video's gradient is its
   own.
 
-  Args:
-    denoise_fn: unclipped.
-    terms: pairs of weight and error.
-    held: bool [batch or 1, time], frames whose x_hat stays as it is.
+  Attributes:
+    denoise_fn: the function that is guided, unclipped.
+    terms: pairs of weight and error; without any, x_hat stays as it is.
+    held: bool [batch or 1, time], frames whose x_hat stays as it is; None for
+      none.
   """
 
-  def guided(z: jax.Array, logsnr: jax.Array) -> jax.Array:
+  denoise_fn: DenoiseFn
+  terms: tuple[tuple[float, Callable[[jax.Array], jax.Array]], ...] = ()
+  held: jax.Array | None = None
+
+  def __call__(self, z: jax.Array, logsnr: jax.Array) -> jax.Array:
+    if not self.terms:
+      return self.denoise_fn(z, logsnr)
+
     def total(z):
-      x = denoise_fn(z, logsnr)
-      return sum(weight * error(x) for weight, error in terms), x
+      x = self.denoise_fn(z, logsnr)
+      return sum(weight * error(x) for weight, error in self.terms), x
 
     gradient, x = jax.grad(total, has_aux=True)(z)
-    if held is not None:
-      gradient = jnp.where(frame_mask(held, z), 0.0, gradient)
+    if self.held is not None:
+      gradient = jnp.where(frame_mask(self.held, z), 0.0, gradient)
     alpha, _ = gaussian.alpha_sigma(gaussian.broadcast_to_rank(logsnr, z))
     return x - 0.5 * alpha * gradient
 
-  return guided
+
+def _guided(denoise_fn, weight, error, **fields) -> Guided:
+  """`denoise_fn` with one more term of guidance, if its weight is not 0."""
+  if not isinstance(denoise_fn, Guided):
+    denoise_fn = Guided(denoise_fn)
+  term = () if weight == 0 else ((weight, error),)
+  return dataclasses.replace(
+      denoise_fn, terms=denoise_fn.terms + term, **fields
+  )
 
 
 def reconstruction(
@@ -146,7 +159,7 @@ def reconstruction(
     known: jax.Array,
     known_mask: jax.Array,
     weight: float,
-) -> DenoiseFn:
+) -> Guided:
   """Reconstruction guidance, paper eq. 7.
 
   x_tilde^b = x_hat^b - (w_r alpha / 2) grad_{z^b} || x^a - x_hat^a ||^2, a sum
@@ -154,13 +167,15 @@ def reconstruction(
   sampler replaces z^a).
 
   Args:
-    denoise_fn: unclipped.
+    denoise_fn: unclipped. If it is guided already, both gradients are taken at
+      once.
     known: [batch, time, ...]; what it holds outside the mask has no effect.
     known_mask: bool [batch or 1, time], any pattern.
-    weight: w_r; 1 is Bayes' rule under the paper's approximation.
+    weight: w_r; 1 is Bayes' rule under the paper's approximation, 0 leaves the
+      known frames to replacement alone.
   """
-  terms = [(weight, known_error(known, known_mask))]
-  return descend(denoise_fn, terms, held=known_mask)
+  error = known_error(known, known_mask)
+  return _guided(denoise_fn, weight, error, held=known_mask)
 
 
 def super_resolution(
@@ -169,20 +184,25 @@ def super_resolution(
     low_res: jax.Array,
     weight: float,
     downsample: Callable[[jax.Array], jax.Array],
-) -> DenoiseFn:
+    low_res_mask: jax.Array | None = None,
+) -> Guided:
   """Spatial super-resolution by guidance, paper eq. 8.
 
   x_tilde = x_hat - (w_r alpha / 2) grad_z || x^a - D(x_hat(z)) ||^2, a sum over
   the pixels of all frames of a video; nothing is replaced.
 
   Args:
-    denoise_fn: unclipped, of a model at the high resolution.
+    denoise_fn: unclipped, of a model at the high resolution. If it is guided
+      already, both gradients are taken at once.
     low_res: x^a, [batch, time, low height, low width, channels].
     weight: w_r.
     downsample: D, differentiable: [batch, time, height, width, channels] to the
       shape of low_res; `area` and `bilinear` make such functions.
+    low_res_mask: bool [batch or 1, time], the frames that have a low-resolution
+      partner; None is all.
   """
-  return descend(denoise_fn, [(weight, low_res_error(low_res, downsample))])
+  error = low_res_error(low_res, downsample, low_res_mask)
+  return _guided(denoise_fn, weight, error)
 
 
 def area(factor: int) -> Callable[[jax.Array], jax.Array]:

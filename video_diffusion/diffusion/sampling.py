@@ -1,8 +1,4 @@
-"""Samplers: one `lax.scan` from z_1 ~ N(0, I) to x.
-
-Every step is z_s = mean + std * noise; the functions below give the two, and
-hold no randomness, so that they can be checked by recursion.
-"""
+"""Sampling: one `lax.scan` from z_1 ~ N(0, I) to x, by any sampler."""
 from collections.abc import Callable
 
 import jax
@@ -11,97 +7,10 @@ import numpy as np
 
 from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import guidance
+from video_diffusion.diffusion import samplers
 from video_diffusion.diffusion import schedules
 
-SAMPLERS = ('ancestral', 'ddim', 'dpmpp_2m')
 REPLACEMENTS = ('marginal', 'joint')
-
-
-def ancestral_step(
-    *,
-    z_t: jax.Array,
-    x: jax.Array,
-    logsnr_t: jax.Array,
-    logsnr_s: jax.Array,
-    gamma: float,
-) -> tuple[jax.Array, jax.Array]:
-  """z_s ~ N(mean, var_low^(1-gamma) var_high^gamma) (paper section 2).
-
-  Returns:
-    (mean of z_t's shape, std broadcastable to it).
-  """
-  mean, logvar = gaussian.posterior(
-      z_t=z_t, x=x, logsnr_t=logsnr_t, logsnr_s=logsnr_s, gamma=gamma
-  )
-  return mean, jnp.exp(0.5 * logvar)
-
-
-def ddim_step(
-    *,
-    z_t: jax.Array,
-    x: jax.Array,
-    logsnr_t: jax.Array,
-    logsnr_s: jax.Array,
-    eta: float,
-) -> tuple[jax.Array, jax.Array]:
-  """z_s ~ N(alpha_s x + sqrt(sigma_s^2 - v) eps_hat, v), v = eta^2 var_low.
-
-  eta = 0 is the deterministic DDIM; eta = 1 is the ancestral step at gamma = 0.
-  """
-  rank = lambda logsnr: gaussian.broadcast_to_rank(logsnr, z_t)
-  alpha_s, sigma_s = gaussian.alpha_sigma(rank(logsnr_s))
-  eps = gaussian.eps_from_x(z=z_t, x=x, logsnr=logsnr_t)
-  fresh = -(eta**2) * jnp.expm1(rank(logsnr_t) - rank(logsnr_s))
-  mean = alpha_s * x + sigma_s * jnp.sqrt(1.0 - fresh) * eps
-  return mean, sigma_s * jnp.sqrt(fresh)
-
-
-def dpmpp_2m_step(
-    *,
-    z_t: jax.Array,
-    x: jax.Array,
-    x_before: jax.Array,
-    logsnr_before: jax.Array,
-    logsnr_t: jax.Array,
-    logsnr_s: jax.Array,
-) -> jax.Array:
-  """The deterministic second-order multistep DPM-Solver++(2M) (2211.01095).
-
-  In half log-SNRs h = (lambda_s - lambda_t) / 2, r = h_before / h:
-    D   = x + (x - x_before) / (2 r)
-    z_s = (sigma_s / sigma_t) z_t + alpha_s (1 - e^{-h}) D
-
-  Args:
-    z_t: latents.
-    x: x_hat(z_t).
-    x_before: x_hat of the step before; x itself on the first step.
-    logsnr_before: the log-SNR of that step, below logsnr_t.
-    logsnr_t: of z_t.
-    logsnr_s: of the result.
-  """
-  rank = lambda logsnr: gaussian.broadcast_to_rank(logsnr, z_t)
-  h = 0.5 * (rank(logsnr_s) - rank(logsnr_t))
-  h_before = 0.5 * (rank(logsnr_t) - rank(logsnr_before))
-  slope = 0.5 * h / h_before
-  estimate = x + slope * (x - x_before)
-  alpha_s, _ = gaussian.alpha_sigma(rank(logsnr_s))
-  # sigma_s / sigma_t in logs: it is 1 to seven digits at high noise.
-  log_ratio = 0.5 * (
-      jax.nn.log_sigmoid(-rank(logsnr_s)) - jax.nn.log_sigmoid(-rank(logsnr_t))
-  )
-  return jnp.exp(log_ratio) * z_t - alpha_s * jnp.expm1(-h) * estimate
-
-
-def corrector_step(
-    *, z: jax.Array, x: jax.Array, logsnr: jax.Array, delta: float
-) -> tuple[jax.Array, jax.Array]:
-  """The Langevin corrector at one noise level (paper section 2).
-
-  z <- z - (delta / 2) sigma eps_hat + sqrt(delta) sigma noise
-  """
-  _, sigma = gaussian.alpha_sigma(gaussian.broadcast_to_rank(logsnr, z))
-  eps = gaussian.eps_from_x(z=z, x=x, logsnr=logsnr)
-  return z - 0.5 * delta * sigma * eps, jnp.sqrt(delta) * sigma
 
 
 def sample(
@@ -110,7 +19,7 @@ def sample(
     *,
     shape: tuple[int, ...],
     num_steps: int,
-    sampler: str = 'ancestral',
+    sampler: str | samplers.Sampler = 'ancestral',
     gamma: float = 0.0,
     eta: float = 0.0,
     corrector_delta: float | None = None,
@@ -119,7 +28,7 @@ def sample(
     replacement: str = 'marginal',
     logsnr_fn: Callable[[jax.Array], jax.Array] = schedules.cosine_logsnr,
 ) -> jax.Array:
-  """Draws x from the model, over a uniform grid of times from 1 to 0.
+  """Samples x, over the sampler's grid of noise levels.
 
   The last step returns x_hat itself, without noise. Where frames are known,
   z^a is replaced at every level, by itself (the paper's baseline) or under
@@ -131,10 +40,10 @@ def sample(
       the x_hat that it returns.
     shape: [batch, time, height, width, channels].
     num_steps: steps; static, one compile per value.
-    sampler: 'ancestral' (paper section 2), 'ddim' or 'dpmpp_2m'.
-    gamma: of 'ancestral': log-interpolates the variance between its lower (0)
-      and upper (1) bound.
-    eta: of 'ddim': 0 is deterministic.
+    sampler: a name of `samplers.SAMPLERS`, for which gamma and eta are options,
+      or a sampler with its own options.
+    gamma: see `samplers.Ancestral`.
+    eta: see `samplers.DDIM`.
     corrector_delta: of the Langevin corrector after each step (the paper:
       0.1), one more network call each; None for none. It is not run at s = 0.
     known: x^a, of the given shape; what it holds outside the mask is not read.
@@ -151,12 +60,13 @@ def sample(
       of known and known_mask, shapes that do not fit, or a mask that leaves no
       frame to draw (seen only where it is not traced).
   """
-  _check(shape, num_steps, sampler, replacement, known, known_mask)
+  _check(shape, num_steps, replacement, known, known_mask)
+  if isinstance(sampler, str):
+    sampler = samplers.make(sampler, gamma=gamma, eta=eta)
   init_key, known_key, step_key = jax.random.split(key, 3)
   draw = lambda key: jax.random.normal(key, shape, jnp.float32)
   batch = shape[0]
-  # n / num_steps is exact at both ends, unlike a running subtraction.
-  logsnrs = logsnr_fn(jnp.arange(num_steps, -1, -1.0) / num_steps)
+  logsnrs = sampler.logsnrs(logsnr_fn, num_steps)
   level = lambda i: jnp.broadcast_to(logsnrs[i], (batch,))
 
   def impose(z, value):
@@ -170,50 +80,35 @@ def sample(
     return gaussian.diffuse(x=known, eps=draw(key), logsnr=level(i))
 
   def step(carry, i):
-    z_t, x_before = carry
+    z_t, state = carry
     at = dict(logsnr_t=level(i), logsnr_s=level(i + 1))
     keys = jax.random.split(jax.random.fold_in(step_key, i), 3)
-    x = denoise_fn(z_t, level(i))
-    if sampler == 'ancestral':
-      mean, std = ancestral_step(z_t=z_t, x=x, gamma=gamma, **at)
-    elif sampler == 'ddim':
-      mean, std = ddim_step(z_t=z_t, x=x, eta=eta, **at)
-    else:
-      mean = dpmpp_2m_step(
-          z_t=z_t,
-          x=x,
-          x_before=jnp.where(i == 0, x, x_before),
-          # Any lower level on the first step, whose slope is multiplied by 0.
-          logsnr_before=jnp.where(i == 0, level(0) - 1.0, level(i - 1)),
-          **at,
-      )
-      std = None
-    z_s = mean if std is None else mean + std * draw(keys[0])
+    z_s, state = sampler.step(
+        denoise_fn, z_t, state, noise=lambda: draw(keys[0]), **at
+    )
     # One draw of z^a_s, imposed after the step and again after the corrector.
     if known is not None and replacement == 'joint':
-      mean, std = ancestral_step(z_t=z_t, x=known, gamma=0.0, **at)
+      mean, std = samplers.ancestral_step(z_t=z_t, x=known, gamma=0.0, **at)
       known_s = mean + std * draw(keys[1])
     else:
       known_s = diffuse_known(keys[1], i + 1)
     z_s = impose(z_s, known_s)
     if corrector_delta is not None:
       x_s = denoise_fn(z_s, level(i + 1))
-      mean, std = corrector_step(
+      mean, std = samplers.corrector_step(
           z=z_s, x=x_s, logsnr=level(i + 1), delta=corrector_delta
       )
       z_s = impose(mean + std * draw(keys[2]), known_s)
-    return (z_s, x), None
+    return (z_s, state), None
 
   z = impose(draw(init_key), diffuse_known(known_key, 0))
   (z, _), _ = jax.lax.scan(
-      step, (z, jnp.zeros_like(z)), jnp.arange(num_steps - 1)
+      step, (z, sampler.init(z, level(0))), jnp.arange(num_steps - 1)
   )
   return impose(denoise_fn(z, level(num_steps - 1)), known)
 
 
-def _check(shape, num_steps, sampler, replacement, known, known_mask):
-  if sampler not in SAMPLERS:
-    raise ValueError(f'sampler is {sampler!r}; it must be one of {SAMPLERS}.')
+def _check(shape, num_steps, replacement, known, known_mask):
   if replacement not in REPLACEMENTS:
     raise ValueError(
         f'replacement is {replacement!r}; it must be one of {REPLACEMENTS}.'

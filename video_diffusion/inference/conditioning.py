@@ -1,118 +1,158 @@
-"""What clips are drawn from: labels or captions, given or of held-out clips."""
-from collections.abc import Iterator, Sequence
+"""What videos are conditioned on: labels or captions, given or held out."""
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import functools
 from typing import Any, NamedTuple
 
-import ml_collections
 import numpy as np
 
-from video_diffusion.config import inputs
-from video_diffusion.config import validate
-from video_diffusion.data import pipeline
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 
 
-def heldout_examples(
-    config: ml_collections.ConfigDict, source
-) -> Iterator[dict[str, Any]]:
-  """sample.num_clips held-out clips, in turn; see `mixing.Source.example`."""
-  rng = np.random.default_rng(0)
-  for i in range(config.sample.num_clips):
-    yield source.example(
-        i % source.num_examples, rng, config.data.frames,
-        config.data.frameskips,
-    )
-
-
-class Drawn(NamedTuple):
-  """What clips are drawn from.
+class Conditions(NamedTuple):
+  """The conditions of some videos.
 
   Attributes:
-    condition: what the model's encoder takes, each [num_clips, 1, ...]; None
-      for an unconditional model.
-    captions: of each clip, () for a model that knows no text.
+    num_videos: their number.
+    arrays: what the model's encoder takes, by name, each [num_videos, 1, ...];
+      None for an unconditional model.
+    captions: one for each video; () for a model that takes no text.
   """
 
-  condition: dict[str, np.ndarray] | None
+  num_videos: int
+  arrays: dict[str, np.ndarray] | None = None
   captions: tuple[str, ...] = ()
 
 
-def sample_condition(
-    config: ml_collections.ConfigDict,
-    source,
-    encode: pipeline.Encode | None = None,
-) -> Drawn:
-  """Of sample.prompts or sample.labels, else of held-out clips.
+def from_captions(
+    captions: Sequence[str],
+    encode: Callable[[Sequence[str]], dict[str, np.ndarray]],
+) -> Conditions:
+  """The conditions of videos with these captions.
 
   Args:
-    config: of the run.
-    source: of held-out clips; None with prompts.
-    encode: captions -> tokens and mask, of a run with text.
+    captions: one for each video.
+    encode: captions -> the arrays of each, by name.
+  """
+  arrays = {name: x[:, None] for name, x in encode(captions).items()}
+  return Conditions(len(captions), arrays, tuple(captions))
+
+
+def from_labels(
+    labels: Sequence[Any], *, num_videos: int, sizes: tuple[int, ...]
+) -> Conditions:
+  """The conditions of videos with these labels, repeated as needed.
+
+  Args:
+    labels: for each video a tuple with the value of each label slot, -1 where a
+      label is absent; a model with one slot also takes bare numbers.
+    num_videos: number of videos.
+    sizes: the number of values of each slot.
 
   Raises:
-    UserError: prompts or labels that do not fit.
+    ArgumentError: labels of another length, or out of range.
   """
-  if not config.text.encoder:
-    labels = sample_labels(config, source)
-    return Drawn(None if labels is None else {'labels': labels})
-  options = config.sample
-  prompts = options.prompts
-  validate.require(
-      not options.labels,
-      'sample.labels is set, but the model takes text; give --prompt.',
-  )
-  validate.require(
-      isinstance(prompts, tuple) and len(prompts) <= options.num_clips,
-      f'sample.num_clips is {options.num_clips}, but there are {len(prompts)} '
-      'prompts; set it to at least that.',
-  )
-  if prompts:
-    captions = [prompts[i % len(prompts)] for i in range(options.num_clips)]
-  else:
-    captions = [e['caption'] for e in heldout_examples(config, source)]
-  return of_captions(captions, encode)
-
-
-def of_captions(captions: Sequence[str], encode: pipeline.Encode) -> Drawn:
-  """What clips with these captions are drawn from."""
-  condition = {name: x[:, None] for name, x in encode(captions).items()}
-  return Drawn(condition, tuple(captions))
-
-
-def sample_labels(
-    config: ml_collections.ConfigDict, source
-) -> np.ndarray | None:
-  """int32 [num_clips, 1, slots]: sample.labels, else those of held-out clips.
-
-  Raises:
-    UserError: sample.labels of another length or out of range.
-  """
-  sizes = inputs.label_sizes(source)
-  n, given = config.sample.num_clips, config.sample.labels
-  validate.require(
-      not config.sample.prompts,
-      'sample.prompts is set (or --prompt, --prompt_file), but the model knows '
-      'no text: its text.encoder is empty.',
-  )
-  if not config.model.cond_dim:
-    validate.require(
-        not given, 'sample.labels is set, but the model is unconditional.'
+  rows = []
+  for given in labels:
+    row = given if isinstance(given, (tuple, list, np.ndarray)) else (given,)
+    good = len(row) == len(sizes) and all(
+        isinstance(value, (int, np.integer)) and -1 <= value < size
+        for value, size in zip(row, sizes, strict=True)
     )
-    return None
-  if not given:
-    rows = [e['labels'].ravel() for e in heldout_examples(config, source)]
-    return np.asarray(rows, np.int32)[:, None]
-  for row in given:
-    good = (
-        isinstance(row, (tuple, list))
-        and len(row) == len(sizes)
-        and all(
-            isinstance(value, int) and -1 <= value < size
-            for value, size in zip(row, sizes, strict=True)
+    if not good:
+      raise ArgumentError(
+          Argument('labels'),
+          f' holds {given}; each entry must be a tuple of {len(sizes)} whole '
+          f'numbers from -1 to below {sizes}.',
+      )
+    rows.append(row)
+  rows = [rows[i % len(rows)] for i in range(num_videos)]
+  return Conditions(num_videos, {'labels': np.asarray(rows, np.int32)[:, None]})
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditioner:
+  """Makes the conditions of videos, for one model.
+
+  Attributes:
+    heldout: number of examples -> that many held-out ones, in turn (see
+      `data.mixture.Source.example`); raises UserError where there are no data.
+    encode: makes the arrays of the text encoder from captions, for a model that
+      takes text. Prompts of a person come as its argument `prompts` as well, to
+      be checked.
+    label_sizes: number of values of each label slot, for a model that takes
+      labels.
+  """
+
+  heldout: Callable[[int], Iterator[dict[str, Any]]]
+  encode: Callable[..., dict[str, np.ndarray]] | None = None
+  label_sizes: tuple[int, ...] = ()
+
+  def __call__(
+      self,
+      num_videos: int | None = None,
+      prompts: Sequence[str] | None = None,
+      labels: Sequence[Any] | None = None,
+  ) -> Conditions:
+    """The conditions of some videos.
+
+    Args:
+      num_videos: number of videos; None takes the number of prompts or labels.
+      prompts: captions, repeated as needed.
+      labels: see `from_labels`. Without prompts and labels a conditional model
+        takes the conditions of held-out clips.
+
+    Raises:
+      UserError: prompts or labels do not fit the model, or there are no
+        held-out clips.
+    """
+    takes = 'text' if self.encode else 'labels' if self.label_sizes else ''
+    if isinstance(prompts, str):
+      prompts = (prompts,)
+    for name, given, fits in (
+        ('prompts', prompts, takes == 'text'),
+        ('labels', labels, takes == 'labels'),
+    ):
+      if given is None:
+        continue
+      if not fits:
+        raise ArgumentError(
+            Argument(name),
+            f' must not be given: the model takes {takes or "no condition"}.',
         )
+      if not len(given):
+        raise ArgumentError(
+            Argument(name), ' is empty; it must have at least one entry.'
+        )
+      num_videos = num_videos or len(given)
+    least = len(prompts or (1,))
+    if num_videos is None or num_videos < least:
+      reason = ', the number of prompts' if prompts else ''
+      raise ArgumentError(
+          Argument('num_videos'),
+          f' is {num_videos}; it must be at least {least}{reason}.',
+      )
+    if prompts is not None:
+      captions = [prompts[i % len(prompts)] for i in range(num_videos)]
+      encode = functools.partial(self.encode, prompts=tuple(prompts))
+      return from_captions(captions, encode)
+    if labels is not None:
+      return from_labels(
+          labels, num_videos=num_videos, sizes=self.label_sizes
+      )
+    if not takes:
+      return Conditions(num_videos)
+    examples = list(self.heldout(num_videos))
+    if takes == 'text':
+      return from_captions([e['caption'] for e in examples], self.encode)
+    rows = [np.asarray(e['labels']).ravel() for e in examples]
+    return Conditions(
+        num_videos, {'labels': np.asarray(rows, np.int32)[:, None]}
     )
-    validate.require(
-        good,
-        f'sample.labels holds {row}; it is a tuple of tuples, each of '
-        f'{len(sizes)} whole numbers from -1 to below {sizes}.',
-    )
-  rows = [given[i % len(given)] for i in range(n)]
-  return np.asarray(rows, np.int32)[:, None]
+
+  def like(self, others: Conditions) -> Conditions:
+    """The conditions of videos that another model has sampled."""
+    if self.encode:
+      return from_captions(others.captions, self.encode)
+    return others._replace(arrays=others.arrays if self.label_sizes else None)

@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import optax
 
 from video_diffusion.diffusion import loss as loss_lib
+from video_diffusion.diffusion import rng
 from video_diffusion.parallel import sharding
 from video_diffusion.training import optimizer as optimizer_lib
 
-# Randomness is a function of (seed, stream, step), never carried state.
-STREAMS = ('init', 'train', 'evaluate', 'sample')
 # What conditions a clip, as batches and encoders call it.
 CONDITIONS = ('labels', 'tokens', 'mask')
 NUM_QUARTERS = 4  # the loss is also reported by quarter of the log-SNR range
@@ -27,12 +26,6 @@ class TrainState:
   params: Any
   ema_params: Any
   opt_state: Any
-
-
-def stream_key(seed: int, stream: str, step: jax.Array | int = 0) -> jax.Array:
-  """The random key of a stream at a step."""
-  key = jax.random.fold_in(jax.random.key(seed), STREAMS.index(stream))
-  return jax.random.fold_in(key, step)
 
 
 def condition_of(batch: dict[str, Any]) -> dict[str, Any] | None:
@@ -54,7 +47,7 @@ def init_params(
   condition = condition_of(batch)
   captioned = next(iter(condition.values())).shape[1] if condition else 1
   return model.lazy_init(
-      stream_key(seed, 'init'),
+      rng.stream_key(seed, 'init'),
       jax.ShapeDtypeStruct(batch['video'].shape, jnp.float32),
       jax.ShapeDtypeStruct((b, f), jnp.float32),
       condition=condition,
@@ -231,7 +224,7 @@ def make_train_step(
 
   def train_step(state, batch):
     noise_key, dropout_key = jax.random.split(
-        stream_key(seed, 'train', state.step)
+        rng.stream_key(seed, 'train', state.step)
     )
     (loss, metrics), grads = mean_gradients(
         loss_fn, state.params, draw(noise_key, batch), dropout_key, accumulate

@@ -132,8 +132,8 @@ def test_good_names_of_tfds_pass():
      'it makes a batch of'),
     ({'eval.batch_size': 2**20, 'eval.num_clips': 2**20}, 'eval.batch_size is'),
     ({'sample.batch_size': 2**12, 'sample.frames': 2**16}, 'sample.batch_size'),
-    ({'sample.num_clips': 10**6, 'sample.frames': 2**16},
-     'sample.num_clips is 1000000 and sample.batch_size 16; their frames take'),
+    ({'sample.num_videos': 10**6, 'sample.frames': 2**16},
+     'sample.num_videos is 1000000 and sample.batch_size 16; their frames'),
 ])
 def test_what_fields_ask_for_together(changes, words, monkeypatch):
   monkeypatch.setattr(sizes, 'host_memory', lambda: 2**36)

@@ -53,7 +53,7 @@ def test_heldout_batches_and_labels_are_of_the_mixture():
   heldout = inputs.make_source(c, 'test')
   batch, = inputs.heldout_batches(c, heldout)
   assert batch['video'].shape == (16, 3, 8, 8, 3)
-  c.model.cond_dim, c.sample.num_clips = 4, 10
+  c.model.cond_dim, c.sample.num_videos = 4, 10
   np.testing.assert_array_equal(
       conditioning_lib.sample_labels(c, heldout), batch['labels'][:10]
   )

@@ -190,7 +190,7 @@ def spoil(workdir, change):
     ({'model.\x1b[2J': 8}, "a field 'model.\\x1b[2J', which this version do"),
     ({'data.fast': True}, "a field 'data.fast', which this version does not"),
     ({'data_fingerprint': 3}, 'data_fingerprint is 3; it must be text'),
-    ({'sample.num_clips': 10**12}, 'num_clips is 1000000000000; it mus'),
+    ({'sample.num_videos': 10**12}, 'num_videos is 1000000000000; it mus'),
     ({'model.emb_layers': 100_000}, 'emb_layers is 100000; it must be at most'),
     ({'data.frames': 10**9}, 'data.frames is 1000000000; it must be at'),
     ({'data.height': 2**30}, 'data.height is 1073741824; it must be'),
@@ -240,7 +240,7 @@ def test_options_of_another_version_are_passed_over(tmp_path, caplog):
 
 
 PRIVATE = {
-    'sample.init_video': '/home/me/private.mp4',
+    'sample.video': '/home/me/private.mp4',
     'sample.refine_workdir': '/home/me/runs/other',
     'sample.prompts': ('a secret',),
     'data.path': '/home/me/videos',
@@ -271,7 +271,7 @@ def test_a_shared_run_names_no_file_no_folder_and_no_prompt(tmp_path, caplog):
   assert run_dir.places(got) == call
   with caplog.at_level(logging.INFO):
     run_dir.tell_places(call, workdir)
-  assert "sample.init_video '/home/me/private.mp4', which is not" in caplog.text
+  assert "sample.video '/home/me/private.mp4', which is not" in caplog.text
   assert 'a secret' not in caplog.text
 
 

@@ -109,7 +109,7 @@ def test_a_cascade_keeps_only_the_frame_that_has_a_partner():
             lambda: extension.extend(
                 32, block_frames=16, overlap=8, num_given=32
             ),
-            'nothing left to draw',
+            'nothing left to sample',
         ),
         (lambda: extension.extend(9, block_frames=16, overlap=8), 'one block'),
         (

@@ -114,19 +114,29 @@ def test_both_terms_in_one_pass_are_the_sum_of_both_moves():
   z, known, low = images(1), images(2), images(3, side=2)
   mask, level = jnp.array([[True, False]]), jnp.full((3,), 0.3)
   low_mask = jnp.array([[True, False]])
-  errors = [
-      (2.0, guidance.known_error(known, mask)),
-      (3.0, guidance.low_res_error(low, guidance.area(2), low_mask)),
-  ]
-  both = guidance.descend(denoise, errors)(z, level)
-  one, other = (guidance.descend(denoise, [e])(z, level) for e in errors)
-  x = denoise(z, level)
-  np.testing.assert_allclose(both - x, one - x + other - x, atol=1e-5)
-  # A frame without a low-resolution partner does not count.
-  changed = guidance.low_res_error(
-      jnp.asarray(low).at[:, 1].add(9.0), guidance.area(2), low_mask
+  known_frames = dict(known=known, known_mask=mask, weight=2.0)
+  small_frames = dict(
+      low_res=low, weight=3.0, downsample=guidance.area(2),
+      low_res_mask=low_mask,
   )
-  np.testing.assert_array_equal(changed(x), errors[1][1](x))
+  one = guidance.reconstruction(denoise, **known_frames)
+  other = guidance.super_resolution(denoise, **small_frames)
+  both = guidance.super_resolution(one, **small_frames)
+  assert both.denoise_fn is denoise and len(both.terms) == 2
+  x = denoise(z, level)
+  moves = [fn(z, level) - x for fn in (both, one, other)]
+  # The known frame is held, whichever term would move it.
+  want = moves[1] + jnp.where(guidance.frame_mask(mask, x), 0.0, moves[2])
+  np.testing.assert_allclose(moves[0], want, atol=1e-5)
+  without = guidance.reconstruction(denoise, **known_frames | {'weight': 0.0})
+  assert not without.terms
+  np.testing.assert_array_equal(without(z, level), x)
+  # A frame without a low-resolution partner does not count.
+  errors = [
+      guidance.low_res_error(video, guidance.area(2), low_mask)(x)
+      for video in (low, jnp.asarray(low).at[:, 1].add(9.0))
+  ]
+  np.testing.assert_array_equal(*errors)
 
 
 @pytest.mark.parametrize('kind', ['reconstruction', 'super_resolution'])

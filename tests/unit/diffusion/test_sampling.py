@@ -8,6 +8,7 @@ import pytest
 from tests.support import gaussian_truth
 from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import guidance
+from video_diffusion.diffusion import samplers
 from video_diffusion.diffusion import sampling
 from video_diffusion.diffusion import schedules
 
@@ -34,10 +35,10 @@ def recursion(truth, num_steps, sampler, delta=None, **options):
       at = dict(logsnr_t=lt, logsnr_s=ls)
       zero = jnp.zeros(n)
       if sampler == 'ancestral':
-        step = functools.partial(sampling.ancestral_step, **at, **options)
+        step = functools.partial(samplers.ancestral_step, **at, **options)
         std = step(z_t=zero, x=zero)[1]
       elif sampler == 'ddim':
-        step = functools.partial(sampling.ddim_step, **at, **options)
+        step = functools.partial(samplers.ddim_step, **at, **options)
         std = step(z_t=zero, x=zero)[1]
       else:
         std = 0.0
@@ -46,7 +47,7 @@ def recursion(truth, num_steps, sampler, delta=None, **options):
         z, x_before = state[:n], state[n:]
         x = denoise(z, lt)
         if sampler == 'dpmpp_2m':
-          z = sampling.dpmpp_2m_step(
+          z = samplers.dpmpp_2m_step(
               z_t=z, x=x, x_before=jnp.where(i == 0, x, x_before),
               logsnr_before=before, **at,
           )
@@ -60,7 +61,7 @@ def recursion(truth, num_steps, sampler, delta=None, **options):
       cov = matrix @ cov @ matrix.T + jnp.diag(noise)
       if delta is not None:
         correct = functools.partial(
-            sampling.corrector_step, logsnr=ls, delta=delta
+            samplers.corrector_step, logsnr=ls, delta=delta
         )
 
         def langevin(state):
@@ -140,7 +141,7 @@ def test_the_corrector_keeps_the_true_distribution_up_to_delta(logsnr):
 
     def move(z):
       x = TRUTH.denoise_fn(z.reshape(1, 2, 1, 1, 1), jnp.float64(logsnr))
-      return sampling.corrector_step(
+      return samplers.corrector_step(
           z=z, x=x.ravel(), logsnr=jnp.float64(logsnr), delta=delta
       )[0]
 
@@ -194,7 +195,7 @@ def test_samples_have_the_mean_and_covariance_of_the_recursion(options):
 
 def test_a_known_video_is_returned_exactly():
   want = jnp.linspace(-1, 1, 2 * 3 * 4 * 4 * 3).reshape(2, 3, 4, 4, 3)
-  for sampler in sampling.SAMPLERS:
+  for sampler in samplers.SAMPLERS:
     got = sampling.sample(
         jax.random.key(0),
         lambda z, logsnr: want,
@@ -210,8 +211,8 @@ def test_ddim_with_eta_one_is_the_ancestral_step():
   logsnrs = dict(
       logsnr_t=jnp.array([-1.0, 2.0]), logsnr_s=jnp.array([0.0, 5.0])
   )
-  one = sampling.ddim_step(z_t=z, x=x, eta=1.0, **logsnrs)
-  other = sampling.ancestral_step(z_t=z, x=x, gamma=0.0, **logsnrs)
+  one = samplers.ddim_step(z_t=z, x=x, eta=1.0, **logsnrs)
+  other = samplers.ancestral_step(z_t=z, x=x, gamma=0.0, **logsnrs)
   for a, b in zip(one, other, strict=True):
     np.testing.assert_allclose(a, b, atol=2e-6)
 
@@ -245,7 +246,7 @@ def test_eps_models_need_clipping_and_get_it():
   def denoise(z, logsnr):
     return gaussian.x_from_eps(z=z, eps=jnp.zeros_like(z), logsnr=logsnr)
 
-  for sampler in sampling.SAMPLERS:
+  for sampler in samplers.SAMPLERS:
     x = sampling.sample(
         jax.random.key(0),
         guidance.clip(denoise),
@@ -256,7 +257,7 @@ def test_eps_models_need_clipping_and_get_it():
     assert np.all(np.isfinite(x)) and np.abs(x).max() <= 1
 
 
-@pytest.mark.parametrize('sampler', sampling.SAMPLERS)
+@pytest.mark.parametrize('sampler', samplers.SAMPLERS)
 @pytest.mark.parametrize('replacement', sampling.REPLACEMENTS)
 def test_known_frames_are_exact_and_nothing_outside_the_mask_is_read(
     sampler, replacement

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from video_diffusion.diffusion import rng
 from video_diffusion.diffusion import schedules
 from video_diffusion.models import conditional
 from video_diffusion.models import unet3d
@@ -36,9 +37,9 @@ def batch():
 
 def test_streams_and_steps_have_their_own_keys():
   keys = [
-      state_lib.stream_key(seed, stream, step)
+      rng.stream_key(seed, stream, step)
       for seed in (0, 1)
-      for stream in state_lib.STREAMS
+      for stream in rng.STREAMS
       for step in (0, 1)
   ]
   data = {tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in keys}
@@ -94,7 +95,7 @@ def test_a_step_by_hand(random_params):
   state = state_lib.init_state(params, sgd)
   state = state.replace(step=jnp.int32(5))
   after, metrics = step(state, data)
-  key = state_lib.stream_key(7, 'train', 5)
+  key = rng.stream_key(7, 'train', 5)
   noise_key, dropout_key = jax.random.split(key)
   (loss, _), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
       params, draw(noise_key, data), dropout_key

@@ -237,7 +237,7 @@ def test_a_training_run(run_main, tmp_path):
       '--config.log.sample_every=0',
       '--config.checkpoint.every=2',
       '--config.eval.num_clips=8',
-      '--config.sample.num_clips=8',
+      '--config.sample.num_videos=8',
       '--config.sample.batch_size=8',
       '--config.sample.num_steps=2',
       tiny=False,

@@ -1,0 +1,75 @@
+"""From a run's folder to a model that Python code can sample from.
+
+  import video_diffusion
+  model = video_diffusion.load('runs/moving_shapes')
+  videos = model.sample(num_videos=4)
+  video_diffusion.write_video('four.mp4', videos)
+
+Videos are uint8 [n, frames, height, width, 3]; a given one may come without its
+first axis. The command line, the grids of a training run and the benchmarks
+sample through the same classes.
+"""
+from collections.abc import Collection
+from typing import Any
+
+from etils import epath
+
+from video_diffusion.api.model import Model
+from video_diffusion.config import build
+from video_diffusion.config import inputs
+from video_diffusion.config import run_dir as run_dir_lib
+from video_diffusion.config import validate
+from video_diffusion.filesystem import files
+from video_diffusion.inference import conditioning
+
+
+def load(
+    path: epath.PathLike,
+    overrides: dict[str, Any] | None = None,
+    *,
+    optional: Collection[str] = (),
+) -> Model:
+  """The model of a run's folder, or of a copy of its config.json and weights/.
+
+  Weights are read when they are first used.
+
+  Args:
+    path: the folder, local or gs://.
+    overrides: 'group.field' -> value, as on the command line: {'text.path':
+      'T5'}. They are the fields that name files, which a run's own config is
+      not trusted with, and those of the groups mesh and sample.
+    optional: overrides that are passed over where the run has no such field.
+
+  Raises:
+    UserError: the folder holds no run, or a field cannot be set.
+  """
+  overrides = overrides or {}
+  run_dir = epath.Path(files.expand(path, 'path', bucket=True))
+  config = run_dir_lib.saved_config(
+      overrides, run_dir, ('sample', 'mesh'), optional=optional
+  )
+  run_dir_lib.require_places(
+      overrides, run_dir, *inputs.text_places(config, run_dir)
+  )
+  run_dir_lib.tell_places(overrides, run_dir)
+  validate.check(config, 'sample')
+  sizes = build.saved_label_sizes(config, run_dir)
+  network = build.make_model(config, sizes)
+
+  def heldout(count):
+    if not inputs.synthetic(config):
+      run_dir_lib.require_places(
+          overrides, run_dir, 'data',
+          advice='; or give prompts' if config.text.encoder else
+          '; or give labels',
+      )
+    source = inputs.make_source(config, 'test')
+    return inputs.heldout_examples(config, source, count)
+
+  conditioner = conditioning.Conditioner(
+      heldout,
+      encode=inputs.make_encode(config, run_dir),
+      label_sizes=sizes,
+  )
+  read = lambda: build.restore_ema(config, run_dir, network, sizes)
+  return Model(config, network, read, conditioner)

@@ -1,0 +1,33 @@
+"""From a network to the denoise function that samplers walk down."""
+from typing import Any
+
+import jax
+
+from video_diffusion.diffusion import guidance
+from video_diffusion.diffusion import loss as loss_lib
+
+
+def make_denoise_fn(
+    network,
+    params: Any,
+    condition: dict[str, jax.Array] | None,
+    *,
+    prediction: str,
+) -> guidance.DenoiseFn:
+  """(z, logsnr) -> x_hat of a network, for one batch of conditions.
+
+  Args:
+    network: a `ConditionalUNet`.
+    params: the network's parameters.
+    condition: what the network's encoder takes, by name, each [batch, 1, ...];
+      None is the null condition.
+    prediction: what the network outputs, 'eps' or 'v'.
+  """
+
+  def denoise_fn(z, logsnr):
+    output = network.apply({'params': params}, z, logsnr, condition=condition)
+    return loss_lib.x_hat(
+        z=z, output=output, logsnr=logsnr, prediction=prediction
+    )
+
+  return denoise_fn
