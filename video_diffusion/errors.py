@@ -39,7 +39,7 @@ class ArgumentError(UserError):
   def renamed(self, rename: Callable[[str], str]) -> 'ArgumentError':
     """Returns the same error with other names for the arguments."""
     return type(self)(*(
-        Argument(rename(part)) if isinstance(part, Argument) else part
+        rename(part) if isinstance(part, Argument) else part
         for part in self.parts
     ))
 
@@ -50,7 +50,8 @@ def naming(rename: Callable[[str], str]) -> Iterator[None]:
 
   Args:
     rename: argument -> what the reader of the error knows it as, for instance
-      the config field 'sample.frames' for 'frames'.
+      the config field 'sample.frames' for 'frames'. A name that is an
+      `Argument` may be renamed again by an outer `naming`; any other is final.
   """
   try:
     yield

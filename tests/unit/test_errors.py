@@ -1,5 +1,6 @@
 """What main shows: a sentence for people, a traceback for bugs."""
 import os
+import pickle
 import subprocess
 import sys
 
@@ -7,7 +8,10 @@ import pytest
 
 from tests.support.paths import ROOT
 from video_diffusion.config import config_files
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
+from video_diffusion.errors import naming
 
 # main, in which a mode raises.
 RAISING = '''
@@ -117,3 +121,20 @@ def test_unusable_configs_are_one_sentence(
   with pytest.raises(UserError) as error:
     config_files.load(name)
   assert sentence in str(error.value) and '\n' not in str(error.value)
+
+
+def test_a_name_is_replaced_until_it_is_final():
+  def fail():
+    raise ArgumentError(Argument('count'), ' is 0, below ', Argument('least'))
+
+  with pytest.raises(ArgumentError, match='^count is 0, below least$'):
+    fail()
+  with pytest.raises(ArgumentError, match='^eval.num_clips is 0, below sample'):
+    with naming(lambda name: f'sample.{name}'):
+      with naming({'count': 'eval.num_clips', 'least': Argument('few')}.get):
+        fail()
+  with pytest.raises(ArgumentError) as raised:
+    with naming(lambda name: f'data.{name}'):
+      # As from a worker of another process.
+      raise pickle.loads(pickle.dumps(ArgumentError(Argument('dir'), ' is x.')))
+  assert str(raised.value) == 'data.dir is x.'

@@ -26,7 +26,9 @@ from video_diffusion.parallel import sharding
 # Groups of a run's config that decide the frames sampled from its weights.
 DECIDING = ('data', 'diffusion', 'model', 'sample', 'text')
 # Arguments of `diffusion.extension` -> those of the methods here.
-_PLAN_ARGUMENTS = {'num_frames': 'frames', 'num_given': 'video'}
+_PLAN_ARGUMENTS = {
+    'num_frames': Argument('frames'), 'num_given': Argument('video')
+}
 
 
 class Model:

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 
+from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -19,7 +20,7 @@ REFUSED = (
 )
 
 
-class StorageError(UserError):
+class StorageError(ArgumentError):
   """A folder of prepared data cannot be written."""
 
 
@@ -34,7 +35,7 @@ def writing_to(
 
   Args:
     directory: the folder that the block writes to.
-    field: of the config, that says where the folder is.
+    field: what the error calls the argument that says where the folder is.
     errors: which values of errno count.
 
   Raises:
@@ -54,8 +55,9 @@ def writing_to(
       where = getattr(error, 'filename', None) or where
     wanted = 'with space' if number in FULL else 'that can be written'
     raise StorageError(
-        f'{field} cannot be written ({os.fsdecode(where)}: '
-        f'{os.strerror(number)}); set it to a folder {wanted}.'
+        field,
+        f' cannot be written ({os.fsdecode(where)}: {os.strerror(number)}); '
+        f'set it to a folder {wanted}.',
     ) from error
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from video_diffusion.api import model as model_lib
 from video_diffusion.config import build
 from video_diffusion.config import inputs
+from video_diffusion.errors import naming
 from video_diffusion.evaluation import shapes_figures
 from video_diffusion.inference import outputs
 from video_diffusion.inference import rollout
@@ -32,7 +33,8 @@ def write_grid(
   config, step = model.config, model.step
   arguments = build.sample_arguments(config)
   try:
-    videos = model.sample(**arguments)
+    with naming(lambda name: f'sample.{name}'):
+      videos = model.sample(**arguments)
   except rollout.NotFiniteError as error:
     # The training goes on, and may recover.
     logging.error('No samples of step %d: %s', step, error)

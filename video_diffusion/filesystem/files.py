@@ -18,7 +18,7 @@ import uuid
 
 from etils import epath
 
-from video_diffusion.errors import UserError
+from video_diffusion.errors import ArgumentError
 
 
 def is_local(path: epath.PathLike) -> bool:
@@ -34,22 +34,24 @@ def expand(path: epath.PathLike, name: str, *, bucket: bool = False) -> str:
 
   Args:
     path: local or gs://.
-    name: of the flag or field that gives it, for the error.
+    name: what the error calls it: an `errors.Argument`, which a caller may
+      rename, or a flag or an environment variable.
     bucket: whether it may be gs://.
 
   Raises:
-    UserError: there is no such home folder, the path is of a kind that is not
-      read, or the library for gs:// is missing.
+    ArgumentError: there is no such home folder, the path is of a kind that is
+      not read, or the library for gs:// is missing.
   """
   path = os.fspath(path)
   if scheme := re.match(r'\s*([A-Za-z][\w+.-]+):/', path):
     if scheme[1] != 'gs' or not path.startswith('gs://') or not bucket:
       kinds = 'a local path or gs://BUCKET/NAME' if bucket else 'a local path'
-      raise UserError(f'{name} is {path!r}; it must be {kinds}.')
+      raise ArgumentError(name, f' is {path!r}; it must be {kinds}.')
     if not any(map(importlib.util.find_spec, ('tensorflow', 'gcsfs'))):
-      raise UserError(
-          f'{name} is {path!r}, which is read through TensorFlow or gcsfs; '
-          'install one of them, or copy what lies there to this machine.'
+      raise ArgumentError(
+          name,
+          f' is {path!r}, which is read through TensorFlow or gcsfs; install '
+          'one of them, or copy what lies there to this machine.',
       )
   if not path.startswith('~'):
     return path
@@ -65,7 +67,7 @@ def expand(path: epath.PathLike, name: str, *, bucket: bool = False) -> str:
     reason = f'there is no user {user!r}; write ./{path} for a name with a ~.'
   else:
     reason = 'HOME is not set; set it, or write the whole path.'
-  raise UserError(f'{name} is {path!r}, but {reason}')
+  raise ArgumentError(name, f' is {path!r}, but {reason}')
 
 
 def printable(name: str) -> str:

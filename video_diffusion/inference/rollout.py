@@ -238,10 +238,10 @@ def run_batch(
 
 
 def _too_large(batches):
-  """memory.Need -> the sentence about a batch that does not fit."""
+  """memory.Need -> the error about a batch that does not fit."""
   size, devices = batches.size, sharding.batch_devices(batches.mesh)
   return functools.partial(
-      memory.batch_too_large, 'sample.batch_size', size,
+      memory.batch_too_large, Argument('batch_size'), size,
       allowed=[
           n for n in range(devices, size, devices)
           if jax.process_count() == 1 or batches.num_videos % n == 0

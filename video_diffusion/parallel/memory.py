@@ -1,7 +1,8 @@
 """What does not fit into the memory of a device, said in a sentence.
 
-XLA tells by an error of its own, when it compiles (TPUs) or when it allocates
-(GPUs). `explained` turns that into a `UserError`; no other error is touched.
+XLA reports it by an error of its own, when it compiles (TPUs) or when it
+allocates (GPUs). `explained` turns that error into a `UserError`; it leaves any
+other error as it is.
 """
 from collections.abc import Callable, Iterable, Sequence
 import contextlib
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
 
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
@@ -92,14 +94,14 @@ def refused(error: BaseException) -> Need | None:
 
 
 @contextlib.contextmanager
-def explained(sentence: Callable[[Need], str]):
-  """Raises a `UserError` with a sentence where a device's memory is too small.
+def explained(make_error: Callable[[Need], UserError]):
+  """Raises a `UserError` where a device's memory is too small.
 
-  Programs run behind the calls that start them: what shall be explained must be
-  waited for inside.
+  A program runs on after the call that starts it has returned: wait for its
+  results inside the block.
 
   Args:
-    sentence: makes it of what was needed.
+    make_error: what was needed -> the error to raise.
   """
   try:
     yield
@@ -107,7 +109,7 @@ def explained(sentence: Callable[[Need], str]):
     need = refused(error)
     if need is None:
       raise
-    raise UserError(sentence(need)) from error
+    raise make_error(need) from error
 
 
 def largest(batch: int, need: Need, allowed: Iterable[int]) -> int | None:
@@ -134,31 +136,34 @@ def misfit(what: str, need: Need) -> str:
 
 
 def batch_too_large(
-    field: str,
+    name: str,
     batch: int,
     need: Need,
     *,
     allowed: Sequence[int],
-    remedies: Sequence[str] = (),
-) -> str:
-  """The sentence about a batch that does not fit, and what helps.
+    remedies: Sequence[Sequence[str]] = (),
+) -> ArgumentError:
+  """The error about a batch that does not fit, which says what helps.
 
   Args:
-    field: of the config, that holds the batch.
-    batch: its value.
-    need: of a device.
-    allowed: the smaller values that the field may have, smallest first.
-    remedies: what else helps, each in the form of 'FIELD=VALUE to do so'.
+    name: of the batch size, an `errors.Argument` where a caller renames it.
+    batch: the batch size.
+    need: memory of one device.
+    allowed: smaller batch sizes that are possible, smallest first.
+    remedies: what else helps, each as the parts of an `ArgumentError`:
+      (Argument('accumulate'), '=2 to take it in parts').
   """
   fits = largest(batch, need, allowed)
   if fits:
-    remedies = [f'{field}={fits}, about the largest that fits', *remedies]
+    remedies = [(name, f'={fits}, about the largest that fits'), *remedies]
   elif fits is None and allowed:
-    remedies = [f'a smaller {field}', *remedies]
-  what = misfit(f'{field}={batch} does not fit: it', need)
+    remedies = [('a smaller ', name), *remedies]
+  parts = [name, misfit(f'={batch} does not fit: it', need)]
   if fits == 0:
-    what += f', too little for even {field}={min(allowed, default=batch)}'
-  return f'{what}; set {", or ".join(remedies)}.' if remedies else f'{what}.'
+    parts += [', too little for even ', name, f'={min(allowed, default=batch)}']
+  for i, remedy in enumerate(remedies):
+    parts += [', or ' if i else '; set ', *remedy]
+  return ArgumentError(*parts, '.')
 
 
 def tree_bytes(tree: Any) -> int:

@@ -99,12 +99,12 @@ def check_state(config, abstract) -> None:
   """
   need = memory.Need(memory.tree_bytes(abstract), memory.limit())
   if need.there and need.asked > need.there:
-    raise UserError(state_too_large(config, need))
+    raise state_too_large(config, need)
 
 
-def state_too_large(config, need: memory.Need) -> str:
-  """The sentence about a train state that does not fit."""
-  return (
+def state_too_large(config, need: memory.Need) -> UserError:
+  """The error about a train state that does not fit."""
+  return UserError(
       f'{memory.misfit("the train state", need)}: that is the parameters, '
       'their EMA and two moments of each, in float32; share it among more '
       'devices (mesh.fsdp), or train a smaller network (model.base_channels is '
@@ -120,11 +120,11 @@ def check_batch(config, abstract, mesh, compiled) -> None:
   """
   need = memory.Need(memory.program_bytes(compiled), memory.limit())
   if need.asked and need.there and need.asked > need.there:
-    raise UserError(batch_too_large(config, abstract, mesh, need))
+    raise batch_too_large(config, abstract, mesh, need)
 
 
-def batch_too_large(config, abstract, mesh, need: memory.Need) -> str:
-  """The sentence about a batch that cannot be trained on, and what helps."""
+def batch_too_large(config, abstract, mesh, need: memory.Need) -> UserError:
+  """The error about a batch that cannot be trained on, and what helps."""
   batch, parts = config.batch_size, config.train.accumulate
   devices = sharding.batch_devices(mesh)
   # Gradients are of the size of the parameters, whatever the batch.
@@ -138,18 +138,18 @@ def batch_too_large(config, abstract, mesh, need: memory.Need) -> str:
       if batch % (n * devices) == 0 and fits and batch * parts <= fits * n
   ]
   if more:
-    remedies.append(f'train.accumulate={more[0]} to take it in parts')
+    remedies.append([f'train.accumulate={more[0]} to take it in parts'])
   elif fits is None and batch % (2 * parts * devices) == 0:
-    remedies.append(f'train.accumulate={2 * parts} to take it in parts')
+    remedies.append([f'train.accumulate={2 * parts} to take it in parts'])
   data, model = config.data, config.model
   sizes = unet3d.level_sizes(
       data.height, data.width, len(model.channel_mults)
   )
   if set(sizes) - set(model.remat):
-    remedies.append(
+    remedies.append([
         f'model.remat={tuple(sizes)} to recompute activations instead of '
         'keeping them'
-    )
+    ])
   return memory.batch_too_large(
       'batch_size', batch, need, allowed=allowed, remedies=remedies
   )

@@ -57,7 +57,7 @@ def test_what_xla_says(device, message, asked, there):
 
 def test_a_refusal_of_this_machine_is_understood():
   with pytest.raises(UserError, match='takes about 256 GiB of each'):
-    with memory.explained(lambda need: memory.misfit('it', need)):
+    with memory.explained(lambda need: UserError(memory.misfit('it', need))):
       np.asarray(jax.jit(lambda: jax.numpy.zeros(2**36))())
 
 
@@ -71,7 +71,7 @@ def test_a_refusal_of_this_machine_is_understood():
 def test_other_errors_pass(other):
   assert memory.refused(other) is None
   with pytest.raises(type(other)) as raised:
-    with memory.explained(lambda need: 'a sentence'):
+    with memory.explained(lambda need: UserError('a sentence')):
       raise other
   assert raised.value is other
 
