@@ -21,7 +21,7 @@ def ema_shapes(run_dir: epath.PathLike) -> dict[str, tuple[int, ...]]:
   Raises:
     UserError: an exported file is damaged.
   """
-  run_dir = epath.Path(run_dir)
+  run_dir = epath.Path(run_dir).resolve()  # Orbax reads no relative path
   folder = run_dir / 'checkpoints'
   names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
   steps = sorted((int(name) for name in names if name.isdigit()), reverse=True)
