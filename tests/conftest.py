@@ -1,6 +1,7 @@
 """Settings and helpers of all tests."""
 import atexit
 import contextlib
+import fcntl
 import io
 import logging as stdlib_logging
 import os
@@ -13,6 +14,7 @@ import traceback
 from unittest import mock
 import warnings
 
+from absl import flags
 from absl import logging
 from absl.testing import flagsaver
 
@@ -90,36 +92,56 @@ def make_t5(random_params):
   return make
 
 
-TINY = (
-    'data.frames=2',
-    'data.images=1',
-    'data.height=8',
-    'data.width=8',
-    'data.radius=0.25',
-    'batch_size=8',
-    'model.base_channels=4',
-    'model.channel_mults=(1,)',
-    'model.attention_resolutions=(8,)',
-    'model.head_dim=4',
-    'model.emb_dim=8',
-    'model.cond_dim=4',
-    'train.steps=6',
-    'log.every=1',
-    'log.eval_every=0',
-    'log.sample_every=0',
-    'checkpoint.every=2',
-    'eval.num_clips=16',
-    'eval.batch_size=8',
-    'sample.num_videos=8',
-    'sample.batch_size=8',
-    'sample.num_steps=2',
-)
+TINY = {
+    'data.frames': 2,
+    'data.images': 1,
+    'data.height': 8,
+    'data.width': 8,
+    'data.radius': 0.25,
+    # An import of TensorFlow takes seconds; one test has its loader.
+    'data.loader': 'threads',
+    'batch_size': 8,
+    'model.base_channels': 4,
+    'model.channel_mults': (1,),
+    # Attention is in the middle alone: half of what is traced and compiled.
+    'model.attention_resolutions': (),
+    'model.head_dim': 4,
+    'model.emb_dim': 8,
+    'model.cond_dim': 4,
+    'train.steps': 6,
+    'log.every': 1,
+    'log.eval_every': 0,
+    'log.sample_every': 0,
+    'checkpoint.every': 2,
+    'eval.num_clips': 16,
+    'eval.batch_size': 8,
+    'sample.num_videos': 8,
+    'sample.batch_size': 8,
+    'sample.num_steps': 2,
+}
 
 
 @pytest.fixture(scope='session')
 def tiny_flags():
   """Flags that shrink configs/moving_shapes.py to seconds."""
-  return [f'--config.{field}' for field in TINY]
+  return [f'--config.{field}={value}' for field, value in TINY.items()]
+
+
+@pytest.fixture
+def tiny_config():
+  """configs/moving_shapes.py with the same fields, as a ConfigDict."""
+  from video_diffusion.config import config_files
+
+  config = config_files.load(config_files.DEFAULT)
+  config.update_from_flattened_dict(TINY)
+  return config
+
+
+@pytest.fixture(scope='session')
+def tiny_video_flags(tiny_flags):
+  """The same without what moving_shapes alone has, its labels among it."""
+  own = ('data.radius', 'model.cond_dim')
+  return [flag for flag in tiny_flags if not any(name in flag for name in own)]
 
 
 @pytest.fixture(scope='session')
@@ -167,6 +189,34 @@ def run_main(start_main):
   return run
 
 
+@contextlib.contextmanager
+def _fresh_flags():
+  """Flags have the values, and --config the fields, that they had before.
+
+  Flags of modules that are imported meanwhile stay.
+  """
+  before = flagsaver.save_flag_values()
+  try:
+    yield
+  finally:
+    for name in flags.FLAGS:
+      if name not in before and not name.startswith('config'):
+        before[name] = flags.FLAGS[name].__dict__
+    flagsaver.restore_flag_values(before)
+
+
+@contextlib.contextmanager
+def _same_log_levels():
+  """Loggers have the levels that they had before, for pytest's caplog."""
+  loggers = stdlib_logging.getLogger(), logging.get_absl_logger()
+  levels = [logger.level for logger in loggers]
+  try:
+    yield
+  finally:
+    for logger, level in zip(loggers, levels, strict=True):
+      logger.setLevel(level)
+
+
 @pytest.fixture(scope='session')
 def run_main_here(tiny_flags):
   """(*flags, tiny) -> (exit code, output) of main, called in this process.
@@ -183,10 +233,12 @@ def run_main_here(tiny_flags):
     argv = ['main', *(tiny_flags if tiny else ()), *flags]
     handler = logging.get_absl_handler()
     stream = handler.python_handler.stream
+    cache = jax.config.jax_compilation_cache_dir
     with (
+        _same_log_levels(),
         contextlib.redirect_stdout(output),
         contextlib.redirect_stderr(output),
-        flagsaver.flagsaver(),
+        _fresh_flags(),
         warnings.catch_warnings(),
         # Signals are those of pytest.
         mock.patch.object(preemption.Preemption, 'start', lambda self: None),
@@ -204,6 +256,7 @@ def run_main_here(tiny_flags):
         traceback.print_exc()
         code = 1
       finally:
+        jax.config.update('jax_compilation_cache_dir', cache)
         handler.python_handler.setStream(stream)
         stdlib_logging.getLogger().removeHandler(handler)
     return code, output.getvalue()
@@ -212,9 +265,46 @@ def run_main_here(tiny_flags):
 
 
 @pytest.fixture(scope='session')
-def short_run(run_main, tmp_path_factory):
-  """The workdir of a run of two steps."""
-  workdir = tmp_path_factory.mktemp('short')
-  code, output = run_main(f'--workdir={workdir}', '--config.train.steps=2')
-  assert code == 0, output
-  return workdir
+def once(tmp_path_factory):
+  """(name, make) -> a folder that make(folder) has filled, once in a session.
+
+  The workers of pytest-xdist share it: whoever comes second waits. Tests read
+  it, and change a copy.
+  """
+  root = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    root = root.parent
+
+  def get(name, make):
+    folder = root / 'once' / name
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / f'{name}.lock').open('w') as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      done = folder.parent / f'{name}.done'
+      if not done.exists():
+        shutil.rmtree(folder, ignore_errors=True)  # of a try that failed
+        folder.mkdir()
+        make(folder)
+        done.touch()
+    return folder
+
+  return get
+
+
+@pytest.fixture(scope='session')
+def finished(once, run_main_here):
+  """The workdir of an uninterrupted run of moving_shapes, and its output."""
+
+  def make(folder):
+    code, output = run_main_here(f'--workdir={folder / "run"}')
+    assert code == 0, output
+    (folder / 'output').write_text(output)
+
+  folder = once('finished', make)
+  return folder / 'run', (folder / 'output').read_text()
+
+
+@pytest.fixture
+def copied_run(finished, tmp_path):
+  """A copy of that run, to be changed or written to."""
+  return shutil.copytree(finished[0], tmp_path / 'copied_run')

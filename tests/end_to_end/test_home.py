@@ -95,17 +95,22 @@ def start(folder, *flags, **environment):
     (['--config=configs/moving_shapes.py:text', '--config.text.tokenizer=~/t'],
      'text.tokenizer'),
 ])
-def test_every_flag_and_field_says_so(tmp_path, flags, named):
-  code, errors = start(tmp_path, *flags)
-  last = errors.strip().splitlines()[-1]
-  assert code == 1 and last.startswith(f'video_diffusion: {named} is'), errors
-  assert 'HOME is not set' in last and 'Traceback' not in errors
+def test_every_flag_and_field_says_so(
+    run_main_here, homeless, monkeypatch, tmp_path, flags, named
+):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR')
+  monkeypatch.delenv('TFDS_DATA_DIR', raising=False)
+  code, output = run_main_here(*flags, tiny=False)
+  last = output.strip().splitlines()[-1]
+  assert code == 1 and last.startswith(f'video_diffusion: {named} is'), output
+  assert 'HOME is not set' in last and 'Traceback' not in output
   assert not (tmp_path / '~').exists()
 
 
 def test_a_run_without_a_home(tmp_path, tiny_flags):
   # With the loader that imports TensorFlow, whose Keras writes a file at home.
-  flags = ['--mode=inspect', '--config.data.loader=tf', *tiny_flags]
+  flags = ['--mode=inspect', *tiny_flags, '--config.data.loader=tf']
   code, errors = start(tmp_path, *flags)
   assert code == 0, errors
   assert errors.count('Compiled programs are not kept.') == 1

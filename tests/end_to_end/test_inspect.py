@@ -29,8 +29,7 @@ def batch(**fields):
 def test_the_mode_shows_the_first_batch_and_claims_no_run(run_main, tmp_path):
   # Of a platform that is not there, any use would be an error.
   code, output = run_main(
-      '--mode=inspect', f'--workdir={tmp_path}', '--config.data.loader=threads',
-      JAX_PLATFORMS='nosuch',
+      '--mode=inspect', f'--workdir={tmp_path}', JAX_PLATFORMS='nosuch'
   )
   assert code == 0, output
   assert 'clips/s' in output and 'data (moving_shapes)  100.0%' in output

@@ -10,11 +10,11 @@ from video_diffusion import train
 from video_diffusion.checkpoints import t5_weights
 from video_diffusion.config import config_files
 from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.config import given_video
 from video_diffusion.config import run_dir
 from video_diffusion.data import datasets
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
-from video_diffusion.inference import sampling_plan
 from video_diffusion.text import text_input
 
 OTHERS = (
@@ -62,7 +62,7 @@ def config(name, value):
     ('text.path', t5_weights.load_t5),
     ('text.tokenizer', lambda path: text_input.check_t5(
         config('text.tokenizer', path))),
-    ('sample.video', lambda path: sampling_plan.read_init(
+    ('sample.video', lambda path: given_video.read(
         config('sample.video', path))),
     ('data.dir', datasets.data_dir),
 ])
@@ -71,8 +71,8 @@ def test_every_field_that_takes_a_path(name, read):
     read('s3://bucket/x')
 
 
-def test_a_workdir_in_another_store_is_one_sentence(run_main):
-  code, output = run_main('--workdir=s3://bucket/run')
+def test_a_workdir_in_another_store_is_one_sentence(run_main_here):
+  code, output = run_main_here('--workdir=s3://bucket/run')
   assert code == 1
   assert output.strip().splitlines()[-1] == (
       "video_diffusion: --workdir is 's3://bucket/run'; it must be a local "
@@ -87,9 +87,9 @@ def test_the_paths_of_a_config_file_count_as_flags(tmp_path):
   with given.unlocked():
     given.data.path = '/data'  # the run has no such field
   flags = config_files.places_as_flags(given, defaults_lib.get_config())
-  assert flags == [
-      '--config.sample.video=/a b/v.mp4',
+  assert sorted(flags) == [
       """--config.sample.prompts=('a "b"', "c's")""",
+      '--config.sample.video=/a b/v.mp4',
   ]
 
 
@@ -103,7 +103,7 @@ def get_config():
 '''
 
 
-def test_evaluation_opens_what_its_own_call_names(run_main, tmp_path):
+def test_evaluation_opens_what_its_own_call_names(run_main_here, tmp_path):
   (tmp_path / 'mine.py').write_text(MINE)
   trained = config_files.load(str(tmp_path / 'mine.py'))
   trained.data.path = '/nowhere/saved'
@@ -114,6 +114,6 @@ def test_evaluation_opens_what_its_own_call_names(run_main, tmp_path):
       ((f'--config={tmp_path / "mine.py"}',), '/nowhere/given'),
       (('--config.data.path=/nowhere/flag',), '/nowhere/flag'),
   ):
-    code, output = run_main(*call, *flags, tiny=False)
+    code, output = run_main_here(*call, *flags, tiny=False)
     last = output.strip().splitlines()[-1]
     assert code == 1 and re.match(f'video_diffusion: .*{words}', last), output

@@ -41,15 +41,17 @@ def test_a_folder_is_prepared_and_told(config, tmp_path, caplog):
   assert len(list(tmp_path.glob('records/video_folder/*/*'))) == 1
 
 
-def test_drawn_data_need_no_preparation(run_main, tmp_path):
-  code, output = run_main('--mode=prepare', f'--workdir={tmp_path / "run"}')
+def test_drawn_data_need_no_preparation(run_main_here, tmp_path):
+  code, output = run_main_here(
+      '--mode=prepare', f'--workdir={tmp_path / "run"}'
+  )
   assert code == 0, output
   assert 'nothing to prepare' in output
   assert not (tmp_path / 'run').exists()
 
 
-def test_bad_data_are_one_sentence(run_main, tmp_path):
-  code, output = run_main(
+def test_bad_data_are_one_sentence(run_main_here, tmp_path):
+  code, output = run_main_here(
       '--mode=prepare', '--config=configs/video_folder.py:laptop',
       f'--config.data.path={tmp_path / "none"}', tiny=False,
   )

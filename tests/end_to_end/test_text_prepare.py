@@ -25,7 +25,7 @@ def wait_for_files(process, cache, number):
 
 
 def test_a_killed_prepare_is_taken_up(
-    start_main, run_main, make_t5, tmp_path
+    start_main, run_main_here, make_t5, tmp_path
 ):
   config = test_configs.load('moving_shapes', 'text')
   source = inputs.make_source(config, 'test')
@@ -53,7 +53,7 @@ def test_a_killed_prepare_is_taken_up(
 
   kept = stored()
   assert 0 < len(kept) < len(texts)
-  code, output = run_main(*flags, tiny=False)
+  code, output = run_main_here(*flags, tiny=False)
   assert code == 0, output
   total, new = map(
       int, re.search(r'(\d+) captions have .*: (\d+) are new', output).groups()

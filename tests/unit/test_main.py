@@ -25,7 +25,6 @@ from video_diffusion.config import config_files
         ('--mode=trian', "--mode is 'trian'; it must be one of train"),
         ('--wrkdir=x', 'wrkdir'),
         ('stray', "unknown argument 'stray'"),
-        ('--config.batch_size=6', 'batch_size is 6; it must divide by the 4'),
         ('--config.data.height=9', 'data.height is 9; with 2 levels it must'),
         ('--config.data.width=1', 'data.width is 1; with 2 levels it must'),
         ('--config.data.frames=0', 'data.frames is 0; it must be at least 1'),
@@ -46,9 +45,21 @@ from video_diffusion.config import config_files
         ('--config.data.frameskips=(0,)', 'data.frameskips is (0,)'),
     ],
 )
-def test_one_sentence(run_main, tmp_path, flag, sentence):
+def test_one_sentence(run_main_here, tmp_path, flag, sentence):
+  refused(run_main_here, tmp_path, flag, sentence)
+
+
+def test_one_sentence_of_a_process(run_main, tmp_path):
+  refused(
+      run_main, tmp_path, '--config.batch_size=6',
+      'batch_size is 6; it must divide by the 4', devices=4,
+  )
+
+
+def refused(run, tmp_path, flag, sentence, **options):
+  """Asserts that main ends with a sentence, before anything is computed."""
   workdir = f'--workdir={tmp_path / "run"}'
-  code, output = run_main(workdir, flag, devices=4, tiny=False)
+  code, output = run(workdir, flag, tiny=False, **options)
   assert code == 1, output
   last = output.strip().splitlines()[-1]
   assert sentence in last and last.startswith('video_diffusion: ')
