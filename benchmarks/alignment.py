@@ -47,6 +47,7 @@ from video_diffusion.metrics import frechet
 from video_diffusion.metrics import shapes_reader
 from video_diffusion.metrics import shapes_score
 from video_diffusion.text import text_input
+from video_diffusion.training import state as state_lib
 from video_diffusion.training import writers
 
 SHOWN = 16  # clips of a GIF
@@ -94,7 +95,7 @@ def protocol(run: sample.Run) -> dict:
   """Which weights were read, by what, and when."""
   return {
       'step': run.step,
-      'parameters': build.tree_size(run.params),
+      'parameters': state_lib.tree_size(run.params),
       'weights_sha256': weights_lib.digest(run.params),
       'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
       'software': f'jax {jax.__version__}',

@@ -27,7 +27,7 @@ from video_diffusion.data import shapes
 from video_diffusion.diffusion import gaussian
 from video_diffusion.inference import conditioning as conditioning_lib
 from video_diffusion.text import text_input
-from video_diffusion.training import state as state_lib
+from video_diffusion.training import step as step_lib
 from video_diffusion.training import writers
 
 # Of a label (shape, colour, direction): its column, its values and how far the
@@ -54,7 +54,7 @@ def single_shapes(source, n: int, config) -> tuple[jax.Array, np.ndarray]:
   found = list(itertools.islice(single, n))
   videos = np.stack([clip['video'] for clip in found])
   labels = np.stack([clip['labels'][0] for clip in found])
-  return state_lib.to_float(videos), labels
+  return step_lib.to_float(videos), labels
 
 
 def main(argv: list[str] | None = None) -> list[dict]:

@@ -238,7 +238,7 @@ def gradient_memory() -> dict[str, float]:
   x = jax.block_until_ready(compiled(params, jax.random.key(0)))
   gib = lambda n: round(n / 2**30, 2)
   return {
-      'parameters': build.tree_size(abstract),
+      'parameters': state_lib.tree_size(abstract),
       'compile_seconds': round(seconds, 1),
       'seconds_per_guided_step': round((time.time() - began) / 3, 3),
       'arguments_gib': gib(analysis.argument_size_in_bytes),

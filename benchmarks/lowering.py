@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from benchmarks import hlo
 from video_diffusion import sample
 from video_diffusion.config import build
+from video_diffusion.config import build_step
 from video_diffusion.errors import UserError
 from video_diffusion.parallel import sharding
+from video_diffusion.training import compile as compile_lib
 from video_diffusion.training import state as state_lib
-from video_diffusion.training import updates
 
 
 class Chip(NamedTuple):
@@ -107,14 +108,17 @@ def marked(config):
 def lower_train(config, mesh, program: str = 'train'):
   """(the lowered train step, shapes of what it computes)."""
   model = build.make_model(config, ())
-  rate, optimizer = updates.make_optimizer(config)
+  learning_rate, optimizer = build_step.make_optimizer(config)
   shapes = build.batch_shapes(config, ())
-  _, abstract = updates.abstract_state(config, model, optimizer, shapes, mesh)
-  lowered = updates.lower_step(
-      config, model, optimizer, rate, abstract, shapes, mesh
+  _, abstract = build_step.abstract_state(
+      config, model, optimizer, shapes, mesh
+  )
+  lowered = compile_lib.lower_step(
+      build_step.make_step(config, model, optimizer, learning_rate),
+      abstract, shapes, mesh,
   )
   traced = hlo.traced_shapes(
-      updates.make_step(config, model, optimizer, rate),
+      build_step.make_step(config, model, optimizer, learning_rate),
       unplaced(abstract),
       build.batch_shapes(marked(config), ()),
   )

@@ -6,6 +6,7 @@ Trains on a batch that does not fit, on the one that the sentence about it names
 and on one a fifth larger; then draws and evaluates batches that do not fit. The
 fraction makes any GPU small enough. It needs no data and writes no files.
 """
+import functools
 import time
 from unittest import mock
 
@@ -17,6 +18,7 @@ from benchmarks import timing
 from video_diffusion import evaluate
 from video_diffusion import sample
 from video_diffusion.config import build
+from video_diffusion.config import build_step
 from video_diffusion.config import inputs
 from video_diffusion.errors import UserError
 from video_diffusion.inference import rollout
@@ -24,8 +26,8 @@ from video_diffusion.inference import sampling_plan
 from video_diffusion.parallel import collectives
 from video_diffusion.parallel import memory
 from video_diffusion.parallel import sharding
+from video_diffusion.training import compile as compile_lib
 from video_diffusion.training import state as state_lib
-from video_diffusion.training import updates
 
 
 def show(what, run):
@@ -48,27 +50,28 @@ class Trial:
   def __init__(self, config):
     self.config, self.mesh = config, cases.make_mesh(1)
     model = build.make_model(config)
-    rate, optimizer = updates.make_optimizer(config)
+    learning_rate, optimizer = build_step.make_optimizer(config)
     self.shapes = build.batch_shapes(config)
-    _, self.abstract = updates.abstract_state(
+    _, self.abstract = build_step.abstract_state(
         config, model, optimizer, self.shapes, self.mesh
     )
     with memory.explained(self.sentence), mock.patch.object(
         memory, 'limit', lambda: None
     ):
-      self.step, _ = updates.compile_step(
-          config, model, optimizer, rate, self.abstract, self.shapes, self.mesh
+      self.step, _ = build_step.compile_step(
+          config, model, optimizer, learning_rate, self.abstract, self.shapes,
+          self.mesh,
       )
     print(f'  batch {config.batch_size}: '
           f'{memory.gib(memory.program_bytes(self.step))}', flush=True)
 
   def sentence(self, need):
-    return updates.batch_too_large(
+    return build_step.batch_too_large(
         self.config, self.abstract, self.mesh, need
     )
 
   def check(self):
-    updates.check_batch(self.config, self.abstract, self.mesh, self.step)
+    compile_lib.check_batch(self.step, self.sentence)
 
   def run(self):
     """As the train loop does; the device itself refuses."""
@@ -150,13 +153,14 @@ def main():
       show(f'batch {size}, when run', trial.run)
   large = cases.case_config('kinetics', batch=8)
   large.model.base_channels = 2048
-  _, optimizer = updates.make_optimizer(large)
-  _, abstract = updates.abstract_state(
+  _, optimizer = build_step.make_optimizer(large)
+  _, abstract = build_step.abstract_state(
       large, build.make_model(large), optimizer,
       build.batch_shapes(large), cases.make_mesh(1),
   )
   show('state of a network of 2,048 channels',
-       lambda: updates.check_state(large, abstract))
+       lambda: compile_lib.check_state(
+           abstract, functools.partial(build_step.state_too_large, large)))
   for size in (512, 2048):
     sample_too_large(oom_config(8), size)
 

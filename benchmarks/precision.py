@@ -3,7 +3,7 @@
   python -m benchmarks.precision
 
 Prints a table of relative errors against float64 in numpy: of the last
-convolution and its two gradients, and of the sums by quarter of the log-SNR
+convolution and its two gradients, and of the sums by bucket of the log-SNR
 range, at JAX's default precision and at the one that this project asks for
 (`blocks.precision`). Then, of the train step of the networks whose config says
 float32, and of a wider one: how far its gradient at either precision lies from
@@ -26,6 +26,7 @@ from video_diffusion.models import blocks
 from video_diffusion.models import hardware
 from video_diffusion.parallel import memory
 from video_diffusion.training import state as state_lib
+from video_diffusion.training import step as step_lib
 
 
 def relative(got, want) -> float:
@@ -80,14 +81,14 @@ def operations():
   yield names, conv, (x, kernel, g), wants
 
   losses = np.abs(draw(256, 24))
-  quarter = np.eye(4, dtype=np.float32)[rng.integers(0, 4, (256, 24))]
-  want = np.einsum('bf,bfq->q', losses.astype(np.float64), quarter)
+  bucket = np.eye(4, dtype=np.float32)[rng.integers(0, 4, (256, 24))]
+  want = np.einsum('bf,bfq->q', losses.astype(np.float64), bucket)
 
   def sums():
     return lambda a, b: (jnp.einsum(
         'bf,bfq->q', a, b, precision=blocks.precision(jnp.float32)),)
 
-  yield ['sums by quarter'], sums, (losses, quarter), (want,)
+  yield ['sums by bucket'], sums, (losses, bucket), (want,)
 
 
 def operation_rows():
@@ -138,7 +139,7 @@ def networks():
 def gradient(config, params, batch):
   """(jitted loss and gradient of a config, anew; its arguments)."""
   model = build.make_model(config, (3, 3, 4))
-  draw, loss_fn = state_lib.make_loss(
+  draw_noise, loss_fn = step_lib.make_loss(
       model,
       num_images=config.data.images,
       prediction=config.diffusion.prediction,
@@ -149,9 +150,9 @@ def gradient(config, params, batch):
   def run(params, batch):
     key = jax.random.key(0)
     (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        params, draw(key, batch), key
+        params, draw_noise(key, batch), key
     )
-    return loss, metrics['quarter_sum'], grads
+    return loss, metrics['bucket_sum'], grads
 
   return jax.jit(run), (params, batch)
 
@@ -288,8 +289,8 @@ def main():
   })
   timing.print_table(network_rows(), {
       'gradient against float32 on the CPU': 'case', 'default': 'default',
-      'ours': 'ours', 'quarters, default': 'default_sums',
-      'quarters, ours': 'ours_sums', 'default ms': 'default_ms',
+      'ours': 'ours', 'buckets, default': 'default_sums',
+      'buckets, ours': 'ours_sums', 'default ms': 'default_ms',
       'ours ms': 'ours_ms',
   })
 

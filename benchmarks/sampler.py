@@ -32,8 +32,8 @@ from video_diffusion.config import build
 from video_diffusion.diffusion import guidance
 from video_diffusion.parallel import memory
 from video_diffusion.parallel import sharding
+from video_diffusion.training import compile as compile_lib
 from video_diffusion.training import state as state_lib
-from video_diffusion.training import updates
 
 # Name -> fields of config.sample.
 SAMPLERS = {
@@ -94,7 +94,7 @@ def call_flops(config, model, params, guided: str) -> float:
       )
     return denoise_fn(z, logsnr)
 
-  return updates.lowered_flops(call, params, z, jnp.zeros(1))
+  return compile_lib.lowered_flops(call, params, z, jnp.zeros(1))
 
 
 def make_weights(config, model, mesh):
@@ -150,7 +150,7 @@ def measure(config, model, params, mesh, guided: str, flops: float) -> dict:
   )
   draw_seconds = float(np.median(seconds))
   return {
-      'parameters': build.tree_size(params),
+      'parameters': state_lib.tree_size(params),
       'batch': batch,
       'frames': config.data.frames,
       'steps': options.num_steps,

@@ -29,9 +29,9 @@ import numpy as np
 from benchmarks import cases
 from benchmarks import timing
 from video_diffusion.config import build
+from video_diffusion.config import build_step
 from video_diffusion.config import inputs
 from video_diffusion.parallel import collectives
-from video_diffusion.training import updates
 
 UPDATES = 50
 DTYPES = {'float32': 'highest', 'bfloat16': None}  # precision of products
@@ -109,15 +109,15 @@ def losses(config, mesh, num_updates: int = UPDATES) -> list[float]:
   source = inputs.make_source(config, 'train')
   sizes = inputs.label_sizes(source)
   model = build.make_model(config, sizes)
-  rate, optimizer = updates.make_optimizer(config)
+  learning_rate, optimizer = build_step.make_optimizer(config)
   shapes = build.batch_shapes(config, sizes)
-  init, abstract = updates.abstract_state(
+  init, abstract = build_step.abstract_state(
       config, model, optimizer, shapes, mesh
   )
   layout = jax.tree.map(lambda x: x.sharding, abstract)
   state = jax.jit(init, out_shardings=layout)()
-  step, _ = updates.compile_step(
-      config, model, optimizer, rate, abstract, shapes, mesh
+  step, _ = build_step.compile_step(
+      config, model, optimizer, learning_rate, abstract, shapes, mesh
   )
   found = []
   for batch in inputs.make_batches(

@@ -21,19 +21,22 @@ import numpy as np
 from benchmarks import cases
 from benchmarks import timing
 from video_diffusion.config import build
+from video_diffusion.config import build_step
 from video_diffusion.parallel import collectives
-from video_diffusion.training import updates
+from video_diffusion.training import state as state_lib
 
 
 def measure(config, mesh, trace: str | None = None) -> dict:
   """One row of the table."""
   model = build.make_model(config, ())
-  rate, optimizer = updates.make_optimizer(config)
+  learning_rate, optimizer = build_step.make_optimizer(config)
   shapes = build.batch_shapes(config, ())
-  _, abstract = updates.abstract_state(config, model, optimizer, shapes, mesh)
+  _, abstract = build_step.abstract_state(
+      config, model, optimizer, shapes, mesh
+  )
   began = time.perf_counter()
-  step, flops = updates.compile_step(
-      config, model, optimizer, rate, abstract, shapes, mesh
+  step, flops = build_step.compile_step(
+      config, model, optimizer, learning_rate, abstract, shapes, mesh
   )
   compile_seconds = time.perf_counter() - began
   state = cases.random_tree(abstract)
@@ -55,7 +58,7 @@ def measure(config, mesh, trace: str | None = None) -> dict:
   device = mesh.devices.flat[0]
   peak = (device.memory_stats() or {}).get('peak_bytes_in_use')
   return {
-      'parameters': build.tree_size(abstract.params),
+      'parameters': state_lib.tree_size(abstract.params),
       'batch': config.batch_size,
       'frames': f'{config.data.frames} + {config.data.images}',
       'dropout': config.model.dropout,

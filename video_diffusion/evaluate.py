@@ -1,4 +1,4 @@
-"""Held-out loss by quarter of the log-SNR range, on fixed seeds."""
+"""Held-out loss by log-SNR bucket, on fixed seeds."""
 import datetime
 import functools
 import json
@@ -21,15 +21,15 @@ from video_diffusion.parallel import collectives
 from video_diffusion.parallel import memory
 from video_diffusion.parallel import sharding
 from video_diffusion.text import text_input
-from video_diffusion.training import state as state_lib
+from video_diffusion.training import step as step_lib
 from video_diffusion.training import writers
 
 SEED = 0  # of times and noise, whatever the run's seed
 
 
 def make_eval_step(config: ml_collections.ConfigDict, model, mesh):
-  """(params, batch, batch number) -> {'loss', quarter sums and counts}."""
-  draw, loss_fn = state_lib.make_loss(
+  """(params, batch, batch number) -> {'loss', bucket sums and counts}."""
+  draw_noise, loss_fn = step_lib.make_loss(
       model,
       num_images=0,
       prediction=config.diffusion.prediction,
@@ -38,7 +38,7 @@ def make_eval_step(config: ml_collections.ConfigDict, model, mesh):
 
   def eval_step(params, batch, i):
     key = rng.stream_key(SEED, 'evaluate', i)
-    loss, metrics = loss_fn(params, draw(key, batch), key)
+    loss, metrics = loss_fn(params, draw_noise(key, batch), key)
     return metrics | {'loss': loss}
 
   return jax.jit(eval_step, out_shardings=sharding.replicated(mesh))
@@ -47,7 +47,7 @@ def make_eval_step(config: ml_collections.ConfigDict, model, mesh):
 def mean_losses(
     config, eval_step, params, source, mesh, encode=None
 ) -> dict[str, float]:
-  """Loss over eval.num_clips windows, and by quarter, noisiest first."""
+  """Loss over eval.num_clips windows, and by log-SNR bucket, noisiest first."""
   size, devices = config.eval.batch_size, sharding.batch_devices(mesh)
   too_large = functools.partial(
       memory.batch_too_large, 'eval.batch_size', size,
@@ -64,12 +64,13 @@ def mean_losses(
       batch = collectives.global_batch(batch, mesh)
       results.append(eval_step(params, batch, i))
     results = jax.device_get(results)
-  sums = np.sum([r['quarter_sum'] for r in results], axis=0)
-  counts = np.sum([r['quarter_count'] for r in results], axis=0)
+  sums = np.sum([r['bucket_sum'] for r in results], axis=0)
+  counts = np.sum([r['bucket_count'] for r in results], axis=0)
   losses = {'loss': float(np.mean([r['loss'] for r in results]))}
-  for i in range(state_lib.NUM_QUARTERS):
-    # A quarter that no clip fell into has no loss, not a loss of zero.
-    losses[f'quarter_{i}'] = float(sums[i] / counts[i]) if counts[i] else None
+  for i in range(step_lib.NUM_BUCKETS):
+    # A bucket that no clip fell into has no loss, not a loss of zero.
+    mean = float(sums[i] / counts[i]) if counts[i] else None
+    losses[f'loss_bucket_{i}'] = mean
   return losses
 
 
@@ -92,13 +93,13 @@ def as_scalars(losses: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def as_table(losses: dict[str, dict[str, float]]) -> str:
-  """A row per set of weights, the quarters from noisiest to cleanest."""
+  """A row per set of weights, the buckets from noisiest to cleanest."""
   rows = [
       [name, *('-' if v is None else f'{v:.4f}' for v in values.values())]
       for name, values in losses.items()
   ]
-  quarters = [f'quarter {i}' for i in range(state_lib.NUM_QUARTERS)]
-  return writers.table(['held-out loss', 'all', *quarters], rows)
+  buckets = [f'bucket {i}' for i in range(step_lib.NUM_BUCKETS)]
+  return writers.table(['held-out loss', 'all', *buckets], rows)
 
 
 def evaluate(overrides: dict[str, Any], workdir: str) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def evaluate(overrides: dict[str, Any], workdir: str) -> dict[str, Any]:
           if not prefix.startswith('data.image_mixture.')
       ),
       'prediction': config.diffusion.prediction,
-      'quarters': 'of the log-SNR range, noisiest first',
+      'buckets': 'equal parts of the log-SNR range, noisiest first',
       'seed': SEED,
       'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
       'date': datetime.date.today().isoformat(),

@@ -17,6 +17,7 @@ from video_diffusion.api import model as model_lib
 from video_diffusion.checkpoints import checkpoint
 from video_diffusion.checkpoints import weights
 from video_diffusion.config import build
+from video_diffusion.config import build_step
 from video_diffusion.config import inputs
 from video_diffusion.config import run_dir
 from video_diffusion.config import validate
@@ -30,9 +31,9 @@ from video_diffusion.parallel import collectives
 from video_diffusion.parallel import distributed
 from video_diffusion.parallel import memory
 from video_diffusion.text import text_input
+from video_diffusion.training import compile as compile_lib
 from video_diffusion.training import preemption
 from video_diffusion.training import progress
-from video_diffusion.training import updates
 from video_diffusion.training import writers
 
 
@@ -101,7 +102,7 @@ def _train(
   text = text_input.open_text(config, workdir, source)
   label_sizes = inputs.label_sizes(source)
   model = build.make_model(config, label_sizes)
-  rate, optimizer = updates.make_optimizer(config)
+  learning_rate, optimizer = build_step.make_optimizer(config)
   mesh = build.make_mesh(config)
   if text:
     text_input.check_prompts(config, text.tokenizer)
@@ -131,10 +132,11 @@ def _train(
 
   # ---- State: abstract first, then initialised or restored, sharded ----------
   shapes = build.batch_shapes(config, label_sizes)
-  init, abstract = updates.abstract_state(
+  init, abstract = build_step.abstract_state(
       config, model, optimizer, shapes, mesh
   )
-  updates.check_state(config, abstract)
+  too_large = functools.partial(build_step.state_too_large, config)
+  compile_lib.check_state(abstract, too_large)
   checkpoints = checkpoint.Checkpoints(
       workdir / 'checkpoints',
       keep=config.checkpoint.keep,
@@ -150,7 +152,6 @@ def _train(
       claim()  # somebody has deleted it all
 
   watch.before_exit(checkpoints.wait)
-  too_large = functools.partial(updates.state_too_large, config)
   with memory.explained(too_large):
     restored = checkpoints.restore_latest(abstract)
   if restored is None:
@@ -193,8 +194,8 @@ def _train(
     if step:
       report(step, state)  # what an interruption left undone
     if step < last_step:
-      train_step, flops = updates.compile_step(
-          config, model, optimizer, rate, abstract, shapes, mesh
+      train_step, flops = build_step.compile_step(
+          config, model, optimizer, learning_rate, abstract, shapes, mesh
       )
       batches = inputs.make_batches(
           config, source, start=step, stop=last_step, encode=text
@@ -209,7 +210,7 @@ def _train(
     pending = []  # (metrics, vote) of steps that are not read yet
     first = True
     too_large = functools.partial(
-        updates.batch_too_large, config, abstract, mesh
+        build_step.batch_too_large, config, abstract, mesh
     )
 
     # ---- Steps ---------------------------------------------------------------

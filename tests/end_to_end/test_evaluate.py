@@ -20,18 +20,18 @@ def test_losses_are_means_over_all_heldout_clips():
     seen.append(np.asarray(batch['video']))
     return {
         'loss': params * (i + 1.0),
-        'quarter_sum': np.array([1.0, 2.0, 0.0, 4.0]) * (i + 1),
-        'quarter_count': np.array([1, 1, 0, 2]),
+        'bucket_sum': np.array([1.0, 2.0, 0.0, 4.0]) * (i + 1),
+        'bucket_count': np.array([1, 1, 0, 2]),
     }
 
   mesh = sharding.make_mesh()
   losses = evaluate.mean_losses(config, eval_step, 2.0, source, mesh)
   assert losses == {
       'loss': 4.0,
-      'quarter_0': 2.0,
-      'quarter_1': 4.0,
-      'quarter_2': None,
-      'quarter_3': 4.0,
+      'loss_bucket_0': 2.0,
+      'loss_bucket_1': 4.0,
+      'loss_bucket_2': None,
+      'loss_bucket_3': 4.0,
   }
   assert np.concatenate(seen).shape == (12, 2, 8, 8, 3)
   # Clips in order, the same at each call.
@@ -40,10 +40,10 @@ def test_losses_are_means_over_all_heldout_clips():
 
 
 def test_table_and_scalars():
-  losses = {'raw': {'loss': 0.5, 'quarter_0': None},
-            'ema': {'loss': 0.25, 'quarter_0': 1.0}}
+  losses = {'raw': {'loss': 0.5, 'loss_bucket_0': None},
+            'ema': {'loss': 0.25, 'loss_bucket_0': 1.0}}
   assert evaluate.as_scalars(losses) == {
       'heldout_loss/raw': 0.5,
       'heldout_loss/ema': 0.25,
-      'heldout_quarter_0/ema': 1.0,
+      'heldout_loss_bucket_0/ema': 1.0,
   }

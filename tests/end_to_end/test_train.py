@@ -29,7 +29,7 @@ def test_a_run_leaves_what_it_promises(finished):
   assert line['clips_per_second'] > 0 and line['tflops_per_second'] > 0
   assert all(np.isfinite(value) for value in line.values())
   assert 'learning_rate' in line
-  assert any(name.startswith('loss_quarter') for name in line)
+  assert any(name.startswith('loss_bucket') for name in line)
   for name in ('samples/step_6.gif', 'samples/step_6.mp4', 'config.json'):
     assert (workdir / name).stat().st_size > 100
   assert [p.name for p in workdir.glob('events.*')]

@@ -14,7 +14,6 @@ from etils import epath
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 
 from video_diffusion.checkpoints import checkpoint
 from video_diffusion.checkpoints import shapes as shapes_lib
@@ -222,8 +221,3 @@ def restore_ema(
   ema = jax.device_put(ema, layout)
   weights.require_finite(ema, exported)
   return ema, step
-
-
-def tree_size(tree: Any) -> int:
-  """Number of scalars in a tree of arrays or shapes."""
-  return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(tree))

@@ -5,36 +5,42 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from video_diffusion.errors import UserError
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 
 SCHEDULES = ('constant', 'cosine')
 EMA_RULES = ('constant', 'ramp')
 
 
-def learning_rate(
+def make_learning_rate(
     *, lr: float, warmup_steps: int, schedule: str, decay_steps: int
 ) -> optax.Schedule:
   """Linear warmup to `lr`, then constant (the paper) or a cosine to zero.
 
   Args:
-    lr: the peak rate.
-    warmup_steps: updates from 0 to the peak (this project's choice; the paper
-      states none).
+    lr: the peak.
+    warmup_steps: number of updates from 0 to the peak (this project's choice;
+      the paper states none).
     schedule: 'constant' or 'cosine'.
-    decay_steps: of 'cosine', the update at which the rate reaches zero.
+    decay_steps: the update at which 'cosine' reaches zero.
+
+  Raises:
+    ArgumentError: an unknown schedule, or a cosine that ends in the warmup.
   """
   if schedule not in SCHEDULES:
-    raise UserError(
-        f'optim.schedule is {schedule!r}; it must be one of {SCHEDULES}.'
+    raise ArgumentError(
+        Argument('schedule'),
+        f' is {schedule!r}; it must be one of {SCHEDULES}.',
     )
   if schedule == 'constant':
     after = optax.constant_schedule(lr)
   elif decay_steps > warmup_steps:
     after = optax.cosine_decay_schedule(lr, decay_steps - warmup_steps)
   else:
-    raise UserError(
-        f'optim.decay_steps is {decay_steps}; a cosine rate needs more than '
-        f'optim.warmup_steps, {warmup_steps}.'
+    raise ArgumentError(
+        Argument('decay_steps'),
+        f' is {decay_steps}; a cosine schedule needs more than ',
+        Argument('warmup_steps'), f', {warmup_steps}.',
     )
   if not warmup_steps:
     return after
@@ -43,7 +49,7 @@ def learning_rate(
 
 
 def make_optimizer(
-    rate: optax.Schedule,
+    learning_rate: optax.Schedule,
     *,
     beta1: float,
     beta2: float,
@@ -51,7 +57,7 @@ def make_optimizer(
     weight_decay: float,
     clip_norm: float,
 ) -> optax.GradientTransformation:
-  """Clip of the global norm, Adam, decoupled weight decay, the rate.
+  """Clip of the global norm, Adam, decoupled weight decay, learning rate.
 
   `updates_done` reads the state of this chain.
 
@@ -62,7 +68,7 @@ def make_optimizer(
       optax.clip_by_global_norm(clip_norm),
       optax.scale_by_adam(b1=beta1, b2=beta2, eps=eps),
       optax.add_decayed_weights(weight_decay),
-      optax.scale_by_learning_rate(rate),
+      optax.scale_by_learning_rate(learning_rate),
   )
 
 
@@ -75,15 +81,18 @@ def updates_done(opt_state: optax.OptState) -> jax.Array:
   return opt_state[-1].count
 
 
-def ema_decay(*, decay: float, rule: str) -> Callable:
+def make_ema_decay(*, decay: float, rule: str) -> Callable:
   """The decay of the parameters' moving average at update n.
 
   'constant' is the paper's; 'ramp' is min(decay, (1 + n) / (10 + n)), for short
   runs, whose average would otherwise remain mostly the initial weights.
+
+  Raises:
+    ArgumentError: an unknown rule.
   """
   if rule not in EMA_RULES:
-    raise UserError(
-        f'optim.ema_rule is {rule!r}; it must be one of {EMA_RULES}.'
+    raise ArgumentError(
+        Argument('rule'), f' is {rule!r}; it must be one of {EMA_RULES}.',
     )
   if rule == 'constant':
     return lambda step: decay

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from video_diffusion.errors import UserError
-from video_diffusion.training import state as state_lib
+from video_diffusion.training import step as step_lib
 from video_diffusion.training import writers
 
 # Dense bfloat16 peak of one device as its maker states it, by device kind.
@@ -170,11 +170,11 @@ class Window:
     if good:
       sums, counts = (
           np.sum([m[name] for m in good], axis=0)
-          for name in ('quarter_sum', 'quarter_count')
+          for name in ('bucket_sum', 'bucket_count')
       )
-      for i in range(state_lib.NUM_QUARTERS):
+      for i in range(step_lib.NUM_BUCKETS):
         if counts[i]:
-          scalars[f'loss_quarter_{i}'] = sums[i] / counts[i]
+          scalars[f'loss_bucket_{i}'] = sums[i] / counts[i]
     if skipped:
       scalars['skipped'] = skipped
     scalars['clips_per_second'] = rate * self._batch_size

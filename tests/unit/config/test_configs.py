@@ -42,7 +42,7 @@ def parameters(config):
   abstract = jax.eval_shape(
       lambda: state_lib.init_params(model, shapes, seed=0)
   )
-  return build.tree_size(abstract) / 1e6
+  return state_lib.tree_size(abstract) / 1e6
 
 
 def test_every_config_is_listed():

@@ -11,6 +11,7 @@ from video_diffusion.models import conditional
 from video_diffusion.models import text
 from video_diffusion.models import unet3d
 from video_diffusion.training import state as state_lib
+from video_diffusion.training import step as step_lib
 
 # The gradients of the logits of a bfloat16 network: XLA multiplies a float32
 # cotangent with bfloat16 queries, keys or values, and rounds the product to
@@ -40,7 +41,7 @@ def gradient(net):
       'tokens': jax.ShapeDtypeStruct((2, 2, 5), jnp.int32),
       'mask': jax.ShapeDtypeStruct((2, 2, 5), jnp.bool_),
   }
-  draw, loss_fn = state_lib.make_loss(
+  draw_noise, loss_fn = step_lib.make_loss(
       net, num_images=1, prediction='v', logsnr_fn=schedules.cosine_logsnr,
       cond_drop=0.1, train=True,
   )
@@ -48,7 +49,7 @@ def gradient(net):
   def step(params, batch):
     key = jax.random.key(0)
     return jax.value_and_grad(loss_fn, has_aux=True)(
-        params, draw(key, batch), key
+        params, draw_noise(key, batch), key
     )
 
   params = jax.eval_shape(

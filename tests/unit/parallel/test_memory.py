@@ -1,4 +1,5 @@
 """What does not fit into a device is one sentence, and nothing else is."""
+import functools
 import json
 import types
 
@@ -10,10 +11,12 @@ from benchmarks import cases
 from video_diffusion import evaluate
 from video_diffusion import train
 from video_diffusion.config import build
+from video_diffusion.config import build_step
 from video_diffusion.config import inputs
 from video_diffusion.errors import UserError
 from video_diffusion.parallel import memory
-from video_diffusion.training import updates
+from video_diffusion.training import compile as compile_lib
+from video_diffusion.training import state as state_lib
 
 GIB = 2**30
 
@@ -92,10 +95,12 @@ def run():
   """(config, abstract state, mesh) of a tiny network."""
   config = cases.case_config('smoke', batch=8)
   model = build.make_model(config)
-  _, optimizer = updates.make_optimizer(config)
+  _, optimizer = build_step.make_optimizer(config)
   mesh = build.make_mesh(config)
   shapes = build.batch_shapes(config)
-  _, abstract = updates.abstract_state(config, model, optimizer, shapes, mesh)
+  _, abstract = build_step.abstract_state(
+      config, model, optimizer, shapes, mesh
+  )
   return config, abstract, mesh
 
 
@@ -117,7 +122,10 @@ def test_a_batch_that_does_not_fit_is_refused_before_it_runs(run, device):
       alias_size_in_bytes=state, temp_size_in_bytes=fixed - state + 8 * GIB,
   )
   compiled = types.SimpleNamespace(memory_analysis=lambda: analysis)
-  check = lambda: updates.check_batch(config, abstract, mesh, compiled)
+  too_large = functools.partial(
+      build_step.batch_too_large, config, abstract, mesh
+  )
+  check = lambda: compile_lib.check_batch(compiled, too_large)
   check()  # of no device that tells
   device(fixed + 8 * GIB)
   check()
@@ -149,22 +157,28 @@ def test_a_compiler_that_refuses_is_heard(run, monkeypatch):
     )
 
   lowered = types.SimpleNamespace(compile=refuse)
-  monkeypatch.setattr(updates, 'lower_step', lambda *_: lowered)
+  monkeypatch.setattr(compile_lib, 'lower_step', lambda *_: lowered)
+  too_large = functools.partial(
+      build_step.batch_too_large, config, abstract, mesh
+  )
   with pytest.raises(UserError, match='about 20 GiB of .* has 15 GiB .*set '
                      'batch_size=5, about'):
-    updates.compile_step(config, None, None, None, abstract, None, mesh)
+    compile_lib.compile_step(
+        None, abstract, None, mesh, counted=None, too_large=too_large
+    )
 
 
 def test_a_state_that_does_not_fit_is_refused(run, device):
   config, abstract, _ = run
   size = memory.tree_bytes(abstract)
-  assert size >= 16 * build.tree_size(abstract.params)
+  assert size >= 16 * state_lib.tree_size(abstract.params)
   device(size)
-  updates.check_state(config, abstract)
+  too_large = functools.partial(build_step.state_too_large, config)
+  compile_lib.check_state(abstract, too_large)
   device(size - 1)
   with pytest.raises(UserError, match='^the train state takes about .* GiB of '
                      'each device, and NVIDIA L4 has .*mesh.fsdp'):
-    updates.check_state(config, abstract)
+    compile_lib.check_state(abstract, too_large)
 
 
 def test_evaluation_names_its_own_batch(run, device):

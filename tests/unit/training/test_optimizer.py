@@ -7,29 +7,29 @@ from video_diffusion.training import optimizer
 ADAM = dict(beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.0, clip_norm=1.0)
 
 
-def rate(**fields):
+def learning_rate(**fields):
   options = dict(lr=2.0, warmup_steps=4, schedule='constant', decay_steps=0)
-  return optimizer.learning_rate(**(options | fields))
+  return optimizer.make_learning_rate(**(options | fields))
 
 
-def test_rates():
+def test_learning_rates():
   np.testing.assert_allclose(
-      [rate()(i) for i in range(6)], [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+      [learning_rate()(i) for i in range(6)], [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
   )
-  cosine = rate(schedule='cosine', decay_steps=24)
+  cosine = learning_rate(schedule='cosine', decay_steps=24)
   np.testing.assert_allclose(
       [cosine(i) for i in (3, 4, 14, 24, 30)], [2, 2, 1, 0, 0], atol=1e-6
   )
-  assert rate(warmup_steps=0)(0) == 2.0
+  assert learning_rate(warmup_steps=0)(0) == 2.0
 
 
-def test_bad_rates():
-  with pytest.raises(ValueError, match='optim.schedule'):
-    rate(schedule='linear')
-  with pytest.raises(ValueError, match='optim.decay_steps'):
-    rate(schedule='cosine', decay_steps=4)
-  with pytest.raises(ValueError, match='optim.ema_rule'):
-    optimizer.ema_decay(decay=0.9, rule='none')
+def test_bad_schedules():
+  with pytest.raises(ValueError, match='^schedule is'):
+    learning_rate(schedule='linear')
+  with pytest.raises(ValueError, match='^decay_steps is'):
+    learning_rate(schedule='cosine', decay_steps=4)
+  with pytest.raises(ValueError, match='^rule is'):
+    optimizer.make_ema_decay(decay=0.9, rule='none')
 
 
 def test_adam_by_hand_with_clip_and_decoupled_decay():
@@ -52,8 +52,8 @@ def test_adam_by_hand_with_clip_and_decoupled_decay():
 
 
 def test_ema_rules():
-  assert optimizer.ema_decay(decay=0.99, rule='constant')(0) == 0.99
-  ramp = optimizer.ema_decay(decay=0.99, rule='ramp')
+  assert optimizer.make_ema_decay(decay=0.99, rule='constant')(0) == 0.99
+  ramp = optimizer.make_ema_decay(decay=0.99, rule='ramp')
   np.testing.assert_allclose(ramp(0), 0.1)
   np.testing.assert_allclose(ramp(90), 0.91)
   np.testing.assert_allclose(ramp(10_000), 0.99)

@@ -9,6 +9,7 @@ from video_diffusion.models import conditional
 from video_diffusion.models import unet3d
 from video_diffusion.training import optimizer
 from video_diffusion.training import state as state_lib
+from video_diffusion.training import step as step_lib
 
 K = 1
 
@@ -47,12 +48,12 @@ def test_streams_and_steps_have_their_own_keys():
 
 
 def test_to_float():
-  x = state_lib.to_float(jnp.array([0, 51, 255], jnp.uint8))
+  x = step_lib.to_float(jnp.array([0, 51, 255], jnp.uint8))
   np.testing.assert_allclose(x, [-1.0, -0.6, 1.0], rtol=1e-6)
 
 
-def test_quarters():
-  got = state_lib.quarter_of(
+def test_logsnr_buckets():
+  got = step_lib.logsnr_bucket(
       jnp.array([-20.0, -10.1, -9.9, 0.1, 19.0, 20.0]), -20.0, 20.0
   )
   np.testing.assert_array_equal(got.argmax(-1), [0, 0, 1, 2, 3, 3])
@@ -70,10 +71,10 @@ def test_a_step_by_hand(random_params):
   """Loss, gradient, update, EMA and step against their definitions."""
   net, data = model(), batch()
   params = random_params(
-      net, state_lib.to_float(jnp.asarray(data['video'])), jnp.zeros((2, 4)),
+      net, step_lib.to_float(jnp.asarray(data['video'])), jnp.zeros((2, 4)),
       condition={'labels': data['labels']}, num_images=K,
   )['params']
-  draw, loss_fn = state_lib.make_loss(
+  draw_noise, loss_fn = step_lib.make_loss(
       net,
       num_images=K,
       prediction='v',
@@ -83,11 +84,11 @@ def test_a_step_by_hand(random_params):
   )
   sgd = optax.chain(optax.scale_by_schedule(lambda _: -0.1))
   step = jax.jit(
-      state_lib.make_train_step(
-          draw,
+      step_lib.make_train_step(
+          draw_noise,
           loss_fn,
           sgd,
-          rate=lambda _: 0.1,
+          learning_rate=lambda _: 0.1,
           ema_decay=lambda n: 0.75,
           seed=7,
       )
@@ -98,7 +99,7 @@ def test_a_step_by_hand(random_params):
   key = rng.stream_key(7, 'train', 5)
   noise_key, dropout_key = jax.random.split(key)
   (loss, _), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
-      params, draw(noise_key, data), dropout_key
+      params, draw_noise(noise_key, data), dropout_key
   )
   assert after.step == 6
   np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-5)
@@ -111,10 +112,10 @@ def test_a_step_by_hand(random_params):
   ):
     np.testing.assert_allclose(new, old - 0.1 * grad, atol=1e-5)
     np.testing.assert_allclose(ema, 0.75 * old + 0.25 * new, atol=1e-6)
-  # The quarters are a split of the loss of all frames.
-  np.testing.assert_allclose(metrics['quarter_count'].sum(), 2 * (3 + K))
+  # The buckets are a split of the loss of all frames.
+  np.testing.assert_allclose(metrics['bucket_count'].sum(), 2 * (3 + K))
   np.testing.assert_allclose(
-      metrics['quarter_sum'].sum() / (2 * (3 + K)), loss, rtol=1e-5
+      metrics['bucket_sum'].sum() / (2 * (3 + K)), loss, rtol=1e-5
   )
   _, again = step(state, data)
   assert again['loss'] == metrics['loss']
@@ -124,20 +125,21 @@ def test_a_step_by_hand(random_params):
 
 def test_skipped_updates_hold_back_the_learning_rate_and_the_ema_decay():
   """What is logged is what the parameters and their average show."""
-  rate = optimizer.learning_rate(
+  learning_rate = optimizer.make_learning_rate(
       lr=0.8, warmup_steps=8, schedule='constant', decay_steps=0
   )
   # With betas of zero an update is the rate times the sign of the gradient.
   chain = optimizer.make_optimizer(
-      rate, beta1=0.0, beta2=0.0, eps=0.0, weight_decay=0.0, clip_norm=1e9
+      learning_rate, beta1=0.0, beta2=0.0, eps=0.0, weight_decay=0.0,
+      clip_norm=1e9,
   )
-  decay = optimizer.ema_decay(decay=0.999, rule='ramp')
+  decay = optimizer.make_ema_decay(decay=0.999, rule='ramp')
   step = jax.jit(
-      state_lib.make_train_step(
+      step_lib.make_train_step(
           lambda key, batch: batch,
           lambda params, batch, key: ((params['w'] * batch['x']).sum(), {}),
           chain,
-          rate=rate,
+          learning_rate=learning_rate,
           ema_decay=decay,
           seed=0,
       )

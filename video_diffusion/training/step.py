@@ -1,0 +1,229 @@
+"""One update of a run: noise, loss, mean gradients, optimizer, EMA.
+
+`train.py` calls the function that `make_train_step` returns, once a step.
+"""
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from video_diffusion.diffusion import loss as loss_lib
+from video_diffusion.diffusion import rng
+from video_diffusion.parallel import sharding
+from video_diffusion.training import optimizer as optimizer_lib
+from video_diffusion.training import state as state_lib
+
+# The loss is also reported for each of so many equal parts of the log-SNR
+# range, the buckets, noisiest first.
+NUM_BUCKETS = 4
+
+
+def to_float(video: jax.Array) -> jax.Array:
+  """uint8 in [0, 255] -> float32 in [-1, 1], x / 127.5 - 1."""
+  return video.astype(jnp.float32) / 127.5 - 1.0
+
+
+def logsnr_bucket(
+    logsnr: jax.Array, logsnr_min: float, logsnr_max: float
+) -> jax.Array:
+  """One-hot [..., NUM_BUCKETS]: the bucket of each log-SNR, noisiest first."""
+  share = (logsnr - logsnr_min) / (logsnr_max - logsnr_min)
+  index = jnp.clip(share * NUM_BUCKETS, 0, NUM_BUCKETS - 1).astype(jnp.int32)
+  return jax.nn.one_hot(index, NUM_BUCKETS)
+
+
+def make_loss(
+    model: nn.Module,
+    *,
+    num_images: int,
+    prediction: str,
+    logsnr_fn: Callable[[jax.Array], jax.Array],
+    share_noise: bool = False,
+    pure_noise: float = 0.0,
+    cond_drop: float = 0.0,
+    train: bool = False,
+) -> tuple[Callable, Callable]:
+  """The paper's objective in two functions, (draw_noise, loss_fn).
+
+  draw_noise(key, batch) adds the random numbers of an update to a batch:
+  'logsnr' [b, f], 'eps' of the video's shape and, with cond_drop, 'keep' [b],
+  False where the conditioning is dropped. Each row of the result stands by
+  itself, so that a batch may be taken in parts.
+
+  loss_fn(params, batch with its noise, key) returns (mean loss, metrics). The
+  key is for dropout. The metrics 'bucket_sum' and 'bucket_count' [NUM_BUCKETS]
+  are the sum and the number of the frame losses in each log-SNR bucket.
+
+  Args:
+    model: a `ConditionalUNet`.
+    num_images: K, the frames of other videos at the end of each example.
+    prediction: what the network outputs, 'eps' or 'v'.
+    logsnr_fn: the schedule, time in [0, 1] -> log-SNR.
+    share_noise: gives a video and its images one log-SNR.
+    pure_noise: share of the videos at t = 1.
+    cond_drop: probability with which the conditioning of an example is dropped.
+    train: applies dropout.
+  """
+  logsnr_max, logsnr_min = (float(logsnr_fn(jnp.float32(t))) for t in (0, 1))
+
+  def draw_noise(key, batch):
+    t_key, eps_key, drop_key = jax.random.split(key, 3)
+    b, f = batch['video'].shape[:2]
+    logsnr = loss_lib.draw_logsnr(
+        t_key,
+        batch=b,
+        num_frames=f - num_images,
+        num_images=num_images,
+        share=share_noise,
+        pure_noise=pure_noise,
+        logsnr_fn=logsnr_fn,
+    )
+    eps = jax.random.normal(eps_key, batch['video'].shape, jnp.float32)
+    noise = {'logsnr': logsnr, 'eps': eps}
+    if cond_drop:
+      noise['keep'] = jax.random.bernoulli(drop_key, 1.0 - cond_drop, (b,))
+    return batch | jax.tree.map(sharding.constrain_batch, noise)
+
+  def loss_fn(params, batch, key):
+    def network(z, logsnr):
+      return model.apply(
+          {'params': params},
+          z,
+          logsnr,
+          condition=state_lib.condition_of(batch),
+          keep=batch.get('keep'),
+          num_images=num_images,
+          train=train,
+          rngs={'dropout': key},
+      )
+
+    losses = loss_lib.frame_losses(
+        network,
+        x=to_float(batch['video']),
+        eps=batch['eps'],
+        logsnr=batch['logsnr'],
+        prediction=prediction,
+    )
+    bucket = logsnr_bucket(batch['logsnr'], logsnr_min, logsnr_max)
+    metrics = {
+        'bucket_sum': jnp.einsum(
+            'bf,bfn->n', losses, bucket, precision=jax.lax.Precision.HIGHEST
+        ),
+        'bucket_count': bucket.sum((0, 1)),
+    }
+    return losses.mean(), metrics
+
+  return draw_noise, loss_fn
+
+
+def split_batch(batch: dict[str, jax.Array], parts: int) -> dict[str, Any]:
+  """[b, ...] -> [parts, b / parts, ...], each part over all devices.
+
+  Part i takes rows i, i + parts, ...: a device keeps the rows that it has.
+  """
+
+  def split(x):
+    x = x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+    return sharding.constrain_batch(x, axis=1)
+
+  return jax.tree.map(split, batch)
+
+
+def mean_gradients(
+    loss_fn: Callable, params: Any, batch: Any, key: jax.Array, parts: int
+) -> tuple[tuple[jax.Array, dict[str, jax.Array]], Any]:
+  """((loss, metrics), gradients) of a batch taken in equal parts, in turn.
+
+  Args:
+    loss_fn: (params, batch, key) -> (mean loss, metrics that are sums).
+    params: tree of parameters.
+    batch: arrays [b, ...].
+    key: for dropout.
+    parts: number of parts; it divides b.
+  """
+  grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+  if parts == 1:
+    return grad_fn(params, batch, key)
+
+  def add_part(total, i_part):
+    i, part = i_part
+    found = grad_fn(params, part, jax.random.fold_in(key, i))
+    return jax.tree.map(jnp.add, total, found), None
+
+  batches = split_batch(batch, parts)
+  first = jax.tree.map(lambda x: x[0], batches)
+  zeros = jax.tree.map(
+      lambda x: jnp.zeros(x.shape, x.dtype),
+      jax.eval_shape(grad_fn, params, first, key),
+  )
+  ((loss, metrics), grads), _ = jax.lax.scan(
+      add_part, zeros, (jnp.arange(parts), batches)
+  )
+  # The buckets are sums; loss and gradients are means.
+  return (loss / parts, metrics), jax.tree.map(lambda g: g / parts, grads)
+
+
+def make_train_step(
+    draw_noise: Callable,
+    loss_fn: Callable,
+    optimizer: optax.GradientTransformation,
+    *,
+    learning_rate: optax.Schedule,
+    ema_decay: Callable,
+    seed: int,
+    accumulate: int = 1,
+) -> Callable:
+  """A pure function (state, batch) -> (state, metrics).
+
+  An update whose loss or gradient is not finite is skipped: parameters, EMA and
+  moments remain, the step counts on, and the metric 'skipped' is 1. Learning
+  rate and EMA decay depend on the number of updates that were applied, not on
+  the step. The metric 'learning_rate' is the one that this update used.
+
+  Args:
+    draw_noise: first result of `make_loss`.
+    loss_fn: second result of `make_loss`, with train=True.
+    optimizer: from `optimizer.make_optimizer`.
+    learning_rate: the schedule of that optimizer, for the metrics.
+    ema_decay: number of an update -> decay.
+    seed: the run's seed; the step's randomness is its 'train' stream.
+    accumulate: number of parts in which a batch is taken, one after the other,
+      to save memory. The gradient is that of the whole batch; only dropout
+      differs.
+  """
+
+  def train_step(state, batch):
+    noise_key, dropout_key = jax.random.split(
+        rng.stream_key(seed, 'train', state.step)
+    )
+    (loss, metrics), grads = mean_gradients(
+        loss_fn,
+        state.params,
+        draw_noise(noise_key, batch),
+        dropout_key,
+        accumulate,
+    )
+    grad_norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    done = optimizer_lib.updates_done(state.opt_state)
+    decay = ema_decay(done)
+    ema_params = jax.tree.map(
+        lambda ema, p: ema + (1.0 - decay) * (p - ema), state.ema_params, params
+    )
+    after = (params, ema_params, opt_state)
+    before = (state.params, state.ema_params, state.opt_state)
+    after = jax.tree.map(lambda a, b: jnp.where(finite, a, b), after, before)
+    metrics |= {
+        'loss': loss,
+        'grad_norm': grad_norm,
+        'learning_rate': learning_rate(done),
+        'skipped': 1 - finite.astype(jnp.int32),
+    }
+    return state_lib.TrainState(state.step + 1, *after), metrics
+
+  return train_step
