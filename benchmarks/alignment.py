@@ -24,7 +24,6 @@ Needs no TensorFlow.
 import argparse
 from collections.abc import Iterator
 import dataclasses
-import functools
 import itertools
 import json
 import time
@@ -38,6 +37,7 @@ from video_diffusion import media
 from video_diffusion import sample
 from video_diffusion.checkpoints import weights as weights_lib
 from video_diffusion.config import build
+from video_diffusion.config import inputs
 from video_diffusion.data import shapes
 from video_diffusion.diffusion import rng
 from video_diffusion.errors import UserError
@@ -46,7 +46,6 @@ from video_diffusion.inference import conditioning as conditioning_lib
 from video_diffusion.metrics import frechet
 from video_diffusion.metrics import shapes_reader
 from video_diffusion.metrics import shapes_score
-from video_diffusion.text import text_input
 from video_diffusion.training import state as state_lib
 from video_diffusion.training import writers
 
@@ -204,7 +203,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
   config, options = run.config, run.config.sample
   mesh = build.make_mesh(config)
   _, sampler = sample.make_grid_sampler(config, run.model, mesh)
-  encode = functools.partial(text_input.encode, config, workdir)
+  encode = inputs.make_encode(config, workdir)
   rows, shown = [], {weight: [] for weight in args.weights}
   kinds = ('seen', 'heldout') if config.data.heldout_pairs else ('seen',)
   for pairs in kinds:
@@ -216,7 +215,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
     scores = Scores(source, clips, others)
     real = scores(np.stack([clip['video'] for clip in clips]))
     rows.append({'pairs': pairs, 'weight': None, **real})
-    drawn = conditioning_lib.of_captions([c['caption'] for c in clips], encode)
+    captions = [clip['caption'] for clip in clips]
+    drawn = conditioning_lib.from_captions(captions, encode)
     for weight in args.weights:
       began = time.time()
       videos = draw(sampler, run.params, drawn, config, mesh, weight)

@@ -23,10 +23,10 @@ import numpy as np
 from benchmarks import alignment
 from benchmarks import timing
 from video_diffusion.config import build
+from video_diffusion.config import inputs
 from video_diffusion.data import shapes
 from video_diffusion.diffusion import gaussian
 from video_diffusion.inference import conditioning as conditioning_lib
-from video_diffusion.text import text_input
 from video_diffusion.training import step as step_lib
 from video_diffusion.training import writers
 
@@ -77,8 +77,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
 
   def condition(labels):
     captions = [shapes.caption([label]) for label in labels]
-    encode = lambda captions: text_input.encode(config, workdir, captions)
-    return conditioning_lib.of_captions(captions, encode).condition
+    encode = inputs.make_encode(config, workdir)
+    return conditioning_lib.from_captions(captions, encode).arrays
 
   @jax.jit
   def error(params, x, z, logsnr, condition):

@@ -20,7 +20,6 @@ from video_diffusion.filesystem import files
 from video_diffusion.parallel import collectives
 from video_diffusion.parallel import memory
 from video_diffusion.parallel import sharding
-from video_diffusion.text import text_input
 from video_diffusion.training import step as step_lib
 from video_diffusion.training import writers
 
@@ -114,11 +113,11 @@ def evaluate(overrides: dict[str, Any], workdir: str) -> dict[str, Any]:
   """
   workdir = epath.Path(files.expand(workdir, '--workdir', bucket=True))
   config = run_dir.saved_config(overrides, workdir, ('eval', 'mesh'))
-  named = ('data', *text_input.places(config, workdir))
+  named = ('data', *inputs.text_places(config, workdir))
   run_dir.require_places(overrides, workdir, *named)
   validate.check(config, 'evaluate')
   source = inputs.make_source(config, 'test')
-  text = text_input.open_text(config, workdir, source)
+  text = inputs.open_text(config, workdir, source)
   sizes = inputs.label_sizes(source)
   model = build.make_model(config, sizes)
   mesh = build.make_mesh(config)

@@ -5,7 +5,6 @@ import ml_collections
 from video_diffusion import inspect
 from video_diffusion.config import inputs
 from video_diffusion.config import validate
-from video_diffusion.text import text_input
 from video_diffusion.training import writers
 
 
@@ -26,7 +25,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
   validate.check(config, 'prepare')
   synthetic, computed = inputs.synthetic(config), config.text.encoder == 't5'
   if computed:
-    text_input.check_t5(config)  # not after hours of decoding
+    inputs.check_t5(config)  # not after hours of decoding
   if synthetic and not computed:
     logging.info('moving_shapes is made as it is needed: nothing to prepare.')
     return
@@ -38,4 +37,4 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
       rows.append(row | {'data set': f'{row["data set"]}, {split}'})
   writers.log_lines(inspect.as_table(rows))
   if computed:
-    text_input.prepare(config, sources)
+    inputs.prepare_t5(config, sources)

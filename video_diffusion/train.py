@@ -30,7 +30,8 @@ from video_diffusion.inference import outputs
 from video_diffusion.parallel import collectives
 from video_diffusion.parallel import distributed
 from video_diffusion.parallel import memory
-from video_diffusion.text import text_input
+from video_diffusion.text import encode
+from video_diffusion.text import tokenizer_files
 from video_diffusion.training import compile as compile_lib
 from video_diffusion.training import preemption
 from video_diffusion.training import progress
@@ -99,13 +100,15 @@ def _train(
   # ---- Checks, data, model ---------------------------------------------------
   source = inputs.make_source(config, 'train')
   heldout = inputs.make_source(config, 'test')
-  text = text_input.open_text(config, workdir, source)
+  text = inputs.open_text(config, workdir, source)
   label_sizes = inputs.label_sizes(source)
   model = build.make_model(config, label_sizes)
   learning_rate, optimizer = build_step.make_optimizer(config)
   mesh = build.make_mesh(config)
   if text:
-    text_input.check_prompts(config, text.tokenizer)
+    encode.check_prompts(
+        config.sample.prompts, text.tokenizer, encoder=config.text.encoder
+    )
   grids = model_lib.Model(
       config, model, None, inputs.make_conditioner(config, heldout, text), mesh
   )
@@ -122,7 +125,7 @@ def _train(
         text.fingerprint if text else '',
     )
     if text and lead:
-      text_input.keep_tokenizer(text, workdir)
+      tokenizer_files.keep(text.tokenizer, workdir)
 
   claim()
   if lead:  # what killed processes have left

@@ -7,15 +7,14 @@ import pytest
 
 from video_diffusion import sample
 from video_diffusion import train
-from video_diffusion.checkpoints import t5_weights
 from video_diffusion.config import config_files
 from video_diffusion.config import defaults as defaults_lib
 from video_diffusion.config import given_video
+from video_diffusion.config import inputs
 from video_diffusion.config import run_dir
 from video_diffusion.data import datasets
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
-from video_diffusion.text import text_input
 
 OTHERS = (
     's3://bucket/x', 'az://x/y', 'hf://user/model', 'http://host/x',
@@ -51,6 +50,7 @@ def config(name, value):
   c = defaults_lib.get_config()
   group, field = name.split('.')
   c[group][field] = value
+  c.text.encoder = 't5'
   return c
 
 
@@ -59,8 +59,8 @@ def config(name, value):
     ('--workdir', lambda path: sample.sample({}, path)),
     ('--workdir', config_files.of_run),
     ('--config', config_files.load),
-    ('text.path', t5_weights.load_t5),
-    ('text.tokenizer', lambda path: text_input.check_t5(
+    ('text.path', lambda path: inputs.check_t5(config('text.path', path))),
+    ('text.tokenizer', lambda path: inputs.check_t5(
         config('text.tokenizer', path))),
     ('sample.video', lambda path: given_video.read(
         config('sample.video', path))),

@@ -10,7 +10,6 @@ from video_diffusion import sample
 from video_diffusion.config import build
 from video_diffusion.config import defaults as defaults_lib
 from video_diffusion.data import shapes
-from video_diffusion.inference import conditioning as conditioning_lib
 from video_diffusion.text import tokenizer as tokenizer_lib
 
 CONFIG = '--config=configs/moving_shapes.py:text'
@@ -312,10 +311,3 @@ def test_a_checkpoint_of_another_size_is_said(
   )
   assert code == 1 and 'Compiled' not in output
   assert 'step 3' in output and 'not hold the model of' in output
-
-
-def test_a_run_without_text_refuses_prompts():
-  config = defaults_lib.get_config()
-  config.sample.prompts = ('a red circle',)
-  with pytest.raises(ValueError, match='the model knows no text'):
-    conditioning_lib.sample_condition(config, None)

@@ -13,9 +13,11 @@ from video_diffusion.config import build
 from video_diffusion.config import inputs
 from video_diffusion.config import run_dir
 from video_diffusion.data import shapes
-from video_diffusion.inference import conditioning as conditioning_lib
-from video_diffusion.text import text_input
+from video_diffusion.inference import conditioning
+from video_diffusion.text import settings as text_settings
+from video_diffusion.text import t5_vectors
 from video_diffusion.text import tokenizer as tokenizer_lib
+from video_diffusion.text import tokenizer_files
 
 T5 = t5_files.GATED
 
@@ -55,11 +57,11 @@ def test_prepare_fills_what_training_reads(config, sources, tmp_path, caplog):
   train, _ = sources
   workdir = tmp_path / 'run'
   with pytest.raises(ValueError, match='run --mode=prepare with this config'):
-    text_input.open_text(config, epath.Path(workdir), train)
+    inputs.open_text(config, epath.Path(workdir), train)
   with caplog.at_level('INFO'):
     prepare.prepare(config, str(workdir))
   assert '16 captions have vectors' in caplog.text
-  text = text_input.open_text(config, epath.Path(workdir), train)
+  text = inputs.open_text(config, epath.Path(workdir), train)
   batches = [
       list(inputs.make_batches(
           config_with(config, loader), train, start=start, stop=3, encode=text
@@ -84,7 +86,7 @@ def test_prepare_fills_what_training_reads(config, sources, tmp_path, caplog):
 
 
 def test_prepare_says_what_is_wrong_before_it_decodes(config, monkeypatch):
-  monkeypatch.setattr(prepare.experiment, 'make_source', None)
+  monkeypatch.setattr(inputs, 'make_source', None)
   config.text.dim = 8
   with pytest.raises(ValueError, match='vectors of width 6, but text.dim is 8'):
     prepare.prepare(config, '')
@@ -97,7 +99,7 @@ def test_half_of_the_captions_are_not_enough_to_train(
     config, sources, tmp_path
 ):
   train, _ = sources
-  text_input.prepare(config, sources)
+  inputs.prepare_t5(config, sources)
   (file,) = (tmp_path / 'cache').glob('*/*.embeddings')
   file.unlink()
   # As after a kill, with a list of encoders from an earlier data set.
@@ -106,9 +108,11 @@ def test_half_of_the_captions_are_not_enough_to_train(
   tokenizer = tokenizer_lib.Tokenizer(
       tmp_path / 't5' / 'spiece.model', length=config.text.length
   )
-  text_input.fill(config, tokenizer, some)
+  t5_vectors.fill(
+      text_settings.Settings(**config.text.to_dict()), tokenizer, some
+  )
   with pytest.raises(ValueError, match='no embedding of .*run --mode=prepare'):
-    text_input.open_text(config, epath.Path(tmp_path / 'run'), train)
+    inputs.open_text(config, epath.Path(tmp_path / 'run'), train)
 
 
 def test_another_t5_under_the_same_path_is_noticed(
@@ -116,21 +120,21 @@ def test_another_t5_under_the_same_path_is_noticed(
 ):
   workdir, train = epath.Path(tmp_path / 'run'), sources[0]
   prepare.prepare(config, '')
-  before = text_input.open_text(config, workdir, train)
+  before = inputs.open_text(config, workdir, train)
   shutil.move(config.text.path, tmp_path / 'away')
   # Where there is none, training takes what was prepared.
   config.text.tokenizer = str(tmp_path / 'away' / 'spiece.model')
-  again = text_input.open_text(config, workdir, train)
+  again = inputs.open_text(config, workdir, train)
   assert again.fingerprint == before.fingerprint
   params = make_t5(T5)
   params['encoder']['encoder_norm']['scale'] = np.ones(6, np.float32)
   t5_files.write_hugging_face(tmp_path / 't5', T5, params)
   with pytest.raises(ValueError, match='run --mode=prepare with this config'):
-    text_input.open_text(config, workdir, train)
+    inputs.open_text(config, workdir, train)
   assert 'is not the one that it was' in caplog.text
   prepare.prepare(config, '')
   assert 'were made with another encoder: none of them is used' in caplog.text
-  after = text_input.open_text(config, workdir, train)
+  after = inputs.open_text(config, workdir, train)
   assert after.fingerprint != before.fingerprint
   caption = next(iter(train.captions()))
   new, old = (text([caption])['tokens'] for text in (after, before))
@@ -139,9 +143,9 @@ def test_another_t5_under_the_same_path_is_noticed(
 
 def test_t5_in_bfloat16_has_vectors_of_its_own(config, sources, tmp_path):
   workdir = epath.Path(tmp_path / 'run')
-  exact = text_input.encode(config, workdir, ['a red circle'])
+  exact = encode(config, workdir, ['a red circle'])
   config.text.dtype = 'bfloat16'
-  rough = text_input.encode(config, workdir, ['a red circle'])
+  rough = encode(config, workdir, ['a red circle'])
   mask = exact['mask']
   a, b = (x['tokens'][mask].astype(np.float32) for x in (exact, rough))
   assert 0 < np.abs(a - b).max() < 0.1
@@ -151,11 +155,13 @@ def test_t5_in_bfloat16_has_vectors_of_its_own(config, sources, tmp_path):
 def test_a_t5_in_the_home_folder(config, tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
   config.text.path = '~/t5'
-  text_input.check_t5(config)
-  encoded = text_input.encode(
-      config, epath.Path(tmp_path / 'run'), ['a red circle']
-  )
+  inputs.check_t5(config)
+  encoded = encode(config, epath.Path(tmp_path / 'run'), ['a red circle'])
   assert encoded['mask'].sum() == 4
+
+
+def encode(config, workdir, captions):
+  return inputs.make_encode(config, workdir)(captions)
 
 
 def config_with(config, loader):
@@ -166,18 +172,19 @@ def config_with(config, loader):
 
 def test_prompts_are_embedded_where_they_are_new(config, tmp_path, monkeypatch):
   workdir = epath.Path(tmp_path / 'run')
-  config.sample.prompts = ('a blue dog', 'a red circle')
-  config.sample.num_videos = 3
-  encode = lambda c: text_input.encode(config, workdir, c)
-  drawn = conditioning_lib.sample_condition(config, None, encode)
-  assert drawn.captions == ('a blue dog', 'a red circle', 'a blue dog')
-  assert drawn.condition['tokens'].shape == (3, 1, 16, T5.dim)
-  # The second time T5 is not read.
-  monkeypatch.setattr(text_input.t5_weights, 'load_t5', None)
-  again = conditioning_lib.sample_condition(config, None, encode)
-  np.testing.assert_array_equal(
-      again.condition['tokens'], drawn.condition['tokens']
+  conditioner = conditioning.Conditioner(
+      heldout=None, encode=inputs.make_encode(config, workdir)
   )
+  prompts = ('a blue dog', 'a red circle')
+  first = conditioner(3, prompts)
+  assert first.captions == ('a blue dog', 'a red circle', 'a blue dog')
+  assert first.arrays['tokens'].shape == (3, 1, 16, T5.dim)
+  # The second time T5 is not read.
+  monkeypatch.setattr(t5_vectors.t5_weights, 'load_t5', None)
+  again = conditioner(3, prompts)
+  np.testing.assert_array_equal(again.arrays['tokens'], first.arrays['tokens'])
+  with pytest.raises(ValueError, match="a prompt is ' '; it must describe"):
+    conditioner(1, (' ',))
 
 
 def test_a_t5_that_cannot_be_used_is_one_sentence(
@@ -186,25 +193,25 @@ def test_a_t5_that_cannot_be_used_is_one_sentence(
   workdir = epath.Path(tmp_path / 'run')
   config.text.dim = 8
   with pytest.raises(ValueError, match='vectors of width 6, but text.dim is 8'):
-    text_input.encode(config, workdir, ['a red circle'])
+    encode(config, workdir, ['a red circle'])
   config.text.dim = T5.dim
   good = config.text.path
   config.text.path = str(tmp_path / 'none' / 'none')
   with pytest.raises(ValueError, match='none does not exist; give the checkpo'):
-    text_input.encode(config, workdir, ['a red circle'])
+    encode(config, workdir, ['a red circle'])
   bare = tmp_path / 'deep' / 'bare'
   shutil.copytree(good, bare)
   (bare / 'spiece.model').unlink()
   config.text.path = str(bare)
   with pytest.raises(ValueError, match='has no spiece.model or sentencepiece'):
-    text_input.encode(config, workdir, ['a red circle'])
+    encode(config, workdir, ['a red circle'])
   # Of the right size, but not the run's.
   config.text.path = good
   prepare.prepare(config, str(workdir))
-  text = text_input.open_text(config, workdir, sources[0])
+  text = inputs.open_text(config, workdir, sources[0])
   run_dir.claim(config, workdir, '', text.fingerprint)
-  text_input.keep_tokenizer(text, workdir)
-  assert text_input.encode(config, workdir, ['a red circle'])['mask'].any()
+  tokenizer_files.keep(text.tokenizer, workdir)
+  assert encode(config, workdir, ['a red circle'])['mask'].any()
   other = make_t5(T5)
   other['token_embedder']['embedding'] = 2 * np.asarray(
       other['token_embedder']['embedding']
@@ -212,11 +219,9 @@ def test_a_t5_that_cannot_be_used_is_one_sentence(
   config.text.path = str(tmp_path / 'other')
   t5_files.write_hugging_face(tmp_path / 'other', T5, other)
   with pytest.raises(ValueError, match='another tokenizer or text encoder'):
-    text_input.encode(config, workdir, ['a red circle'])
+    encode(config, workdir, ['a red circle'])
 
 
 def test_a_caption_without_text_has_no_token(config, tmp_path):
-  vectors = text_input.encode(
-      config, epath.Path(tmp_path), ['a red circle', ' ', '']
-  )
+  vectors = encode(config, epath.Path(tmp_path), ['a red circle', ' ', ''])
   assert vectors['mask'].any(axis=1).tolist() == [True, False, False]

@@ -18,6 +18,7 @@ import numpy as np
 from video_diffusion.checkpoints import json_files
 from video_diffusion.checkpoints import safetensors_files
 from video_diffusion.checkpoints import t5x_checkpoint
+from video_diffusion.errors import Argument
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
 from video_diffusion.models import t5
@@ -139,7 +140,8 @@ def t5_config(path: epath.PathLike, *, num_pieces: int = 0) -> t5.T5Config:
 
 def _checked(path, num_pieces):
   """(checkpoint, config, name -> shape of what the encoder has)."""
-  checkpoint = _open(epath.Path(files.expand(path, 'text.path', bucket=True)))
+  path = epath.Path(files.expand(path, Argument('path'), bucket=True))
+  checkpoint = _open(path)
   config = _config(checkpoint)
   if num_pieces > config.vocab_size:
     raise UserError(
@@ -175,7 +177,7 @@ def stamp(path: epath.PathLike) -> str:
   Tells whether a path holds what it held before; '' where there is nothing, or
   in a bucket, without which training does.
   """
-  path = epath.Path(files.expand(path, 'text.path', bucket=True))
+  path = epath.Path(files.expand(path, Argument('path'), bucket=True))
   if '://' in str(path) or not path.exists():
     return ''
   names = (

@@ -1,5 +1,5 @@
 """From a config to its data sets: sources of clips, and their batches."""
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import functools
 import re
@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 
 from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.config import run_dir as run_dir_lib
 from video_diffusion.config import source_checks
 from video_diffusion.config import validate
 from video_diffusion.data import datasets
@@ -18,8 +19,12 @@ from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import pipeline
 from video_diffusion.errors import UserError
+from video_diffusion.errors import naming
 from video_diffusion.inference import conditioning
-from video_diffusion.text import text_input
+from video_diffusion.text import encode as encode_lib
+from video_diffusion.text import settings as text_settings
+from video_diffusion.text import t5_vectors
+from video_diffusion.text import tokenizer_files
 
 
 def data_sets(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
@@ -119,7 +124,7 @@ def make_batches(
     source: of clips.
     start: first step.
     stop: one past the last.
-    encode: of the captions of a run with text, from `text_input.open_text`.
+    encode: of the captions of a run with text, from `open_text`.
   """
   return pipeline.batches(
       source,
@@ -204,11 +209,56 @@ def heldout_examples(
     )
 
 
+def _text_settings(config):
+  return text_settings.Settings(**config.text.to_dict())
+
+
+def _text_fields():
+  """Names the arguments of the text encoder as fields of config.text."""
+  return naming(lambda name: f'text.{name}')
+
+
 def text_places(
     config: ml_collections.ConfigDict, run_dir: epath.Path
 ) -> tuple[str, ...]:
   """The text fields that name what a trained run needs beside its folder."""
-  return text_input.places(config, run_dir)
+  if config.text.encoder != 't5':
+    return ()
+  own = (run_dir / tokenizer_files.NAME).exists()
+  return ('text.path', 'text.dir') + (() if own else ('text.tokenizer',))
+
+
+def open_text(
+    config: ml_collections.ConfigDict,
+    run_dir: epath.Path,
+    source: mixture_lib.Source | mixture_lib.Mixture,
+) -> encode_lib.Text | None:
+  """What makes tokens of the captions of a source; None for a run without text.
+
+  Raises:
+    UserError: see `text.encode.open_text`.
+  """
+  if not config.text.encoder:
+    return None
+  with _text_fields():
+    return encode_lib.open_text(
+        _text_settings(config), source, run_dir=run_dir,
+        fingerprint=run_dir_lib.text_fingerprint(run_dir),
+    )
+
+
+def check_t5(config: ml_collections.ConfigDict) -> None:
+  """Checks that the T5 of a config can be used; reads none of its arrays."""
+  with _text_fields():
+    t5_vectors.check(_text_settings(config))
+
+
+def prepare_t5(
+    config: ml_collections.ConfigDict, sources: Iterable[mixture_lib.Source]
+) -> None:
+  """Computes the vectors of all captions of some sources, for a run with T5."""
+  with _text_fields():
+    t5_vectors.prepare(_text_settings(config), sources)
 
 
 def make_encode(
@@ -223,9 +273,11 @@ def make_encode(
     return None
 
   def encode(captions, prompts=()):
-    with config.unlocked():
-      config.sample.prompts = tuple(prompts)
-    return text_input.encode(config, run_dir, captions)
+    with _text_fields():
+      return encode_lib.encode(
+          _text_settings(config), captions, run_dir=run_dir, prompts=prompts,
+          fingerprint=run_dir_lib.text_fingerprint(run_dir),
+      )
 
   return encode
 

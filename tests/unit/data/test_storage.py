@@ -158,7 +158,7 @@ def test_embeddings_on_a_full_disk(disk):
   with pytest.raises(storage.StorageError) as error:
     made.fill(test_embeddings.TEXTS, test_embeddings.encode)
   assert str(error.value) == (
-      f'text.dir cannot be written ({made.directory}: No space left on '
+      f'dir cannot be written ({made.directory}: No space left on '
       'device); set it to a folder with space.'
   )
   filler.unlink()

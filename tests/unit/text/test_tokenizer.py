@@ -106,8 +106,8 @@ def test_a_model_of_moving_shapes():
 
 def test_a_model_is_the_same_in_every_process():
   code = (
-      'import sys; from video_diffusion.data import captions; '
-      f'sys.stdout.buffer.write(tokenizer_lib.train_tokenizer({WORDS!r}))'
+      'import sys; from video_diffusion.text import tokenizer; '
+      f'sys.stdout.buffer.write(tokenizer.train_tokenizer({WORDS!r}))'
   )
   run = subprocess.run(
       [sys.executable, '-c', code], cwd=ROOT, capture_output=True, check=True
