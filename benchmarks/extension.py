@@ -212,7 +212,7 @@ def gradient_memory() -> dict[str, float]:
   model = build.make_model(config, ())
   abstract = jax.eval_shape(
       lambda: state_lib.init_params(
-          model, build.batch_shapes(config, ()), seed=0
+          model, build.batch_shapes(config, model), seed=0
       )
   )
   # The numbers do not matter to memory: no initialiser is compiled.

@@ -109,7 +109,7 @@ def lower_train(config, mesh, program: str = 'train'):
   """(the lowered train step, shapes of what it computes)."""
   model = build.make_model(config, ())
   learning_rate, optimizer = build_step.make_optimizer(config)
-  shapes = build.batch_shapes(config, ())
+  shapes = build.batch_shapes(config, model)
   _, abstract = build_step.abstract_state(
       config, model, optimizer, shapes, mesh
   )
@@ -120,23 +120,22 @@ def lower_train(config, mesh, program: str = 'train'):
   traced = hlo.traced_shapes(
       build_step.make_step(config, model, optimizer, learning_rate),
       unplaced(abstract),
-      build.batch_shapes(marked(config), ()),
+      build.batch_shapes(marked(config), model),
   )
   return lowered, traced | shards(abstract)
 
 
-def sample_inputs(config, program: str, mesh) -> dict:
+def sample_inputs(config, model, program: str, mesh) -> dict:
   """Shapes of what a draw takes after the weights, by name."""
   data, batch = config.data, config.sample.batch_size
   split = functools.partial(
       jax.ShapeDtypeStruct, sharding=sharding.batch_sharding(mesh)
   )
   inputs = {'key': jax.eval_shape(lambda: jax.random.key(0))}
-  captions = state_lib.condition_of(build.batch_shapes(config, ()))
-  inputs['condition'] = captions and {
-      name: split((batch, 1, *s.shape[2:]), s.dtype)
-      for name, s in captions.items()
-  }
+  inputs['condition'] = {
+      name: split((batch, 1, *s.shape), s.dtype)
+      for name, s in model.arrays().items()
+  } or None
   if program == 'predict':
     shape = (batch, data.frames, data.height, data.width, 3)
     inputs['known'] = split(shape, jnp.float32)
@@ -147,10 +146,12 @@ def sample_inputs(config, program: str, mesh) -> dict:
 def lower_sample(config, mesh, program: str):
   """(the lowered sampler, shapes of what it computes)."""
   model = build.make_model(config, ())
-  shapes = build.batch_shapes(config, ())
+  shapes = build.batch_shapes(config, model)
   params = sharding.abstract(
       jax.eval_shape(
-          lambda: state_lib.init_params(model, shapes, seed=config.seed)
+          lambda: state_lib.init_params(
+              model, shapes, num_images=config.data.images, seed=config.seed
+          )
       ),
       mesh,
       config.mesh.min_sharded,
@@ -158,7 +159,7 @@ def lower_sample(config, mesh, program: str):
 
   def sampler_and_inputs(config, mesh):
     draw = sample.make_sampler(config, model, mesh, frames=config.data.frames)
-    return draw, sample_inputs(config, program, mesh)
+    return draw, sample_inputs(config, model, program, mesh)
 
   draw, inputs = sampler_and_inputs(config, mesh)
   with jax.set_mesh(mesh):

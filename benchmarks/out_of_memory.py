@@ -51,7 +51,7 @@ class Trial:
     self.config, self.mesh = config, cases.make_mesh(1)
     model = build.make_model(config)
     learning_rate, optimizer = build_step.make_optimizer(config)
-    self.shapes = build.batch_shapes(config)
+    self.shapes = build.batch_shapes(config, model)
     _, self.abstract = build_step.abstract_state(
         config, model, optimizer, self.shapes, self.mesh
     )
@@ -113,9 +113,11 @@ def sample_too_large(config, size):
   config.eval.batch_size = config.eval.num_clips = size
   model = build.make_model(config)
   mesh = cases.make_mesh(1)
-  shapes = build.batch_shapes(config)
+  shapes = build.batch_shapes(config, model)
   params = cases.random_tree(sharding.abstract(
-      jax.eval_shape(lambda: state_lib.init_params(model, shapes, seed=0)),
+      jax.eval_shape(lambda: state_lib.init_params(
+          model, shapes, num_images=config.data.images, seed=0
+      )),
       mesh,
   ))
   plan = sampling_plan.make_plan(config, None)

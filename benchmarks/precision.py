@@ -160,10 +160,12 @@ def gradient(config, params, batch):
 def inputs(config):
   """Random parameters with nothing at zero, and a random batch."""
   rng = np.random.default_rng(0)
-  shapes = build.batch_shapes(config, (3, 3, 4))
   model = build.make_model(config, (3, 3, 4))
+  shapes = build.batch_shapes(config, model)
   abstract = jax.eval_shape(
-      lambda: state_lib.init_params(model, shapes, seed=0)
+      lambda: state_lib.init_params(
+          model, shapes, num_images=config.data.images, seed=0
+      )
   )
 
   def fill(path, leaf):

@@ -99,8 +99,10 @@ def call_flops(config, model, params, guided: str) -> float:
 
 def make_weights(config, model, mesh):
   """Random weights of the case's model."""
-  shapes = build.batch_shapes(config, (CLASSES,))
-  init = lambda: state_lib.init_params(model, shapes, seed=0)
+  shapes = build.batch_shapes(config, model)
+  init = lambda: state_lib.init_params(
+      model, shapes, num_images=config.data.images, seed=0
+      )
   return cases.random_tree(sharding.abstract(jax.eval_shape(init), mesh))
 
 

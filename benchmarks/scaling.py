@@ -110,7 +110,7 @@ def losses(config, mesh, num_updates: int = UPDATES) -> list[float]:
   sizes = inputs.label_sizes(source)
   model = build.make_model(config, sizes)
   learning_rate, optimizer = build_step.make_optimizer(config)
-  shapes = build.batch_shapes(config, sizes)
+  shapes = build.batch_shapes(config, model)
   init, abstract = build_step.abstract_state(
       config, model, optimizer, shapes, mesh
   )

@@ -30,7 +30,7 @@ def measure(config, mesh, trace: str | None = None) -> dict:
   """One row of the table."""
   model = build.make_model(config, ())
   learning_rate, optimizer = build_step.make_optimizer(config)
-  shapes = build.batch_shapes(config, ())
+  shapes = build.batch_shapes(config, model)
   _, abstract = build_step.abstract_state(
       config, model, optimizer, shapes, mesh
   )

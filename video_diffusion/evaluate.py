@@ -44,7 +44,7 @@ def make_eval_step(config: ml_collections.ConfigDict, model, mesh):
 
 
 def mean_losses(
-    config, eval_step, params, source, mesh, encode=None
+    config, model, eval_step, params, source, mesh, encode=None
 ) -> dict[str, float]:
   """Loss over eval.num_clips windows, and by log-SNR bucket, noisiest first."""
   size, devices = config.eval.batch_size, sharding.batch_devices(mesh)
@@ -60,7 +60,7 @@ def mean_losses(
     for i, batch in enumerate(
         inputs.heldout_batches(config, source, encode)
     ):
-      batch = collectives.global_batch(batch, mesh)
+      batch = collectives.global_batch(model.inputs_of(batch), mesh)
       results.append(eval_step(params, batch, i))
     results = jax.device_get(results)
   sums = np.sum([r['bucket_sum'] for r in results], axis=0)
@@ -73,10 +73,14 @@ def mean_losses(
   return losses
 
 
-def heldout_losses(config, eval_step, state, source, mesh, encode=None):
+def heldout_losses(
+    config, model, eval_step, state, source, mesh, encode=None
+):
   """{'raw': losses, 'ema': losses} of a train state's weights."""
   return {
-      name: mean_losses(config, eval_step, params, source, mesh, encode)
+      name: mean_losses(
+          config, model, eval_step, params, source, mesh, encode
+      )
       for name, params in (('raw', state.params), ('ema', state.ema_params))
   }
 
@@ -120,10 +124,13 @@ def evaluate(overrides: dict[str, Any], workdir: str) -> dict[str, Any]:
   text = inputs.open_text(config, workdir, source)
   sizes = inputs.label_sizes(source)
   model = build.make_model(config, sizes)
+  inputs.require_arrays(config, model, source)
   mesh = build.make_mesh(config)
-  params, step = build.restore_ema(config, workdir, model, sizes)
+  params, step = build.restore_ema(config, workdir, model)
   eval_step = make_eval_step(config, model, mesh)
-  losses = mean_losses(config, eval_step, params, source, mesh, text)
+  losses = mean_losses(
+      config, model, eval_step, params, source, mesh, text
+  )
   result = {
       'losses': losses,
       'step': step,

@@ -103,6 +103,8 @@ def _train(
   text = inputs.open_text(config, workdir, source)
   label_sizes = inputs.label_sizes(source)
   model = build.make_model(config, label_sizes)
+  inputs.require_arrays(config, model, source)
+  inputs.require_arrays(config, model, heldout)
   learning_rate, optimizer = build_step.make_optimizer(config)
   mesh = build.make_mesh(config)
   if text:
@@ -110,7 +112,11 @@ def _train(
         config.sample.prompts, text.tokenizer, encoder=config.text.encoder
     )
   grids = model_lib.Model(
-      config, model, None, inputs.make_conditioner(config, heldout, text), mesh
+      config,
+      model,
+      None,
+      inputs.make_conditioner(config, model, heldout, text),
+      mesh,
   )
   with naming(lambda name: f'sample.{name}'):
     grids.check(**build.sample_arguments(config))
@@ -134,7 +140,7 @@ def _train(
   writer = writers.Writer(workdir, enabled=lead)
 
   # ---- State: abstract first, then initialised or restored, sharded ----------
-  shapes = build.batch_shapes(config, label_sizes)
+  shapes = build.batch_shapes(config, model)
   init, abstract = build_step.abstract_state(
       config, model, optimizer, shapes, mesh
   )
@@ -180,7 +186,7 @@ def _train(
         writers.has(workdir, step, 'heldout_loss/ema')
     ):
       losses = evaluate.heldout_losses(
-          config, eval_step, state, heldout, mesh, text
+          config, model, eval_step, state, heldout, mesh, text
       )
       writer.scalars(step, evaluate.as_scalars(losses))
       writers.log_lines(evaluate.as_table(losses))
@@ -219,7 +225,9 @@ def _train(
     # ---- Steps ---------------------------------------------------------------
     while step < last_step:
       watch.hold()
-      batch = collectives.global_batch(next(batches), mesh)
+      batch = collectives.global_batch(
+          model.inputs_of(next(batches)), mesh
+      )
       with memory.explained(too_large):
         state, metrics = train_step(state, batch)
         if first:  # what does not fit is seen here, not in a later call

@@ -149,7 +149,7 @@ def test_weights_that_are_no_numbers_are_refused(
   config = run_dir.saved_config({}, copied_run, ())
   sizes = build.saved_label_sizes(config, epath.Path(copied_run))
   params, step = build.restore_ema(
-      config, epath.Path(copied_run), build.make_model(config, sizes), sizes
+      config, epath.Path(copied_run), build.make_model(config, sizes)
   )
   bad = jax.tree.map(np.array, params)
   jax.tree.leaves(bad)[3][..., 0] = np.nan

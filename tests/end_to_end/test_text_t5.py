@@ -71,7 +71,7 @@ def test_prepare_fills_what_training_reads(config, sources, tmp_path, caplog):
       )
   ]
   assert batches[0][0].keys() == {'video', 'captions', 'tokens', 'mask'}
-  abstract = build.batch_shapes(config)
+  abstract = build.batch_shapes(config, build.make_model(config))
   for name in ('tokens', 'mask'):
     value = batches[0][0][name]
     assert value.shape == abstract[name].shape

@@ -70,6 +70,7 @@ def load(
       heldout,
       encode=inputs.make_encode(config, run_dir),
       label_sizes=sizes,
+      arrays=network.arrays(),
   )
-  read = lambda: build.restore_ema(config, run_dir, network, sizes)
+  read = lambda: build.restore_ema(config, run_dir, network)
   return Model(config, network, read, conditioner)

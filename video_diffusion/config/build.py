@@ -11,6 +11,7 @@ from typing import Any
 
 from absl import logging
 from etils import epath
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -24,9 +25,8 @@ from video_diffusion.diffusion import schedules
 from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
 from video_diffusion.inference import block_sampler
-from video_diffusion.models import conditional
+from video_diffusion.models import conditioning
 from video_diffusion.models import hardware
-from video_diffusion.models import text as text_lib
 from video_diffusion.models import unet3d
 from video_diffusion.parallel import memory
 from video_diffusion.parallel import sharding
@@ -42,27 +42,44 @@ def make_mesh(config: ml_collections.ConfigDict) -> jax.sharding.Mesh:
 
 def make_model(
     config: ml_collections.ConfigDict, label_sizes: tuple[int, ...] = ()
-) -> conditional.ConditionalUNet:
-  """The network, with an encoder of text or of labels where cond_dim is set."""
+) -> conditioning.ConditionalUNet:
+  """The network, with an encoder where model.cond_dim is set."""
   fields = config.model.to_dict()
   cond_dim = fields.pop('cond_dim')
+  del fields['conditioning']  # of the encoder
   fields['dtype'] = DTYPES[fields['dtype']]
   if shortcoming := hardware.shortcoming(fields['dtype']):
     logging.warning(shortcoming)
-  encoder, text = None, config.text
-  if text.encoder:
-    table = None
-    if text.encoder == 'table':
-      table = text_lib.TokenTable(text.max_pieces, text.length, text.dim)
-    encoder = text_lib.TextEncoder(cond_dim, table, fields['dtype'])
-  elif cond_dim:
-    validate.require(
-        bool(label_sizes),
-        f'model.cond_dim is {cond_dim}, but data.name {config.data.name!r} has '
-        'no labels, or a data set mixed with it has not the same; set it to 0.',
-    )
-    encoder = conditional.LabelEncoder(label_sizes, cond_dim)
-  return conditional.ConditionalUNet(unet3d.UNet3D(**fields), encoder)
+  encoder = make_encoder(config, label_sizes) if cond_dim else None
+  return conditioning.ConditionalUNet(unet3d.UNet3D(**fields), encoder)
+
+
+def make_encoder(
+    config: ml_collections.ConfigDict, label_sizes: tuple[int, ...]
+) -> nn.Module:
+  """The encoder of what the network is conditioned on.
+
+  Its fields are found by name among those below.
+  """
+  kind = validate.conditioning_kind(config)
+  validate.require(
+      bool(label_sizes) or kind != 'labels',
+      f'model.cond_dim is {config.model.cond_dim}, but data.name '
+      f'{config.data.name!r} has no labels, or a data set mixed with it has '
+      'not the same; set it to 0.',
+  )
+  text = config.text
+  known = {
+      'dim': config.model.cond_dim,
+      'dtype': DTYPES[config.model.dtype],
+      'sizes': label_sizes,
+      'length': text.length,
+      'token_dim': text.dim,
+      'max_pieces': text.max_pieces if text.encoder == 'table' else None,
+  }
+  encoder = conditioning.KINDS[kind]
+  names = {field.name for field in dataclasses.fields(encoder)}
+  return encoder(**{name: known[name] for name in known if name in names})
 
 
 def make_logsnr_fn(config: ml_collections.ConfigDict) -> Callable:
@@ -76,28 +93,15 @@ def make_logsnr_fn(config: ml_collections.ConfigDict) -> Callable:
 
 
 def batch_shapes(
-    config: ml_collections.ConfigDict, sizes: tuple[int, ...] = ()
+    config: ml_collections.ConfigDict, model: conditioning.ConditionalUNet
 ) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes of one global training batch."""
+  """Shapes of one global training batch: 'video' and the conditioning."""
   data, b = config.data, config.batch_size
-  shapes = {
-      'video': jax.ShapeDtypeStruct(
-          (b, data.frames + data.images, data.height, data.width, 3), jnp.uint8
-      )
+  video = (b, data.frames + data.images, data.height, data.width, 3)
+  return {'video': jax.ShapeDtypeStruct(video, jnp.uint8)} | {
+      name: jax.ShapeDtypeStruct((b, 1 + data.images, *s.shape), s.dtype)
+      for name, s in model.arrays().items()
   }
-  if config.text.encoder:
-    shape = (b, 1 + data.images, config.text.length)
-    shapes['mask'] = jax.ShapeDtypeStruct(shape, jnp.bool_)
-    shapes['tokens'] = (
-        jax.ShapeDtypeStruct(shape, jnp.int32)
-        if config.text.encoder == 'table'
-        else jax.ShapeDtypeStruct((*shape, config.text.dim), jnp.bfloat16)
-    )
-  elif sizes:
-    shapes['labels'] = jax.ShapeDtypeStruct(
-        (b, 1 + data.images, len(sizes)), jnp.int32
-    )
-  return shapes
 
 
 def sampling_settings(
@@ -148,7 +152,7 @@ def saved_label_sizes(
   Raises:
     UserError: the run has no weights.
   """
-  if config.text.encoder or not config.model.cond_dim:
+  if validate.conditioning_kind(config) != 'labels':
     return ()
   shapes = shapes_lib.ema_shapes(run_dir)
   sizes = {
@@ -167,8 +171,7 @@ def saved_label_sizes(
 def restore_ema(
     config: ml_collections.ConfigDict,
     workdir: epath.Path,
-    model: conditional.ConditionalUNet,
-    sizes: tuple[int, ...],
+    model: conditioning.ConditionalUNet,
 ) -> tuple[Any, int]:
   """(EMA parameters, step) of the newest checkpoint, else exported weights.
 
@@ -181,7 +184,10 @@ def restore_ema(
   mesh = make_mesh(config)
   params = jax.eval_shape(
       lambda: state_lib.init_params(
-          model, batch_shapes(config, sizes), seed=config.seed
+          model,
+          batch_shapes(config, model),
+          num_images=config.data.images,
+          seed=config.seed,
       )
   )
   target = sharding.abstract(params, mesh, config.mesh.min_sharded)

@@ -49,7 +49,9 @@ def abstract_state(
   """(function that makes the first state, its shapes and shardings)."""
 
   def init():
-    params = state_lib.init_params(model, shapes, seed=config.seed)
+    params = state_lib.init_params(
+        model, shapes, num_images=config.data.images, seed=config.seed
+    )
     return state_lib.init_state(params, optimizer)
 
   return init, sharding.abstract(

@@ -85,6 +85,9 @@ def get_config() -> ml_collections.ConfigDict:
   model.emb_dim = 1024  # width of the embedding vector
   model.emb_layers = 2  # layers of its MLP
   model.cond_dim = 0  # width of the condition vector; 0 is unconditional
+  # What the network is conditioned on: a kind of models/conditioning.py. With
+  # text.encoder it is the captions, whatever this field says.
+  model.conditioning = 'labels'
   model.dropout = 0.0
   # 'add' (the paper) or 'scale_shift' after the second norm of a block.
   model.injection = 'add'

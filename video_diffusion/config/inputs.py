@@ -282,22 +282,51 @@ def make_encode(
   return encode
 
 
+def require_arrays(
+    config: ml_collections.ConfigDict, model, source: mixture_lib.Source
+) -> None:
+  """Requires that all clips have the arrays that condition the network.
+
+  Captions and labels have checks of their own.
+
+  Args:
+    config: config of the run.
+    model: from `build.make_model`.
+    source: clips.
+
+  Raises:
+    UserError: names the array.
+  """
+  if config.text.encoder:
+    return
+  mixture = mixture_lib.as_mixture(source)
+  lacking = model.arrays().keys() - mixture_lib.shared_fields(mixture)
+  validate.require(
+      not lacking,
+      f'model.conditioning is {config.model.conditioning!r}, but clips of '
+      f'data.name {config.data.name!r}, or of a data set mixed with it, have '
+      f'no {", ".join(sorted(lacking))}.',
+  )
+
+
 def make_conditioner(
-    config: ml_collections.ConfigDict, source: mixture_lib.Source, text
+    config: ml_collections.ConfigDict, model, source: mixture_lib.Source, text
 ) -> conditioning.Conditioner:
   """The conditioner of a run that is trained here.
 
   Args:
     config: of the run.
+    model: from `build.make_model`.
     source: held-out clips.
     text: captions -> the arrays of the text encoder; None without text.
   """
   encode = None
   if text is not None:
     encode = lambda captions, prompts=(): text(captions)
-  labelled = config.model.cond_dim and not text
+  kind = validate.conditioning_kind(config)
   return conditioning.Conditioner(
       functools.partial(heldout_examples, config, source),
       encode=encode,
-      label_sizes=label_sizes(source) if labelled else (),
+      label_sizes=label_sizes(source) if kind == 'labels' else (),
+      arrays=model.arrays(),
   )

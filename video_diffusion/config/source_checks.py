@@ -5,6 +5,7 @@ from absl import logging
 import ml_collections
 import numpy as np
 
+from video_diffusion.config import validate
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import sides
 from video_diffusion.errors import UserError
@@ -33,7 +34,7 @@ def check(
       set, and conditions name sides.
   """
   text = bool(config.text.encoder)
-  labels = not text and config.model.cond_dim > 0
+  labels = validate.conditioning_kind(config) == 'labels'
   for prefix, source in sources.items():
     if text and 'caption' not in source.example(0, np.random.default_rng(0), 1):
       raise UserError(

@@ -17,7 +17,8 @@ from video_diffusion.diffusion import sampling
 from video_diffusion.errors import UserError
 from video_diffusion.models import attention
 from video_diffusion.models import blocks
-from video_diffusion.models import text
+from video_diffusion.models import conditioning
+from video_diffusion.models import text_pooling
 from video_diffusion.models import unet3d
 from video_diffusion.parallel import sharding
 
@@ -63,7 +64,7 @@ def _check_mixture(config):
 
 
 def _check_text(config, mode):
-  heads = text.NUM_HEADS
+  heads = text_pooling.NUM_HEADS
   require(
       config.text.path or config.text.encoder != 't5' or mode == 'inspect',
       "text.encoder is 't5', but text.path is empty; give the checkpoint of a "
@@ -76,6 +77,13 @@ def _check_text(config, mode):
       f'{config.text.encoder!r} it must be a multiple of the {heads} heads '
       'that pool a caption.',
   )
+
+
+def conditioning_kind(config: ml_collections.ConfigDict) -> str:
+  """The entry of `conditioning.KINDS` of a run; '' if it is unconditional."""
+  if not config.model.cond_dim:
+    return ''
+  return 'text' if config.text.encoder else config.model.conditioning
 
 
 def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
@@ -180,6 +188,8 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
   for name, value, allowed in (
       ('text.encoder', config.text.encoder, TEXT_ENCODERS),
       ('text.dtype', config.text.dtype, DTYPES),
+      ('model.conditioning', model.conditioning,
+       tuple(kind for kind in conditioning.KINDS if kind != 'text')),
       ('model.injection', model.injection, blocks.INJECTIONS),
       ('model.position', model.position, attention.POSITIONS),
       ('model.dtype', model.dtype, DTYPES),

@@ -28,8 +28,9 @@ class Source(Protocol):
 
     Returns:
       'video' uint8 [num_frames, height, width, 3]; where the data set has them,
-      'labels' int32, within its `label_sizes`, and 'caption' str: for each of
-      its clips the same of these.
+      'labels' int32, within its `label_sizes`, 'caption' str, and further
+      arrays that a network may be conditioned on (see `models.conditioning`).
+      Every clip has the same names.
     """
 
   def group(self, index: int) -> int:
@@ -157,9 +158,15 @@ def as_mixture(source: Source | Mixture) -> Mixture:
 
 
 def shared_fields(mixture: Mixture) -> frozenset[str]:
-  """Which of 'labels' and 'caption' go with every example, as clip 0 has."""
+  """What goes with the video of every example, as clip 0 of each source says.
+
+  'labels' are left out where the sources differ in their `label_sizes`.
+  """
   rng = np.random.default_rng(0)
-  shared = {'caption', 'labels'} if mixture.label_sizes else {'caption'}
-  for source in (*mixture.sources, *mixture.images.sources):
-    shared &= source.example(0, rng, 1).keys()
-  return frozenset(shared)
+  every = (*mixture.sources, *mixture.images.sources)
+  shared = set.intersection(
+      *(set(source.example(0, rng, 1)) for source in every)
+  )
+  return frozenset(
+      shared - ({'video'} if mixture.label_sizes else {'video', 'labels'})
+  )

@@ -5,7 +5,7 @@ and which images an example holds follow from (seed, global index of the
 example) alone, so a run resumes at any step at once, and does not depend on the
 host count.
 """
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 import functools
 import importlib.util
 
@@ -87,7 +87,7 @@ def joint_example(
     num_frames: int,
     num_images: int,
     seed: int,
-    fields: Collection[str] = (),
+    fields: Set[str] = frozenset(),
     shuffle: bool = True,
     flip: bool = False,
     frameskips: Sequence[int] = (1,),
@@ -101,7 +101,8 @@ def joint_example(
     num_frames: T.
     num_images: K single frames of random other videos (paper section 3.1).
     seed: of order and windows.
-    fields: of 'labels' and 'caption', those that all sources have.
+    fields: 'labels', 'caption' and further arrays, as far as all sources have
+      them; see `mixture.shared_fields`.
     shuffle: a new permutation each epoch; otherwise clips in order.
     flip: mirror the video, and each image, left to right half of the time.
     frameskips: of the video, see `window`.
@@ -109,8 +110,9 @@ def joint_example(
 
   Returns:
     {'video': uint8 [T + K, height, width, 3]} and, by `fields`, 'labels': int32
-    [1 + K, slots] and 'captions': UTF-8 bytes, object [1 + K]; with `encode`
-    what it makes of the captions in place of labels.
+    [1 + K, slots], further arrays, flat as [1 + K, n], and 'captions': UTF-8
+    bytes, object [1 + K]. With `encode` what it makes of the captions takes the
+    place of labels and further arrays.
   """
   i, index = clip_at(mixture, position, seed=seed, shuffle=shuffle)
   source = mixture.sources[i]
@@ -122,8 +124,9 @@ def joint_example(
   if flip:
     videos = [v[:, :, ::-1] if rng.random() < 0.5 else v for v in videos]
   example = {'video': np.concatenate(videos)}
-  if 'labels' in fields and encode is None:
-    example['labels'] = np.stack([part['labels'].ravel() for part in parts])
+  if encode is None:
+    for name in fields - {'caption'}:
+      example[name] = np.stack([np.ravel(part[name]) for part in parts])
   if 'caption' in fields:
     captions = [part['caption'] for part in parts]
     example['captions'] = np.array([c.encode() for c in captions], object)
@@ -173,9 +176,10 @@ def batches(
   Yields:
     {'video': uint8 [local batch, T + K, height, width, 3]}; where every source
     has labels, of the same `label_sizes`, 'labels': int32 [local batch, 1 + K,
-    slots]; where every source has captions, 'captions': UTF-8 bytes, object
-    [local batch, 1 + K], one for the clip and one for each image. With `encode`
-    its 'tokens' and 'mask', [local batch, 1 + K, ...], in place of 'labels'.
+    slots], and likewise any further array; where every source has captions,
+    'captions': UTF-8 bytes, object [local batch, 1 + K], one for the clip and
+    one for each image. With `encode` its 'tokens' and 'mask', [local batch, 1 +
+    K, ...], in place of 'labels' and further arrays.
   """
   if loader not in LOADERS:
     raise UserError(f'data.loader is {loader!r}; it must be one of {LOADERS}.')

@@ -1,9 +1,10 @@
 """What videos are conditioned on: labels or captions, given or held out."""
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from video_diffusion.errors import Argument
@@ -83,11 +84,16 @@ class Conditioner:
       be checked.
     label_sizes: number of values of each label slot, for a model that takes
       labels.
+    arrays: name -> shape of one clip and dtype, for a model that takes anything
+      else (see `models.conditioning`); they come from held-out examples.
   """
 
   heldout: Callable[[int], Iterator[dict[str, Any]]]
   encode: Callable[..., dict[str, np.ndarray]] | None = None
   label_sizes: tuple[int, ...] = ()
+  arrays: Mapping[str, jax.ShapeDtypeStruct] = dataclasses.field(
+      default_factory=dict
+  )
 
   def __call__(
       self,
@@ -141,11 +147,19 @@ class Conditioner:
       return from_labels(
           labels, num_videos=num_videos, sizes=self.label_sizes
       )
-    if not takes:
+    if not takes and not self.arrays:
       return Conditions(num_videos)
     examples = list(self.heldout(num_videos))
     if takes == 'text':
       return from_captions([e['caption'] for e in examples], self.encode)
+    if not takes:
+      return Conditions(num_videos, {
+          name: np.stack([
+              np.asarray(e[name], s.dtype).reshape(1, *s.shape)
+              for e in examples
+          ])
+          for name, s in self.arrays.items()
+      })
     rows = [np.asarray(e['labels']).ravel() for e in examples]
     return Conditions(
         num_videos, {'labels': np.asarray(rows, np.int32)[:, None]}
@@ -155,4 +169,5 @@ class Conditioner:
     """The conditions of videos that another model has sampled."""
     if self.encode:
       return from_captions(others.captions, self.encode)
-    return others._replace(arrays=others.arrays if self.label_sizes else None)
+    takes = self.label_sizes or self.arrays
+    return others._replace(arrays=others.arrays if takes else None)

@@ -10,9 +10,6 @@ import optax
 
 from video_diffusion.diffusion import rng
 
-# What conditions a clip, as batches and encoders call it.
-CONDITIONS = ('labels', 'tokens', 'mask')
-
 
 @flax.struct.dataclass
 class TrainState:
@@ -24,30 +21,28 @@ class TrainState:
   opt_state: Any
 
 
-def condition_of(batch: dict[str, Any]) -> dict[str, Any] | None:
-  """Those arrays of a batch that condition it, None where there are none."""
-  return {name: batch[name] for name in CONDITIONS if name in batch} or None
-
-
 def init_params(
-    model: nn.Module, batch: dict[str, jax.ShapeDtypeStruct], *, seed: int
+    model: nn.Module,
+    batch: dict[str, jax.ShapeDtypeStruct],
+    *,
+    num_images: int,
+    seed: int,
 ) -> Any:
   """The first parameters; traced lazily, so only random draws are compiled.
 
   Args:
     model: a `ConditionalUNet`.
-    batch: shapes of one batch, 'video' and perhaps a condition.
-    seed: of the run.
+    batch: shapes of one batch, 'video' [b, T + K, ...] and the conditioning.
+    num_images: K.
+    seed: the run's seed.
   """
   b, f = batch['video'].shape[:2]
-  condition = condition_of(batch)
-  captioned = next(iter(condition.values())).shape[1] if condition else 1
   return model.lazy_init(
       rng.stream_key(seed, 'init'),
       jax.ShapeDtypeStruct(batch['video'].shape, jnp.float32),
       jax.ShapeDtypeStruct((b, f), jnp.float32),
-      condition=condition,
-      num_images=captioned - 1,
+      condition=model.condition_of(batch),
+      num_images=num_images,
   )['params']
 
 

@@ -93,7 +93,7 @@ def make_loss(
           {'params': params},
           z,
           logsnr,
-          condition=state_lib.condition_of(batch),
+          condition=model.condition_of(batch),
           keep=batch.get('keep'),
           num_images=num_images,
           train=train,

@@ -38,9 +38,11 @@ def parameters(config):
   """Millions of parameters, by shape alone."""
   sizes = (3, 6, 8) * 2 if config.model.cond_dim else ()
   model = build.make_model(config, sizes)
-  shapes = build.batch_shapes(config, sizes)
+  shapes = build.batch_shapes(config, model)
   abstract = jax.eval_shape(
-      lambda: state_lib.init_params(model, shapes, seed=0)
+      lambda: state_lib.init_params(
+          model, shapes, num_images=config.data.images, seed=0
+      )
   )
   return state_lib.tree_size(abstract) / 1e6
 

@@ -7,8 +7,7 @@ from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.diffusion import sampling
 from video_diffusion.diffusion import schedules
-from video_diffusion.models import conditional
-from video_diffusion.models import text
+from video_diffusion.models import conditioning
 from video_diffusion.models import unet3d
 from video_diffusion.training import state as state_lib
 from video_diffusion.training import step as step_lib
@@ -30,8 +29,10 @@ def model(dtype, position):
       position=position,
       dtype=dtype,
   )
-  encoder = text.TextEncoder(16, text.TokenTable(7, 5, 8), dtype)
-  return conditional.ConditionalUNet(unet, encoder)
+  encoder = conditioning.TextEncoder(
+      16, length=5, token_dim=8, max_pieces=7, dtype=dtype
+  )
+  return conditioning.ConditionalUNet(unet, encoder)
 
 
 def gradient(net):
@@ -53,7 +54,7 @@ def gradient(net):
     )
 
   params = jax.eval_shape(
-      lambda: state_lib.init_params(net, batch, seed=0)
+      lambda: state_lib.init_params(net, batch, num_images=1, seed=0)
   )
   return step, (params, batch)
 

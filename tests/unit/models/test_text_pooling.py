@@ -3,8 +3,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from video_diffusion.models import conditional
-from video_diffusion.models import text
+from video_diffusion.models import conditioning
+from video_diffusion.models import text_pooling
 from video_diffusion.models import unet3d
 
 
@@ -12,7 +12,7 @@ def test_pooling_is_softmax_attention_by_its_definition(random_params):
   rng = np.random.default_rng(0)
   tokens = rng.standard_normal((2, 3, 5, 12)).astype(np.float32)
   mask = np.arange(5) < np.array([[1, 3, 5], [2, 4, 0]])[..., None]
-  module = text.AttentionPooling(16)
+  module = text_pooling.AttentionPooling(16)
   params = random_params(module, tokens, mask)
   got = module.apply(params, tokens, mask)
   p = params['params']
@@ -39,7 +39,7 @@ def test_pooling_is_softmax_attention_by_its_definition(random_params):
 def test_padding_has_no_effect_even_where_it_is_not_finite(random_params):
   tokens = np.ones((1, 2, 4, 8), np.float32)
   mask = np.array([[[True, True, False, False], [True] * 4]])
-  module = text.AttentionPooling(8)
+  module = text_pooling.AttentionPooling(8)
   params = random_params(module, tokens, mask)
   before = module.apply(params, tokens, mask)
   tokens[0, 0, 2:] = np.nan
@@ -51,8 +51,9 @@ def make(random_params):
       base_channels=8, channel_mults=(1,), num_blocks=1,
       attention_resolutions=(), head_dim=8, emb_dim=16,
   )
-  model = conditional.ConditionalUNet(
-      unet, text.TextEncoder(8, text.TokenTable(10, 4, 6))
+  model = conditioning.ConditionalUNet(
+      unet,
+      conditioning.TextEncoder(8, length=4, token_dim=6, max_pieces=10),
   )
   z = jax.random.normal(jax.random.key(0), (1, 5, 4, 4, 3))
   condition = {

@@ -97,7 +97,7 @@ def run():
   model = build.make_model(config)
   _, optimizer = build_step.make_optimizer(config)
   mesh = build.make_mesh(config)
-  shapes = build.batch_shapes(config)
+  shapes = build.batch_shapes(config, model)
   _, abstract = build_step.abstract_state(
       config, model, optimizer, shapes, mesh
   )

@@ -5,7 +5,7 @@ import optax
 
 from video_diffusion.diffusion import rng
 from video_diffusion.diffusion import schedules
-from video_diffusion.models import conditional
+from video_diffusion.models import conditioning
 from video_diffusion.models import unet3d
 from video_diffusion.training import optimizer
 from video_diffusion.training import state as state_lib
@@ -15,7 +15,7 @@ K = 1
 
 
 def model():
-  return conditional.ConditionalUNet(
+  return conditioning.ConditionalUNet(
       unet3d.UNet3D(
           base_channels=4,
           channel_mults=(1,),
@@ -24,7 +24,7 @@ def model():
           head_dim=4,
           emb_dim=8,
       ),
-      conditional.LabelEncoder((3,), 4),
+      conditioning.LabelEncoder(4, (3,)),
   )
 
 
@@ -62,7 +62,9 @@ def test_logsnr_buckets():
 
 def test_init_compiles_no_forward_pass():
   shapes = jax.eval_shape(lambda: batch())
-  init = jax.jit(lambda: state_lib.init_params(model(), shapes, seed=0))
+  init = jax.jit(lambda: state_lib.init_params(
+      model(), shapes, num_images=K, seed=0
+  ))
   text = init.lower().as_text()
   assert 'convolution' not in text and 'dot_general' not in text
 

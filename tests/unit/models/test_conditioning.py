@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from video_diffusion.models import conditional
+from video_diffusion.models import conditioning
 from video_diffusion.models import unet3d
 
 
@@ -15,8 +15,8 @@ def make(random_params, encoder=True):
       head_dim=8,
       emb_dim=16,
   )
-  model = conditional.ConditionalUNet(
-      unet, conditional.LabelEncoder((3, 4), 8) if encoder else None
+  model = conditioning.ConditionalUNet(
+      unet, conditioning.LabelEncoder(8, (3, 4)) if encoder else None
   )
   z = jax.random.normal(jax.random.key(0), (2, 5, 4, 4, 3))
   labels = jnp.array([[[0, 1], [2, 3], [1, -1]], [[1, 1], [0, 0], [2, 2]]])

@@ -1,4 +1,4 @@
-"""Captions to condition vectors, by attention pooling over their tokens."""
+"""From the tokens of a caption to one vector, by attention pooling."""
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -83,34 +83,3 @@ class AttentionPooling(nn.Module):
     )
     out = nn.Dense(self.dim, name='out', **fields)(pooled)
     return jnp.where(mask.any(-1)[..., None], out.astype(jnp.float32), 0.0)
-
-
-class TextEncoder(nn.Module):
-  """Tokens of captions -> condition vectors.
-
-  Attributes:
-    dim: width of the condition vector.
-    table: makes vectors of token ids; None where tokens are vectors already,
-      those of a frozen encoder.
-    dtype: of the matrix products.
-  """
-
-  dim: int
-  table: TokenTable | None = None
-  dtype: jnp.dtype = jnp.float32
-
-  @nn.compact
-  def __call__(self, tokens: jax.Array, mask: jax.Array) -> jax.Array:
-    """Pools each caption.
-
-    Args:
-      tokens: [batch, n, length] int32 ids, or [batch, n, length, D] vectors
-        without a table.
-      mask: bool [batch, n, length], False at padding.
-
-    Returns:
-      float32 [batch, n, dim].
-    """
-    if self.table is not None:
-      tokens = self.table(tokens)
-    return AttentionPooling(self.dim, self.dtype, name='pooling')(tokens, mask)
