@@ -212,7 +212,8 @@ def gradient_memory() -> dict[str, float]:
   model = build.make_model(config, ())
   abstract = jax.eval_shape(
       lambda: state_lib.init_params(
-          model, build.batch_shapes(config, model), seed=0
+          model, build.batch_shapes(config, model),
+          num_images=config.data.images, seed=0,
       )
   )
   # The numbers do not matter to memory: no initialiser is compiled.

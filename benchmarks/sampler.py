@@ -102,7 +102,7 @@ def make_weights(config, model, mesh):
   shapes = build.batch_shapes(config, model)
   init = lambda: state_lib.init_params(
       model, shapes, num_images=config.data.images, seed=0
-      )
+  )
   return cases.random_tree(sharding.abstract(jax.eval_shape(init), mesh))
 
 

@@ -1,14 +1,17 @@
 """Several data sets in one config, and modes that run on them."""
 import json
 
+import jax
 import numpy as np
 import pytest
 
+from video_diffusion.config import build
 from video_diffusion.config import defaults as defaults_lib
 from video_diffusion.config import inputs
 from video_diffusion.config import validate
 from video_diffusion.data import shapes
-from video_diffusion.inference import conditioning as conditioning_lib
+from video_diffusion.errors import UserError
+from video_diffusion.models import conditioning as conditioning_models
 from video_diffusion.parallel import collectives
 from video_diffusion.parallel import sharding
 
@@ -42,9 +45,9 @@ def test_a_config_with_several_data_sets_is_one_source():
   assert mixture.images.sources[1].num_frames == 1
   assert inputs.label_sizes(mixture) == shapes.LABEL_SIZES
   assert [mixture.place(i)[0] for i in range(4)].count(1) == 3
-  assert inputs.drawn(c)
+  assert inputs.synthetic(c)
   c.data.mixture.other.name = 'video_folder'
-  assert not inputs.drawn(c)
+  assert not inputs.synthetic(c)
 
 
 def test_heldout_batches_and_labels_are_of_the_mixture():
@@ -54,8 +57,10 @@ def test_heldout_batches_and_labels_are_of_the_mixture():
   batch, = inputs.heldout_batches(c, heldout)
   assert batch['video'].shape == (16, 3, 8, 8, 3)
   c.model.cond_dim, c.sample.num_videos = 4, 10
+  model = build.make_model(c, inputs.label_sizes(heldout))
+  conditioner = inputs.make_conditioner(c, model, heldout, None)
   np.testing.assert_array_equal(
-      conditioning_lib.sample_labels(c, heldout), batch['labels'][:10]
+      conditioner(10).arrays['labels'], batch['labels'][:10]
   )
   assert heldout.distinct(16) == 4 + 5
   device = collectives.global_batch(batch, sharding.make_mesh())
@@ -145,3 +150,21 @@ def test_a_mixture_trains_and_is_evaluated(run_main, tiny_flags, tmp_path):
   assert result['data'] == 'moving_shapes + moving_shapes'
   # 16 windows: 4 of `data`, 12 of the 5 held-out clips of the other.
   assert (result['windows'], result['clips']) == (16, 4 + 5)
+
+
+def test_clips_must_have_what_conditions_the_network(monkeypatch):
+  class Speeds(conditioning_models.LabelEncoder):
+
+    def arrays(self):
+      return {'speed': jax.ShapeDtypeStruct((), 'float32')}
+
+  monkeypatch.setitem(conditioning_models.KINDS, 'speed', Speeds)
+  c = config()
+  c.model.cond_dim, c.model.conditioning = 4, 'speed'
+  source = inputs.make_source(c, 'train')
+  with pytest.raises(
+      UserError, match="^model.conditioning is 'speed', but .* have no speed"
+  ):
+    inputs.require_arrays(c, build.make_model(c), source)
+  c.model.conditioning = 'labels'
+  inputs.require_arrays(c, build.make_model(c, (9,)), source)

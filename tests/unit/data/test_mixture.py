@@ -247,6 +247,20 @@ def test_only_what_all_sources_share_is_in_a_batch(second, images, fields):
   assert draw(mixture)[0].keys() == {'video'} | fields
 
 
+def test_further_arrays_of_all_sources_are_stacked():
+  class Sized(Fake):
+
+    def example(self, index, *args):
+      return super().example(index, *args) | {'size': np.float32(index)}
+
+  batch = draw(Sized(0, 9))[0]
+  assert batch['size'].shape == (4, 3, 1) and batch['size'].dtype == np.float32
+  clips = batch['video'][:, [0, 3, 4], 0, 0, 1]
+  np.testing.assert_array_equal(batch['size'][..., 0], clips)
+  mixture = mixture_lib.Mixture([Sized(0, 9), Fake(1, 9)], [1, 1])
+  assert 'size' not in draw(mixture)[0]
+
+
 def test_images_follow_the_weights_and_avoid_the_video_of_their_clip():
   """10,000 batches: the share of each clip is within sampling error."""
   sources = [Fake(0, 9), Fake(1, 60), Fake(2, 1)]

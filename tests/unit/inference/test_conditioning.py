@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 
@@ -75,3 +76,14 @@ def test_what_does_not_fit_is_one_sentence(conditioner, arguments, sentence):
   with pytest.raises(ArgumentError) as error:
     conditioner(**arguments)
   assert sentence in str(error.value) and '\n' not in str(error.value)
+
+
+def test_other_arrays_come_from_held_out_examples():
+  speed = {'caption_size': jax.ShapeDtypeStruct((), np.float32)}
+  examples = lambda count: ({'caption_size': i / 2} for i in range(count))
+  one = conditioning.Conditioner(examples, arrays=speed)
+  found = one(3)
+  assert found.arrays['caption_size'].dtype == np.float32
+  np.testing.assert_array_equal(found.arrays['caption_size'], [[0], [0.5], [1]])
+  assert one.like(found) is not None and one.like(found).arrays is found.arrays
+  assert conditioning.Conditioner(examples).like(found).arrays is None

@@ -61,3 +61,34 @@ def test_each_image_has_its_own_label_and_the_video_one(random_params):
 def test_without_an_encoder_labels_have_no_effect(random_params):
   apply, labels = make(random_params, encoder=False)
   np.testing.assert_array_equal(apply(labels), apply(None))
+
+
+def test_a_network_takes_its_arrays_out_of_a_batch():
+  batch = {
+      'video': np.zeros((2, 5, 4, 4, 3), np.uint8),
+      'labels': np.arange(12).reshape(2, 3, 2),
+      'captions': np.full((2, 3), b'', object),
+  }
+  encoder = conditioning.LabelEncoder(8, (6, 12))
+  net = conditioning.ConditionalUNet(None, encoder)
+  inputs = net.inputs_of(batch)
+  assert inputs.keys() == {'video', 'labels'}
+  assert inputs['labels'].dtype == np.int32
+  np.testing.assert_array_equal(inputs['labels'], batch['labels'])
+  assert net.condition_of(inputs).keys() == {'labels'}
+  none = conditioning.ConditionalUNet(None)
+  assert none.inputs_of(batch).keys() == {'video'}
+  assert none.condition_of(batch) is None
+
+
+def test_arrays_of_a_clip_come_flat_and_are_shaped():
+  class Maps(conditioning.LabelEncoder):
+
+    def arrays(self):
+      return {'maps': jax.ShapeDtypeStruct((2, 3), jnp.float32)}
+
+  net = conditioning.ConditionalUNet(None, Maps(8, ()))
+  flat = np.arange(24, dtype=np.float64).reshape(2, 2, 6)
+  maps = net.inputs_of({'video': None, 'maps': flat})['maps']
+  assert maps.shape == (2, 2, 2, 3) and maps.dtype == np.float32
+  np.testing.assert_array_equal(maps.ravel(), flat.ravel())
