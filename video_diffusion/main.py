@@ -14,6 +14,7 @@ from absl import logging
 from ml_collections import config_flags
 
 from video_diffusion.config import config_files
+from video_diffusion.config import renamed
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
 
@@ -129,6 +130,7 @@ def parse_flags(argv: list[str]) -> list[str]:
   if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
   try:
+    renamed.require_new_names(renamed.flag_names(argv[1:]), '--config.')
     (name,), rest = _take(argv, 'config')
     (mode, workdir), _ = _take(rest, 'mode', 'workdir')
     path = name or config_files.DEFAULT

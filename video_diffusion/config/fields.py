@@ -14,6 +14,7 @@ import ml_collections
 
 from video_diffusion.checkpoints import json_files
 from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.config import renamed
 from video_diffusion.errors import UserError
 
 MANY = 10**12  # of what is counted but costs nothing
@@ -214,6 +215,7 @@ def types() -> dict[str, Any]:
 def _check_group(tree, known, prefix):
   for name, value in tree.items():
     path = f'{prefix}{name}'
+    renamed.require_new_names([path])
     if name not in known:
       raise UserError(
           f'the config has a field {json_files.short(path)}, which this '

@@ -14,6 +14,7 @@ import ml_collections
 from video_diffusion.checkpoints import json_files
 from video_diffusion.config import defaults as defaults_lib
 from video_diffusion.config import fields
+from video_diffusion.config import renamed
 from video_diffusion.config.validate import field as get_field
 from video_diffusion.config.validate import require
 from video_diffusion.data import mixture as mixture_lib
@@ -187,7 +188,11 @@ def _read(workdir):
         f'{path} cannot be read ({error.strerror or error}); restore it, or '
         'pass another --workdir.'
     ) from error
-  known, saved = fields.types(), dict(saved)
+  try:
+    saved = renamed.with_new_names(saved)
+  except UserError as error:
+    raise UserError(f'{path}: {error}') from error
+  known = fields.types()
   prints = {n: saved.pop(n) for n in _FINGERPRINTS if n in saved}
   for group in _OPTIONS:
     if isinstance(found := saved.get(group), dict):
@@ -236,6 +241,7 @@ def saved_config(
     UserError: there is no run in workdir, its config is not sound, or a field
       may not be set.
   """
+  renamed.require_new_names(overrides, '--config.')
   config = _saved(workdir)
   for name, value in places(config).items():
     _set(config, name, type(value)())
