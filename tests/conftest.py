@@ -226,6 +226,7 @@ def run_main_here(tiny_flags):
   a start of main takes five seconds for its imports alone.
   """
   from video_diffusion import main
+  from video_diffusion.config import flags as our_flags
   from video_diffusion.training import preemption
 
   def run(*flags, tiny=True):
@@ -242,12 +243,12 @@ def run_main_here(tiny_flags):
         warnings.catch_warnings(),
         # Signals are those of pytest.
         mock.patch.object(preemption.Preemption, 'start', lambda self: None),
-        mock.patch.object(main.signal, 'signal', lambda *_: None),
+        mock.patch.object(our_flags.signal, 'signal', lambda *_: None),
     ):
       logging.use_absl_handler()
       handler.python_handler.setStream(output)
       try:
-        main.main(main.parse_flags(argv))
+        main.main(our_flags.parse(argv))
         code = 0
       except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1

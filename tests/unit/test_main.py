@@ -1,11 +1,12 @@
 """Wrong flags: one sentence each, before any compile."""
 import logging
-import types
 
 import pytest
 
-from video_diffusion import main
 from video_diffusion.config import config_files
+from video_diffusion.config import flags
+from video_diffusion.config import startup
+from video_diffusion.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -73,19 +74,53 @@ def refused(run, tmp_path, flag, sentence, **options):
     ('one'.encode('utf-16'), 'line 1: it is UTF-16; save the file as UTF-8'),
     (b'\n\n', 'holds no prompt'),
 ])
-def test_a_file_of_prompts(tmp_path, monkeypatch, content, answer):
+def test_a_file_of_prompts(tmp_path, content, answer):
   file = tmp_path / 'prompts.txt'
   file.write_bytes(content if isinstance(content, bytes) else content.encode())
-  for flag, value in (
-      ('_PROMPT', []), ('_PROMPT_FILE', str(file)), ('_MODE', 'sample')
-  ):
-    monkeypatch.setattr(main, flag, types.SimpleNamespace(value=value))
   if isinstance(answer, tuple):
-    assert main.read_prompts() == answer
+    prompts = flags.read_prompts(['first'], str(file))
+    assert prompts == ('first', *answer)
     return
-  with pytest.raises(SystemExit) as error:
-    main.read_prompts()
-  assert answer in error.value.code and str(file) in error.value.code
+  with pytest.raises(UserError) as error:
+    flags.read_prompts([], str(file))
+  assert answer in str(error.value) and str(file) in str(error.value)
+
+
+def test_prompts_are_for_sampling(run_main_here):
+  code, output = run_main_here('--prompt=a')
+  assert code == 1
+  assert '--prompt and --prompt_file go with --mode=sample.' in output
+
+
+@pytest.mark.parametrize('given, is_default, folder', [
+    ('/a/b', False, '/a/b'),
+    ('', False, None),
+    ('~/c', True, None),
+    ('~/c', False, '--compilation_cache'),
+])
+def test_the_folder_of_compiled_programs(
+    monkeypatch, given, is_default, folder
+):
+  monkeypatch.delenv(startup.CACHE_VARIABLE, raising=False)
+  monkeypatch.setenv('HOME', '')  # there is no home folder
+  if not is_default and given.startswith('~'):
+    with pytest.raises(UserError, match=folder):
+      startup.compilation_cache(given, is_default=is_default)
+    return
+  assert startup.compilation_cache(given, is_default=is_default) == folder
+  monkeypatch.setenv(startup.CACHE_VARIABLE, '/d')
+  assert startup.compilation_cache(given, is_default=is_default) == '/d'
+
+
+def test_help_is_in_sentences_and_names_every_flag(run_main):
+  code, output = run_main('--help', tiny=False)
+  assert code == 1  # as absl has it
+  text = ' '.join(output.split())
+  for name in ('config', 'workdir', 'mode', 'prompt', 'prompt_file',
+               'compilation_cache', 'coordinator', 'num_processes',
+               'process_id'):
+    assert f' --{name}: ' in text
+  assert 'Folder of the run. Defaults to runs/NAME' in text
 
 
 def test_default_workdir():
@@ -101,7 +136,7 @@ def record(path, level, exc_info=None):
 def test_orbax_is_heard_where_it_warns():
   error = (ValueError, ValueError('text'), None)
   orbax, ours = '/lib/orbax/checkpoint/future.py', '/video_diffusion/train.py'
-  worth = main.worth_a_line
+  worth = startup.worth_a_line
   assert worth(record(orbax, logging.WARNING))
   assert not worth(record(orbax, logging.INFO))
   assert not worth(record(orbax, logging.ERROR, error))

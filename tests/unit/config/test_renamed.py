@@ -4,9 +4,9 @@ import json
 from etils import epath
 import pytest
 
-from video_diffusion import main
 from video_diffusion.config import defaults
 from video_diffusion.config import fields
+from video_diffusion.config import flags
 from video_diffusion.config import renamed
 from video_diffusion.config import run_dir
 from video_diffusion.errors import UserError
@@ -28,7 +28,7 @@ def test_the_table_leads_from_unknown_fields_to_known_ones():
 ])
 def test_an_old_name_on_the_command_line_is_answered_first(arguments):
   with pytest.raises(SystemExit) as error:
-    main.parse_flags(['main', *arguments])
+    flags.parse(['main', *arguments])
   assert error.value.code == (
       'video_diffusion: --config.sample.num_clips has been renamed; use '
       '--config.sample.num_videos instead.'
