@@ -1,29 +1,34 @@
 """The paper's large text-to-video models, 16 frames of 64x64.
 
-  python -m video_diffusion.main --mode=prepare --config=configs/text_64.py \
+  python -m video_diffusion.main --mode=prepare --config=text_64 \
     --config.data.path=DIR --config.text.path=T5
-  python -m video_diffusion.main --config=configs/text_64.py \
+  python -m video_diffusion.main --config=text_64 \
     --config.data.path=DIR --config.text.path=T5
-  python -m video_diffusion.main --mode=sample --config=configs/text_64.py \
+  python -m video_diffusion.main --mode=sample --config=text_64 \
     --config.text.path=T5 --prompt='...' --config.sample.guidance_weight=1
 
-Two models, of frames one apart (`:frameskip_1`, the default) and four apart
-(`:frameskip_4`), each on 128 TPU v4 chips in the paper; FVD 42 and 57 unguided
-(table 5). The second begins the cascade that text_128.py ends.
+There are two models of 1.22 B parameters: one of frames one apart
+(`:frameskip_1`, the default) and one of frames four apart (`:frameskip_4`). The
+paper trained each on 128 TPU v4 chips and reports FVD 42 and 57 without
+guidance (table 5). The second model begins the cascade that text_128 ends.
 
 DIR holds videos and their captions (captions.jsonl or captions.csv, see the
-README); T5 is the checkpoint of a T5 1.1 large (docs/text.md). The paper took
-BERT-large and 10 million captioned videos that are not public; all else is as
-in its appendix A. `:smoke` shrinks model and run, not the T5.
+README). T5 is the checkpoint of a T5 1.1 large (docs/text.md). The paper took
+BERT-large and 10 million captioned videos that are not public; everything else
+is as in its appendix A. `:smoke` shrinks model and run, not the T5.
 """
 from video_diffusion.config import defaults as defaults_lib
 
 
 def get_config(variant: str = 'frameskip_1'):
-  """The config of a variant, 'frameskip_1', 'frameskip_4' or 'smoke'."""
-  defaults_lib.require_variant(
-      variant, ('frameskip_1', 'frameskip_4', 'smoke')
-  )
+  """Returns the config of a variant, which is the name of a function below."""
+  return defaults_lib.select(variant, {
+      'frameskip_1': frameskip_1, 'frameskip_4': frameskip_4, 'smoke': smoke,
+  })
+
+
+def frameskip_1():
+  """The paper's model of frames one apart, but for the text encoder."""
   config = defaults_lib.get_config()
   data, model, optim = config.data, config.model, config.optim
   data.name = 'video_folder'
@@ -33,9 +38,9 @@ def get_config(variant: str = 'frameskip_1'):
   data.fps = 0.0  # frames per second, by time of presentation; 0 takes all
   data.short_clips = 'drop'
   data.classes = False
-  data.keep_cache = True  # of decoded frames, for other settings and more files
+  # Decoded frames are kept for other settings and for more files.
+  data.keep_cache = True
   data.frames, data.images, data.height, data.width = 16, 8, 64, 64
-  data.frameskips = (4,) if variant == 'frameskip_4' else (1,)
   config.text.encoder = 't5'
   config.text.path = ''
   config.text.length = 64
@@ -58,4 +63,16 @@ def get_config(variant: str = 'frameskip_1'):
   config.train.steps = 700_000
   config.sample.num_steps = 256
   config.sample.gamma = 0.3
-  return defaults_lib.shrink(config) if variant == 'smoke' else config
+  return config
+
+
+def frameskip_4():
+  """The paper's model of frames four apart, which begins its cascade."""
+  config = frameskip_1()
+  config.data.frameskips = (4,)
+  return config
+
+
+def smoke():
+  """A few steps of a tiny model."""
+  return defaults_lib.shrink(frameskip_1())

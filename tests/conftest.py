@@ -132,7 +132,7 @@ def tiny_config():
   """configs/moving_shapes.py with the same fields, as a ConfigDict."""
   from video_diffusion.config import config_files
 
-  config = config_files.load(config_files.DEFAULT)
+  config = config_files.get_config()
   config.update_from_flattened_dict(TINY)
   return config
 

@@ -58,7 +58,7 @@ def config(name, value):
     ('--workdir', lambda path: train.train(defaults_lib.get_config(), path)),
     ('--workdir', lambda path: sample.sample({}, path)),
     ('--workdir', config_files.of_run),
-    ('--config', config_files.load),
+    ('--config', config_files.get_config),
     ('text.path', lambda path: inputs.check_t5(config('text.path', path))),
     ('text.tokenizer', lambda path: inputs.check_t5(
         config('text.tokenizer', path))),
@@ -105,7 +105,7 @@ def get_config():
 
 def test_evaluation_opens_what_its_own_call_names(run_main_here, tmp_path):
   (tmp_path / 'mine.py').write_text(MINE)
-  trained = config_files.load(str(tmp_path / 'mine.py'))
+  trained = config_files.get_config(str(tmp_path / 'mine.py'))
   trained.data.path = '/nowhere/saved'
   run_dir.claim(trained, epath.Path(tmp_path / 'run'), '')
   call = ('--mode=evaluate', f'--workdir={tmp_path / "run"}')

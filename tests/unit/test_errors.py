@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.support.paths import ROOT
+import video_diffusion
 from video_diffusion.config import config_files
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
@@ -85,24 +86,36 @@ def test_an_error_in_a_config_file_names_file_and_line(
   assert last in errors and 'video_diffusion: ' not in errors
 
 
+def test_get_config_takes_a_name_and_a_variant(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  config = video_diffusion.get_config('moving_shapes:text')
+  assert config.text.encoder == 'table'
+  assert video_diffusion.get_config().text.encoder == ''
+  with pytest.raises(UserError, match="names 'shapes', and there is no such"):
+    video_diffusion.get_config('shapes')
+
+
 def test_configs_are_found_and_named(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   packaged = config_files.packaged() / 'kinetics.py'
-  for name in ('configs/kinetics.py', 'kinetics.py', './kinetics.py'):
+  for name in (
+      'kinetics', 'configs/kinetics.py', 'kinetics.py', './kinetics.py'
+  ):
     assert config_files.find(name) == packaged
-  assert config_files.load('configs/kinetics.py:smoke').data.frames == 4
+  assert config_files.get_config('configs/kinetics.py:smoke').data.frames == 4
   # One of the working directory comes first.
   (tmp_path / 'configs').mkdir()
   (tmp_path / 'configs' / 'kinetics.py').write_text(
       CONFIG.format(statement='config.seed = 7')
   )
-  assert config_files.load('configs/kinetics.py').seed == 7
+  assert config_files.get_config('configs/kinetics.py').seed == 7
+  assert config_files.get_config('kinetics').seed == 7
   monkeypatch.setenv('HOME', str(tmp_path))
-  assert config_files.load('~/configs/kinetics.py').seed == 7
+  assert config_files.get_config('~/configs/kinetics.py').seed == 7
 
 
 @pytest.mark.parametrize('name, sentence', [
-    ('configs/kinetic.py', 'NAME is one of bair, kinetics, moving_mnist'),
+    ('configs/kinetic.py', 'of the package are bair, kinetics, moving_mnist'),
     ('elsewhere/kinetics.py', 'there is no such file'),
     ('configs/kinetics.py:big', "no variant 'big'; it has paper, smoke"),
     ('plain.py:big', "cannot be called with the variant 'big'"),
@@ -119,7 +132,7 @@ def test_unusable_configs_are_one_sentence(
   (tmp_path / 'empty.py').touch()
   (tmp_path / 'text.txt').touch()
   with pytest.raises(UserError) as error:
-    config_files.load(name)
+    config_files.get_config(name)
   assert sentence in str(error.value) and '\n' not in str(error.value)
 
 

@@ -126,6 +126,7 @@ def test_help_is_in_sentences_and_names_every_flag(run_main):
 def test_default_workdir():
   name = config_files.default_workdir
   assert name('/a/configs/moving_shapes.py') == 'runs/moving_shapes'
+  assert name('kinetics:smoke') == 'runs/kinetics-smoke'
   assert name('configs/kinetics.py:smoke') == 'runs/kinetics-smoke'
 
 

@@ -6,13 +6,14 @@ ml_collections.ConfigDict and may take the name of a variant.
 import importlib.util
 import inspect
 import pathlib
+import re
 
 import ml_collections
 
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
 
-DEFAULT = 'configs/moving_shapes.py'
+DEFAULT = 'moving_shapes'
 
 
 def packaged() -> pathlib.Path:
@@ -29,13 +30,15 @@ def packaged() -> pathlib.Path:
 def find(path: str) -> pathlib.Path:
   """The file that `path` names.
 
-  A file of the working directory comes first. Where there is none,
-  configs/NAME.py and NAME.py are files of `packaged`.
+  A path without a folder and a suffix, NAME, means configs/NAME.py. A file of
+  the working directory comes first. Where there is none, configs/NAME.py and
+  NAME.py are files of `packaged`.
 
   Raises:
     UserError: there is no such file; names those that the package has.
   """
-  file = pathlib.Path(files.expand(path, '--config'))
+  named = f'configs/{path}.py' if re.fullmatch(r'[\w-]+', path) else path
+  file = pathlib.Path(files.expand(named, '--config'))
   if file.is_file():
     return file
   ours = packaged() / file.name
@@ -43,15 +46,19 @@ def find(path: str) -> pathlib.Path:
     return ours
   names = sorted(file.stem for file in packaged().glob('[!_]*.py'))
   raise UserError(
-      f'--config names {path!r}, and there is no such file; the package brings '
-      f'configs/NAME.py, where NAME is one of {", ".join(names)}.'
+      f'--config names {path!r}, and there is no such file; the configs of '
+      f'the package are {", ".join(names)}.'
   )
 
 
-def load(name: str) -> ml_collections.ConfigDict:
-  """The config of 'configs/kinetics.py:smoke', a path and perhaps a variant.
+def get_config(name: str = DEFAULT) -> ml_collections.ConfigDict:
+  """Returns the config of a config file.
 
   An error inside the file is raised as it is: its traceback names the line.
+
+  Args:
+    name: 'moving_shapes' or 'moving_shapes:text', a config of the package and
+      perhaps one of its variants; or a path, 'mine/config.py:variant'.
 
   Raises:
     UserError: there is no such file or variant, or it returns no config.
@@ -63,22 +70,22 @@ def load(name: str) -> ml_collections.ConfigDict:
     raise UserError(f'--config names {path!r}; it must be a Python file, *.py.')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  get_config = getattr(module, 'get_config', None)
-  if not callable(get_config):
+  function = getattr(module, 'get_config', None)
+  if not callable(function):
     raise UserError(f'{file} has no function get_config, as a config needs.')
   arguments = [variant] if variant else []
   try:
-    inspect.signature(get_config).bind(*arguments)
+    inspect.signature(function).bind(*arguments)
   except TypeError as error:
     asked = f'the variant {variant!r}' if variant else 'no variant'
     raise UserError(
         f'get_config of {file} cannot be called with {asked} ({error}).'
     ) from error
-  config = get_config(*arguments)
+  config = function(*arguments)
   if not isinstance(config, ml_collections.ConfigDict):
     raise UserError(
         f'get_config of {file} returns {type(config).__name__}; it must return '
-        'the ml_collections.ConfigDict of default_config.get_config().'
+        'the ml_collections.ConfigDict of defaults.get_config().'
     )
   return config
 

@@ -5,6 +5,8 @@ fields of its data set to `config.data` (the arguments of that data set in
 `data/datasets.py`). `config/fields.py` has the type and the bounds of each
 field.
 """
+from collections.abc import Callable, Mapping
+
 import ml_collections
 
 from video_diffusion.errors import UserError
@@ -233,9 +235,21 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   return config
 
 
-def require_variant(variant: str, known: tuple[str, ...]) -> None:
-  """Raises UserError, naming what is known, for an unknown variant."""
-  if variant not in known:
+def select(
+    variant: str,
+    variants: Mapping[str, Callable[[], ml_collections.ConfigDict]],
+) -> ml_collections.ConfigDict:
+  """Returns the config of one of the variants of a config file.
+
+  Args:
+    variant: name of the variant.
+    variants: name -> function that makes the config.
+
+  Raises:
+    UserError: there is no such variant; the sentence names those that exist.
+  """
+  if variant not in variants:
     raise UserError(
-        f'the config has no variant {variant!r}; it has {", ".join(known)}.'
+        f'the config has no variant {variant!r}; it has {", ".join(variants)}.'
     )
+  return variants[variant]()

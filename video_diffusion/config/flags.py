@@ -187,7 +187,7 @@ def _parse(argv):
     raise UserError('--workdir is empty; name a folder, or leave it out.')
   folder = folder or config_files.default_workdir(path)
   if name or mode not in FROM_RUN:
-    config = config_files.load(path)
+    config = config_files.get_config(path)
   if mode in FROM_RUN:
     run = config_files.of_run(folder)
     if name:  # its paths and prompts count as if they were given as flags
