@@ -49,36 +49,6 @@ def mixed(
   }
 
 
-def _check_mixture(config):
-  data = config.data
-  for prefix, own in {'data': data, **mixed(config)}.items():
-    weight = own.get('weight', 1.0)
-    require(
-        weight > 0, f'{prefix}.weight is {weight!r}; it must be above 0.'
-    )
-    require(
-        not (data.flip and own.name == 'moving_shapes'),
-        f'data.flip is set, but {prefix}.name is moving_shapes, and a mirrored '
-        'clip would contradict its direction labels; leave it off.',
-    )
-
-
-def _check_text(config, mode):
-  heads = text_pooling.NUM_HEADS
-  require(
-      config.text.path or config.text.encoder != 't5' or mode == 'inspect',
-      "text.encoder is 't5', but text.path is empty; give the checkpoint of a "
-      'T5, as docs/text.md describes.',
-  )
-  require(
-      not config.text.encoder
-      or (config.model.cond_dim > 0 and config.model.cond_dim % heads == 0),
-      f'model.cond_dim is {config.model.cond_dim}; with text.encoder '
-      f'{config.text.encoder!r} it must be a multiple of the {heads} heads '
-      'that pool a caption.',
-  )
-
-
 def conditioning_kind(config: ml_collections.ConfigDict) -> str:
   """The entry of `conditioning.KINDS` of a run; '' if it is unconditional."""
   if not config.model.cond_dim:
@@ -97,60 +67,63 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
   Raises:
     UserError: one sentence that names the field.
   """
-  data, model, optim = config.data, config.model, config.optim
   fields.check(config)
-  for name in ('optim.clip_norm', 'optim.lr'):
-    require(field(config, name) > 0, f'{name} must be above 0.')
   sizes_lib.check(config, mode)
-  _check_mixture(config)
-  _check_text(config, mode)
   mesh = sharding.make_mesh(fsdp=config.mesh.fsdp, model=config.mesh.model)
   devices = sharding.batch_devices(mesh)
-  for name in {
+  _check_batch_sizes(config, mode, devices)
+  _check_data(config)
+  _check_text(config, mode)
+  _check_model(config)
+  _check_attention(config)
+  _check_diffusion(config)
+  _check_optim(config)
+  if mode == 'train':
+    _check_train(config, devices)
+  _require_one_of(config, 'checkpoint.export', ('', *DTYPES))
+  _check_eval(config)
+  _check_sample(config, mode)
+
+
+def _require_one_of(config, name, allowed):
+  value = field(config, name)
+  require(
+      value in allowed,
+      f'{name} is {value!r}; it must be one of {tuple(allowed)}.',
+  )
+
+
+def _check_batch_sizes(config, mode, devices):
+  """Requires that the batches of a mode divide by the devices."""
+  names = {
       'train': ('batch_size', 'eval.batch_size', 'sample.batch_size'),
       'sample': ('sample.batch_size',),
       'evaluate': ('eval.batch_size',),
       'prepare': (),
       'inspect': (),
-  }[mode]:
+  }[mode]
+  for name in names:
     size = field(config, name)
     require(
         size % devices == 0,
         f'{name} is {size}; it must divide by the {devices} devices that '
         'share a batch.',
     )
-  clips, size = config.sample.num_videos, config.sample.batch_size
-  require(
-      jax.process_count() == 1 or clips % size == 0
-      or mode not in ('train', 'sample'),
-      f'sample.num_videos is {clips}; where several processes draw, it must '
-      f'divide by sample.batch_size, {size}.',
-  )
-  require(
-      config.eval.num_clips % config.eval.batch_size == 0,
-      f'eval.num_clips is {config.eval.num_clips}; it must divide by '
-      f'eval.batch_size, {config.eval.batch_size}.',
-  )
-  if mode == 'train':
-    for name in ('video', 'refine_workdir'):
-      require(
-          not config.sample[name],
-          f'sample.{name} is set, which training does not use; pass it with '
-          '--mode=sample.',
-      )
+
+
+def _check_data(config):
+  data = config.data
+  for prefix, own in {'data': data, **mixed(config)}.items():
+    weight = own.get('weight', 1.0)
     require(
-        optim.schedule != 'cosine' or optim.decay_steps >= config.train.steps,
-        f'train.steps is {config.train.steps}, but the cosine rate is zero '
-        f'from optim.decay_steps, {optim.decay_steps}, on; set both, in a '
-        'workdir of its own.',
+        weight > 0, f'{prefix}.weight is {weight!r}; it must be above 0.'
     )
-    parts = config.train.accumulate
     require(
-        config.batch_size % (parts * devices) == 0,
-        f'train.accumulate is {parts}; batch_size, {config.batch_size}, must '
-        f'divide by {parts} parts times the {devices} devices.',
+        not (data.flip and own.name == 'moving_shapes'),
+        f'data.flip is set, but {prefix}.name is moving_shapes, and a mirrored '
+        'clip would contradict its direction labels; leave it off.',
     )
-  levels = len(model.channel_mults)
+  levels = len(config.model.channel_mults)
   factor = 2 ** (levels - 1)
   for side in ('height', 'width'):
     require(
@@ -158,23 +131,52 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
         f'data.{side} is {data[side]}; with {levels} levels it must divide by '
         f'{factor}.',
     )
-  sizes = unet3d.level_sizes(data.height, data.width, levels)
-  for resolution in model.attention_resolutions:
-    require(
-        resolution in sizes,
-        f'model.attention_resolutions holds {resolution}, which never occurs; '
-        f'the levels have {tuple(sizes)}.',
-    )
-  for resolution in model.remat:
-    require(
-        resolution in sizes,
-        f'model.remat holds {resolution}, which never occurs; the levels have '
-        f'{tuple(sizes)}.',
-    )
+  _require_one_of(config, 'data.loader', pipeline.LOADERS)
+
+
+def _check_text(config, mode):
+  text, cond_dim = config.text, config.model.cond_dim
+  heads = text_pooling.NUM_HEADS
+  _require_one_of(config, 'text.encoder', TEXT_ENCODERS)
   require(
-      model.base_channels % 2 == 0,
-      f'model.base_channels is {model.base_channels}; it must be even.',
+      text.path or text.encoder != 't5' or mode == 'inspect',
+      "text.encoder is 't5', but text.path is empty; give the checkpoint of a "
+      'T5, as docs/text.md describes.',
   )
+  require(
+      not text.encoder or (cond_dim > 0 and cond_dim % heads == 0),
+      f'model.cond_dim is {cond_dim}; with text.encoder {text.encoder!r} it '
+      f'must be a multiple of the {heads} heads that pool a caption.',
+  )
+  _require_one_of(config, 'text.dtype', DTYPES)
+
+
+def _check_model(config):
+  base_channels = config.model.base_channels
+  require(
+      base_channels % 2 == 0,
+      f'model.base_channels is {base_channels}; it must be even.',
+  )
+  kinds = tuple(kind for kind in conditioning.KINDS if kind != 'text')
+  _require_one_of(config, 'model.conditioning', kinds)
+  _require_one_of(config, 'model.injection', blocks.INJECTIONS)
+  _require_one_of(config, 'model.position', attention.POSITIONS)
+  _require_one_of(config, 'model.dtype', DTYPES)
+
+
+def _check_attention(config):
+  """Requires that attention and remat name levels that the network has."""
+  data, model = config.data, config.model
+  sizes = unet3d.level_sizes(
+      data.height, data.width, len(model.channel_mults)
+  )
+  for name in ('attention_resolutions', 'remat'):
+    for resolution in model[name]:
+      require(
+          resolution in sizes,
+          f'model.{name} holds {resolution}, which never occurs; the levels '
+          f'have {tuple(sizes)}.',
+      )
   attending = [
       mult for mult, size in zip(model.channel_mults, sizes, strict=True)
       if size in model.attention_resolutions
@@ -185,29 +187,63 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
         f'model.head_dim is {model.head_dim}; it must divide the '
         f'{mult * model.base_channels} channels of an attention level.',
     )
-  for name, value, allowed in (
-      ('text.encoder', config.text.encoder, TEXT_ENCODERS),
-      ('text.dtype', config.text.dtype, DTYPES),
-      ('model.conditioning', model.conditioning,
-       tuple(kind for kind in conditioning.KINDS if kind != 'text')),
-      ('model.injection', model.injection, blocks.INJECTIONS),
-      ('model.position', model.position, attention.POSITIONS),
-      ('model.dtype', model.dtype, DTYPES),
-      ('diffusion.prediction', config.diffusion.prediction,
-       loss_lib.PREDICTIONS),
-      ('sample.sampler', config.sample.sampler, tuple(samplers.SAMPLERS)),
-      ('data.loader', data.loader, pipeline.LOADERS),
-      ('sample.replacement', config.sample.replacement,
-       sampling.REPLACEMENTS),
-      ('sample.task', config.sample.task, TASKS),
-      ('sample.clip', config.sample.clip, guidance.CLIPPINGS),
-      ('checkpoint.export', config.checkpoint.export, ('', *DTYPES)),
-  ):
-    require(
-        value in allowed, f'{name} is {value!r}; it must be one of {allowed}.'
-    )
+
+
+def _check_diffusion(config):
+  diffusion = config.diffusion
+  _require_one_of(config, 'diffusion.prediction', loss_lib.PREDICTIONS)
   require(
-      -20 <= config.diffusion.logsnr_min < config.diffusion.logsnr_max <= 20,
+      -20 <= diffusion.logsnr_min < diffusion.logsnr_max <= 20,
       'diffusion.logsnr_min must be below diffusion.logsnr_max, both within '
       '[-20, 20], the range that the network embeds.',
   )
+
+
+def _check_optim(config):
+  for name in ('optim.lr', 'optim.clip_norm'):
+    require(field(config, name) > 0, f'{name} must be above 0.')
+
+
+def _check_train(config, devices):
+  """Checks what only a training needs."""
+  optim, parts = config.optim, config.train.accumulate
+  require(
+      optim.schedule != 'cosine' or optim.decay_steps >= config.train.steps,
+      f'train.steps is {config.train.steps}, but the cosine schedule is zero '
+      f'from optim.decay_steps, {optim.decay_steps}, on; set both, in a '
+      'workdir of its own.',
+  )
+  require(
+      config.batch_size % (parts * devices) == 0,
+      f'train.accumulate is {parts}; batch_size, {config.batch_size}, must '
+      f'divide by {parts} parts times the {devices} devices.',
+  )
+  for name in ('video', 'refine_workdir'):
+    require(
+        not config.sample[name],
+        f'sample.{name} is set, which training does not use; pass it with '
+        '--mode=sample.',
+    )
+
+
+def _check_eval(config):
+  num_clips, batch_size = config.eval.num_clips, config.eval.batch_size
+  require(
+      num_clips % batch_size == 0,
+      f'eval.num_clips is {num_clips}; it must divide by eval.batch_size, '
+      f'{batch_size}.',
+  )
+
+
+def _check_sample(config, mode):
+  num_videos, batch_size = config.sample.num_videos, config.sample.batch_size
+  require(
+      jax.process_count() == 1 or num_videos % batch_size == 0
+      or mode not in ('train', 'sample'),
+      f'sample.num_videos is {num_videos}; where several processes sample, it '
+      f'must divide by sample.batch_size, {batch_size}.',
+  )
+  _require_one_of(config, 'sample.sampler', samplers.SAMPLERS)
+  _require_one_of(config, 'sample.clip', guidance.CLIPPINGS)
+  _require_one_of(config, 'sample.replacement', sampling.REPLACEMENTS)
+  _require_one_of(config, 'sample.task', TASKS)
