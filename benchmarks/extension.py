@@ -28,7 +28,7 @@ from video_diffusion import media
 from video_diffusion import sample
 from video_diffusion.config import build
 from video_diffusion.config import inputs
-from video_diffusion.config import run_dir
+from video_diffusion.config import saved_config
 from video_diffusion.data import shapes
 from video_diffusion.diffusion import extension
 from video_diffusion.diffusion import gaussian
@@ -93,7 +93,7 @@ def own_error(config, model, params, video, places, frames) -> float:
 def main(workdir: str, out: str, kinetics: bool) -> None:
   """Runs everything, and writes pictures and figures."""
   workdir, out = epath.Path(workdir), epath.Path(out)
-  config = run_dir.saved_config(
+  config = saved_config.load(
       {
           'sample.batch_size': CLIPS,
           'sample.num_steps': STEPS,

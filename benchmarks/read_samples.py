@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks import alignment
 from benchmarks import timing
-from video_diffusion.config import run_dir
+from video_diffusion.config import saved_config
 from video_diffusion.data import shapes
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
@@ -64,7 +64,7 @@ def read(*folders: str) -> list[dict]:
     raise UserError(f'the folders hold clips of several sizes, {sizes}.')
   videos = np.concatenate([videos for videos, _ in loaded])
   captions = sum((captions for _, captions in loaded), [])
-  config = run_dir.saved_config({}, paths[0].parent.parent, ())
+  config = saved_config.load({}, paths[0].parent.parent, ())
   if config.data.name != 'moving_shapes':
     raise UserError(f'{paths[0]} holds clips of data.name '
                      f'{config.data.name!r}; only moving_shapes can be read.')

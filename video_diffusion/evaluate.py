@@ -12,7 +12,7 @@ import numpy as np
 
 from video_diffusion.config import build
 from video_diffusion.config import inputs
-from video_diffusion.config import run_dir
+from video_diffusion.config import saved_config
 from video_diffusion.config import validate
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.diffusion import rng
@@ -116,9 +116,9 @@ def evaluate(overrides: dict[str, Any], workdir: str) -> dict[str, Any]:
     UserError: no run or no checkpoint in workdir; bad eval fields, or no data.
   """
   workdir = epath.Path(files.expand(workdir, '--workdir', bucket=True))
-  config = run_dir.saved_config(overrides, workdir, ('eval', 'mesh'))
+  config = saved_config.load(overrides, workdir, ('eval', 'mesh'))
   named = ('data', *inputs.text_places(config, workdir))
-  run_dir.require_places(overrides, workdir, *named)
+  saved_config.require_places(overrides, workdir, *named)
   validate.check(config, 'evaluate')
   source = inputs.make_source(config, 'test')
   text = inputs.open_text(config, workdir, source)

@@ -20,6 +20,7 @@ from video_diffusion.config import build
 from video_diffusion.config import build_step
 from video_diffusion.config import inputs
 from video_diffusion.config import run_dir
+from video_diffusion.config import saved_config
 from video_diffusion.config import validate
 from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
@@ -156,7 +157,7 @@ def _train(
   def save(step, state):
     """Starts a save, unless another process has taken the workdir over."""
     check_lock()
-    checkpoints.save(step, state, run_dir.to_json(config))
+    checkpoints.save(step, state, saved_config.to_json(config))
     if not (workdir / 'config.json').exists():
       claim()  # somebody has deleted it all
 

@@ -19,6 +19,7 @@ from video_diffusion.checkpoints import weights
 from video_diffusion.config import build
 from video_diffusion.config import inputs
 from video_diffusion.config import run_dir
+from video_diffusion.config import saved_config
 from video_diffusion.errors import UserError
 from video_diffusion.evaluation import shapes_figures
 
@@ -97,7 +98,7 @@ def test_a_cascade_of_two_runs(runs, caplog):
     video = draw(base, refine_workdir=str(fine), stride=3, seed=4)
   assert video.shape == (1, 12, 16, 16, 3)
   # The clips that it is compared with are of its own size and rate.
-  config = run_dir.saved_config({}, fine, ())
+  config = saved_config.load({}, fine, ())
   source = inputs.make_source(config, 'test')
   examples = inputs.heldout_examples(config, source, 1, frames=3)
   real = shapes_figures.table(video, examples).splitlines()[2]
@@ -146,7 +147,7 @@ def test_files_that_only_a_shared_run_names_are_not_touched(runs, tmp_path):
 def test_weights_that_are_no_numbers_are_refused(
     copied_run, tmp_path, monkeypatch
 ):
-  config = run_dir.saved_config({}, copied_run, ())
+  config = saved_config.load({}, copied_run, ())
   sizes = build.saved_label_sizes(config, epath.Path(copied_run))
   params, step = build.restore_ema(
       config, epath.Path(copied_run), build.make_model(config, sizes)

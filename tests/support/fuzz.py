@@ -32,7 +32,7 @@ from video_diffusion import media
 from video_diffusion.checkpoints import t5_weights
 from video_diffusion.checkpoints import weights
 from video_diffusion.config import defaults as defaults_lib
-from video_diffusion.config import run_dir
+from video_diffusion.config import saved_config
 from video_diffusion.config import validate
 from video_diffusion.data import limits
 from video_diffusion.data import video
@@ -97,13 +97,13 @@ class Config:
     config = defaults_lib.get_config()
     config.data.mixture.more = dict(name='video_folder', path='/a', dir='/b')
     config.sample.prompts = ('a', 'b')
-    self._tree = run_dir.to_json(config)
+    self._tree = saved_config.to_json(config)
 
   def __call__(self, rng):
     self._path.write_bytes(damage_json(self._tree, rng))
-    config = run_dir.saved_config({}, self._path.parent, ('sample',))
+    config = saved_config.load({}, self._path.parent, ('sample',))
     validate.check(config, 'sample')
-    assert run_dir.places(config) == {}
+    assert saved_config.places(config) == {}
 
 
 class Safetensors:

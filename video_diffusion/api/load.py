@@ -17,7 +17,7 @@ from etils import epath
 from video_diffusion.api.model import Model
 from video_diffusion.config import build
 from video_diffusion.config import inputs
-from video_diffusion.config import run_dir as run_dir_lib
+from video_diffusion.config import saved_config
 from video_diffusion.config import validate
 from video_diffusion.filesystem import files
 from video_diffusion.inference import conditioning
@@ -45,20 +45,20 @@ def load(
   """
   overrides = overrides or {}
   run_dir = epath.Path(files.expand(path, 'path', bucket=True))
-  config = run_dir_lib.saved_config(
+  config = saved_config.load(
       overrides, run_dir, ('sample', 'mesh'), optional=optional
   )
-  run_dir_lib.require_places(
+  saved_config.require_places(
       overrides, run_dir, *inputs.text_places(config, run_dir)
   )
-  run_dir_lib.tell_places(overrides, run_dir)
+  saved_config.tell_places(overrides, run_dir)
   validate.check(config, 'sample')
   sizes = build.saved_label_sizes(config, run_dir)
   network = build.make_model(config, sizes)
 
   def heldout(count):
     if not inputs.synthetic(config):
-      run_dir_lib.require_places(
+      saved_config.require_places(
           overrides, run_dir, 'data',
           advice='; or give prompts' if config.text.encoder else
           '; or give labels',

@@ -99,22 +99,22 @@ def of_run(workdir: str) -> ml_collections.ConfigDict:
   # Imported here, as it imports JAX: a wrong flag is answered at once.
   from etils import epath
 
-  from video_diffusion.config import run_dir
+  from video_diffusion.config import saved_config
 
   folder = epath.Path(files.expand(workdir, '--workdir', bucket=True))
-  return run_dir.saved_config({}, folder, ())
+  return saved_config.load({}, folder, ())
 
 
 def places_as_flags(
     config: ml_collections.ConfigDict, run: ml_collections.ConfigDict
 ) -> list[str]:
   """Flags for the paths and prompts of a config file, of those the run has."""
-  from video_diffusion.config import run_dir
+  from video_diffusion.config import saved_config
 
   return [
       f'--config.{name}={value}'
-      for name, value in run_dir.places(config).items()
-      if run_dir.has(run, name)
+      for name, value in saved_config.places(config).items()
+      if saved_config.has(run, name)
   ]
 
 

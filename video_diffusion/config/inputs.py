@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from video_diffusion.config import defaults as defaults_lib
-from video_diffusion.config import run_dir as run_dir_lib
+from video_diffusion.config import saved_config
 from video_diffusion.config import source_checks
 from video_diffusion.config import validate
 from video_diffusion.data import datasets
@@ -243,7 +243,7 @@ def open_text(
   with _text_fields():
     return encode_lib.open_text(
         _text_settings(config), source, run_dir=run_dir,
-        fingerprint=run_dir_lib.text_fingerprint(run_dir),
+        fingerprint=saved_config.text_fingerprint(run_dir),
     )
 
 
@@ -276,7 +276,7 @@ def make_encode(
     with _text_fields():
       return encode_lib.encode(
           _text_settings(config), captions, run_dir=run_dir, prompts=prompts,
-          fingerprint=run_dir_lib.text_fingerprint(run_dir),
+          fingerprint=saved_config.text_fingerprint(run_dir),
       )
 
   return encode

@@ -1,10 +1,7 @@
-"""The workdir of a run: whose it is, and the config that it holds."""
-from collections.abc import Collection
-import functools
+"""The folder of a run: whose it is, and what may be written there."""
 import json
 import os
 import pathlib
-from typing import Any
 
 from absl import logging
 from etils import epath
@@ -13,9 +10,7 @@ import ml_collections
 
 from video_diffusion.checkpoints import json_files
 from video_diffusion.config import defaults as defaults_lib
-from video_diffusion.config import fields
-from video_diffusion.config import renamed
-from video_diffusion.config.validate import field as get_field
+from video_diffusion.config import saved_config
 from video_diffusion.config.validate import require
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.errors import UserError
@@ -33,43 +28,6 @@ FIXED = (
     'data_fingerprint',
     'text_fingerprint',
 )
-# Where data lie, and how they are read, may change between machines: fields of
-# any data set, and some others; a fingerprint says what lay there.
-MOVABLE = (
-    'dir', 'path', 'keep_cache', 'loader', 'model.remat', 'text.dir',
-    'text.path', 'text.tokenizer',
-)
-
-
-# What names files, folders or prompts. A run may come from another person, and
-# the program then reads and writes nothing that only the saved config names.
-PLACES = (
-    'dir', 'path', 'text.dir', 'text.path', 'text.tokenizer',
-    'sample.video', 'sample.refine_workdir', 'sample.prompts',
-)
-# Groups that say nothing of the model: what another version had there may go.
-_OPTIONS = ('mesh', 'optim', 'train', 'log', 'checkpoint', 'eval', 'sample')
-_FINGERPRINTS = ('data_fingerprint', 'text_fingerprint')
-
-
-def movable(name: str) -> bool:
-  """True for those of MOVABLE, as 'data.dir', 'data.mixture.NAME.dir'."""
-  return _among(name, MOVABLE)
-
-
-def _among(name, names):
-  """Whether a field is among some, which name those of a data set alone."""
-  group, _, field = name.rpartition('.')
-  return name in names or (group.split('.')[0] == 'data' and field in names)
-
-
-def places(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """'group.field' -> value of the PLACES that a config names."""
-  return {
-      name: value
-      for name, value in flatten(config.to_dict()).items()
-      if _among(name, PLACES) and value
-  }
 
 
 def claim(
@@ -94,14 +52,15 @@ def claim(
     UserError: the directory cannot be used, or holds a run whose data, model,
       diffusion, optimizer, seed or batch fields differ; names the fields.
   """
-  mine = to_json(config) | {'data_fingerprint': fingerprint}
+  mine = saved_config.to_json(config) | {'data_fingerprint': fingerprint}
   if text_fingerprint:
     mine['text_fingerprint'] = text_fingerprint
-  saved = _read(workdir)
+  saved = saved_config.read(workdir)
   if saved is not None and has_results(workdir):
     # Fields that came after that run have their defaults.
-    defaults = flatten(to_json(defaults_lib.get_config()))
-    theirs, wanted = defaults | flatten(saved), flatten(mine)
+    defaults = saved_config.to_json(defaults_lib.get_config())
+    theirs = saved_config.flatten(defaults) | saved_config.flatten(saved)
+    wanted = saved_config.flatten(mine)
     _require_same_data(workdir, saved.get('data_fingerprint', ''), fingerprint)
     theirs['data_fingerprint'] = fingerprint
     different = [
@@ -109,7 +68,7 @@ def claim(
         f'{json_files.short(wanted.get(name))} now)'
         for name in sorted(theirs.keys() | wanted.keys())
         if name.split('.')[0] in FIXED
-        and not movable(name)
+        and not saved_config.movable(name)
         and theirs.get(name) != wanted.get(name)
     ]
     require(
@@ -154,7 +113,8 @@ def require_apart(
   A run's samples would be among its data at its next start. A workdir below
   such a folder is known by its config.json, and is left out.
   """
-  for name, path in flatten({'data': to_json(config)['data']}).items():
+  data = saved_config.to_json(config)['data']
+  for name, path in saved_config.flatten({'data': data}).items():
     if name.endswith('.path') and path and files.is_local(workdir):
       folder = files.expand(path, name)
       require(
@@ -169,140 +129,6 @@ def has_results(workdir: epath.Path) -> bool:
   return any(
       (workdir / name).exists() for name in ('metrics.jsonl', 'weights')
   ) or any((workdir / 'checkpoints').glob('*'))
-
-
-def text_fingerprint(workdir: epath.Path) -> str:
-  """The fingerprint of the text of the run in workdir, '' where none is."""
-  return (_read(workdir) or {}).get('text_fingerprint', '')
-
-
-def _read(workdir):
-  """The checked content of workdir/config.json, None without one."""
-  path = workdir / 'config.json'
-  try:
-    if not path.exists():
-      return None
-    saved = json_files.read(path)
-  except OSError as error:
-    raise UserError(
-        f'{path} cannot be read ({error.strerror or error}); restore it, or '
-        'pass another --workdir.'
-    ) from error
-  try:
-    saved = renamed.with_new_names(saved)
-  except UserError as error:
-    raise UserError(f'{path}: {error}') from error
-  known = fields.types()
-  prints = {n: saved.pop(n) for n in _FINGERPRINTS if n in saved}
-  for group in _OPTIONS:
-    if isinstance(found := saved.get(group), dict):
-      saved[group] = {k: v for k, v in found.items() if k in known[group]}
-      for name in sorted(found.keys() - known[group].keys()):
-        _tell_unknown(path, f'{group}.{name}')
-  try:
-    fields.check_tree(saved)
-    for name, value in prints.items():
-      require(
-          isinstance(value, str),
-          f'{name} is {json_files.short(value)}; it must be text.',
-      )
-  except UserError as error:
-    raise UserError(f'{path}: {error}') from error
-  return saved | prints
-
-
-@functools.cache  # the config of a run is read several times by one call
-def _tell_unknown(path, name):
-  logging.warning(
-      '%s has a field %s, which this version does not have; it is not used.',
-      path, json_files.short(name),
-  )
-
-
-def saved_config(
-    overrides: dict[str, Any],
-    workdir: epath.Path,
-    groups: tuple[str, ...],
-    *,
-    optional: Collection[str] = (),
-) -> ml_collections.ConfigDict:
-  """The config of the run in workdir, with some fields of this call.
-
-  The run may be another person's: its PLACES are left out, so that this call
-  alone names files, folders and prompts.
-
-  Args:
-    overrides: 'group.field' -> value, as given on the command line.
-    workdir: of the run.
-    groups: whose fields this call may set, beside those that are `movable`.
-    optional: overrides that are passed over where the run has no such field.
-
-  Raises:
-    UserError: there is no run in workdir, its config is not sound, or a field
-      may not be set.
-  """
-  renamed.require_new_names(overrides, '--config.')
-  config = _saved(workdir)
-  for name, value in places(config).items():
-    _set(config, name, type(value)())
-  for name, value in overrides.items():
-    require(
-        name.split('.')[0] in groups or movable(name),
-        f'--config.{name} cannot be set here: all but {", ".join(groups)} is '
-        f'taken from the run in {workdir}.',
-    )
-    if has(config, name):
-      _set(config, name, value)
-    else:
-      require(
-          name in optional,
-          f'--config.{name} cannot be set here: the run in {workdir} has no '
-          'such field.',
-      )
-  return config
-
-
-def require_places(
-    overrides: dict[str, Any],
-    workdir: epath.Path,
-    *names: str,
-    advice: str = '',
-) -> None:
-  """Requires that this call gives the PLACES which the run's config names.
-
-  Args:
-    overrides: as of `saved_config`.
-    workdir: of the run.
-    *names: groups, as 'data', or fields that this call needs.
-    advice: what else would do, the end of the sentence.
-
-  Raises:
-    UserError: says which flags to pass.
-  """
-  missing = {
-      name: value
-      for name, value in places(_saved(workdir)).items()
-      if name not in overrides and {name, name.split('.')[0]} & {*names}
-  }
-  flags = ' and '.join(f'--config.{name}' for name in missing)
-  named = ' and '.join(map(json_files.short, missing.values()))
-  require(
-      not missing,
-      f'{flags} must be given: {workdir / "config.json"} names {named}, but '
-      'as a run may come from others, only what the command line names is '
-      f'opened{advice}.',
-  )
-
-
-def tell_places(overrides: dict[str, Any], workdir: epath.Path) -> None:
-  """Logs which sample fields of the run's config are not used."""
-  for name, value in places(_saved(workdir)).items():
-    if name.startswith('sample.') and name not in overrides:
-      logging.info(
-          '%s names %s %s, which is not used: only the command line names '
-          'files and prompts.', workdir / 'config.json', name,
-          json_files.short(value),
-      )
 
 
 def require_own(folder: epath.Path, workdir: epath.Path) -> None:
@@ -321,59 +147,3 @@ def require_own(folder: epath.Path, workdir: epath.Path) -> None:
         f'{path} is a link to {real}, out of the run; remove it, so that '
         'nothing is written there.',
     )
-
-
-def _saved(workdir):
-  """The whole config of the run in workdir, its PLACES too."""
-  saved = _read(workdir)
-  require(
-      saved is not None,
-      f'{workdir} holds no run (no config.json); train first, or pass its '
-      '--workdir.',
-  )
-  for name in (*_FINGERPRINTS, 'mesh'):  # mesh: of the machines that trained it
-    saved.pop(name, None)
-  # Fields that came after that run have their defaults.
-  config = defaults_lib.get_config()
-  with config.unlocked(), config.ignore_type():
-    config.update(_tuples(saved))
-  return config
-
-
-def has(config: ml_collections.ConfigDict, name: str) -> bool:
-  """Whether a config has the field 'group.field'."""
-  for part in name.split('.'):
-    if not isinstance(config, ml_collections.ConfigDict) or part not in config:
-      return False
-    config = config[part]
-  return True
-
-
-def _set(config, name, value):
-  group, _, field = name.rpartition('.')
-  holder = get_field(config, group) if group else config
-  with config.unlocked(), config.ignore_type():
-    holder[field] = value
-
-
-def _tuples(tree):
-  """JSON lists back to the tuples that they were."""
-  if isinstance(tree, dict):
-    return {name: _tuples(value) for name, value in tree.items()}
-  return tuple(map(_tuples, tree)) if isinstance(tree, list) else tree
-
-
-def to_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """The config as plain JSON values."""
-  return json.loads(config.to_json_best_effort())
-
-
-def flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-  """{'a': {'b': 1}} -> {'a.b': 1}."""
-  flat = {}
-  for name, value in tree.items():
-    if isinstance(value, dict):
-      flat |= flatten(value, f'{prefix}{name}.')
-    else:
-      flat[prefix + name] = value
-  return flat

@@ -9,11 +9,12 @@ from video_diffusion.config import fields
 from video_diffusion.config import flags
 from video_diffusion.config import renamed
 from video_diffusion.config import run_dir
+from video_diffusion.config import saved_config
 from video_diffusion.errors import UserError
 
 
 def test_the_table_leads_from_unknown_fields_to_known_ones():
-  known = run_dir.flatten(fields.types())
+  known = saved_config.flatten(fields.types())
   assert renamed.FIELDS
   for old, new in renamed.FIELDS.items():
     assert old not in known and new in known
@@ -48,7 +49,7 @@ def test_an_old_name_in_a_config_file_or_a_call_is_refused(tmp_path):
   workdir = epath.Path(tmp_path)
   run_dir.claim(defaults.get_config(), workdir, '')
   with pytest.raises(UserError, match='--config.sample.num_clips has been ren'):
-    run_dir.saved_config({'sample.num_clips': 4}, workdir, ('sample',))
+    saved_config.load({'sample.num_clips': 4}, workdir, ('sample',))
 
 
 def save_old(workdir, **more):
@@ -65,15 +66,15 @@ def save_old(workdir, **more):
 def test_an_old_run_is_read_with_the_new_names(tmp_path, caplog):
   workdir = epath.Path(tmp_path)
   save_old(workdir)
-  got = run_dir.saved_config({}, workdir, ())
+  got = saved_config.load({}, workdir, ())
   assert got.sample.num_videos == 7 and 'num_clips' not in got.sample
   assert 'does not have' not in caplog.text
   # A file that only the run names is not opened, whatever the field's name.
   assert got.sample.video == ''
   with caplog.at_level('INFO'):
-    run_dir.tell_places({}, workdir)
+    saved_config.tell_places({}, workdir)
   assert "names sample.video '/theirs.mp4', which is not used" in caplog.text
-  given = run_dir.saved_config({'sample.num_videos': 2}, workdir, ('sample',))
+  given = saved_config.load({'sample.num_videos': 2}, workdir, ('sample',))
   assert given.sample.num_videos == 2
   (workdir / 'weights').mkdir()
   run_dir.claim(defaults.get_config(), workdir, '')  # the training goes on
@@ -85,7 +86,7 @@ def test_a_field_by_both_names_is_one_sentence(tmp_path):
   with pytest.raises(UserError, match='config.json: sample.num_clips has been '
                      r'renamed to sample.num_videos, and both are set \(to 7 '
                      r'and 3\); remove sample.num_clips.$'):
-    run_dir.saved_config({}, workdir, ())
+    saved_config.load({}, workdir, ())
 
 
 @pytest.mark.parametrize('sample', [None, [], 3])
