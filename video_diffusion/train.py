@@ -4,7 +4,9 @@ import contextlib
 import enum
 import functools
 import signal
+import sys
 import time
+import types
 
 from absl import logging
 from clu import parameter_overview
@@ -12,18 +14,18 @@ from etils import epath
 import jax
 import ml_collections
 
-from video_diffusion import evaluate
 from video_diffusion.api import model as model_lib
 from video_diffusion.checkpoints import checkpoint
 from video_diffusion.checkpoints import weights
 from video_diffusion.config import build
 from video_diffusion.config import build_step
 from video_diffusion.config import inputs
-from video_diffusion.config import run_dir
+from video_diffusion.config import run_dir as run_dir_lib
 from video_diffusion.config import saved_config
 from video_diffusion.config import validate
 from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
+from video_diffusion.evaluation import evaluators as evaluators_lib
 from video_diffusion.evaluation import samples
 from video_diffusion.filesystem import files
 from video_diffusion.filesystem import locks
@@ -50,222 +52,223 @@ class Action(enum.IntEnum):
 
 def train(
     config: ml_collections.ConfigDict,
-    workdir: str,
+    run_dir: epath.PathLike,
     watch: preemption.Preemption | None = None,
 ) -> None:
-  """Trains, or continues, the run in workdir up to config.train.steps.
+  """Trains, or continues, the run in run_dir up to config.train.steps.
 
   Leaves checkpoints/, TensorBoard logs, metrics.jsonl, sample grids and
   config.json there. Interrupted at any point, the same call continues with the
-  losses that the uninterrupted run would have had.
+  losses that the uninterrupted run would have had. The module can be called in
+  place of this function: `video_diffusion.train(config, run_dir)`.
 
   Args:
-    config: of the run.
-    workdir: local or gs://; the same for every process.
+    config: config of the run, as from `video_diffusion.get_config`.
+    run_dir: local or gs://; the same for every process.
     watch: started; SIGTERM and SIGINT then save, and end the process with their
       exit codes. None leaves signals alone.
 
   Raises:
-    UserError: a bad config, a workdir that another process holds or that is
+    UserError: a bad config, a folder that another process holds or that is
       another run's, before any compile; or updates that are not finite, after a
       save; or something that could not be written.
   """
   validate.check(config)
-  workdir = epath.Path(files.expand(workdir, '--workdir', bucket=True))
-  run_dir.require_apart(config, workdir)
+  run_dir = epath.Path(files.expand(run_dir, '--workdir', bucket=True))
+  run_dir_lib.require_apart(config, run_dir)
   watch = watch or preemption.Preemption()
   lock = locks.Lock(
-      workdir, advice='wait until that has ended, or pass another --workdir'
+      run_dir, advice='wait until that has ended, or pass another --workdir'
   )
   with contextlib.ExitStack() as stack:
     try:
       check_lock = stack.enter_context(distributed.holding(lock))
     except OSError as error:
       raise UserError(
-          f'--workdir {workdir} cannot be written ({error.strerror}); pass a '
+          f'--workdir {run_dir} cannot be written ({error.strerror}); pass a '
           'folder that can.'
       ) from error
-    _train(config, workdir, watch, check_lock)
+    _train(config, run_dir, watch, check_lock)
 
 
 def _train(
     config: ml_collections.ConfigDict,
-    workdir: epath.Path,
+    run_dir: epath.Path,
     watch: preemption.Preemption,
     check_lock: Callable[[], None],
 ) -> None:
-  """As `train`, in a workdir that is held; check_lock raises where it is not.
+  """Does the work of `train` in a folder that is held.
+
+  Args:
+    config: see `train`.
+    run_dir: see `train`.
+    watch: see `train`.
+    check_lock: raises UserError where another process has taken the folder.
   """
   began = time.time()
+  lead = jax.process_index() == 0
 
-  # ---- Checks, data, model ---------------------------------------------------
+  # ---- Data, network, optimizer ----------------------------------------------
   source = inputs.make_source(config, 'train')
   heldout = inputs.make_source(config, 'test')
-  text = inputs.open_text(config, workdir, source)
-  label_sizes = inputs.label_sizes(source)
-  model = build.make_model(config, label_sizes)
-  inputs.require_arrays(config, model, source)
-  inputs.require_arrays(config, model, heldout)
+  text = inputs.open_text(config, run_dir, source)
+  network = build.make_model(config, inputs.label_sizes(source))
+  inputs.require_arrays(config, network, source)
+  inputs.require_arrays(config, network, heldout)
   learning_rate, optimizer = build_step.make_optimizer(config)
   mesh = build.make_mesh(config)
+
+  # ---- What is reported beside the steps: evaluators and grids of samples ----
   if text:
     encode.check_prompts(
         config.sample.prompts, text.tokenizer, encoder=config.text.encoder
     )
-  grids = model_lib.Model(
-      config,
-      model,
-      None,
-      inputs.make_conditioner(config, model, heldout, text),
-      mesh,
-  )
+  conditioner = inputs.make_conditioner(config, network, heldout, text)
+  model = model_lib.Model(config, network, None, conditioner, mesh)
   with naming(lambda name: f'sample.{name}'):
-    grids.check(**build.sample_arguments(config))
-  lead = jax.process_index() == 0
+    model.check(**build.sample_arguments(config))
+  evaluators = evaluators_lib.make(model, heldout, text)
 
+  # ---- The folder: whose it is, and what killed processes have left ----------
   def claim():
-    """Writes what tells whose the workdir is, where it is not there."""
-    run_dir.claim(
+    """Writes what says whose the folder is, where it is not there."""
+    run_dir_lib.claim(
         config,
-        workdir,
+        run_dir,
         getattr(source, 'fingerprint', ''),
         text.fingerprint if text else '',
     )
     if text and lead:
-      tokenizer_files.keep(text.tokenizer, workdir)
+      tokenizer_files.keep(text.tokenizer, run_dir)
 
   claim()
-  if lead:  # what killed processes have left
-    files.remove_parts(workdir)
-    files.remove_parts(workdir / 'samples')
-  writer = writers.Writer(workdir, enabled=lead)
+  if lead:
+    files.remove_parts(run_dir)
+    files.remove_parts(run_dir / 'samples')
+  writer = writers.Writer(run_dir, enabled=lead)
 
   # ---- State: abstract first, then initialised or restored, sharded ----------
-  shapes = build.batch_shapes(config, model)
+  shapes = build.batch_shapes(config, network)
   init, abstract = build_step.abstract_state(
-      config, model, optimizer, shapes, mesh
+      config, network, optimizer, shapes, mesh
   )
-  too_large = functools.partial(build_step.state_too_large, config)
-  compile_lib.check_state(abstract, too_large)
+  state_too_large = functools.partial(build_step.state_too_large, config)
+  compile_lib.check_state(abstract, state_too_large)
   checkpoints = checkpoint.Checkpoints(
-      workdir / 'checkpoints',
+      run_dir / 'checkpoints',
       keep=config.checkpoint.keep,
       keep_every=config.checkpoint.keep_every,
       clean=True,
   )
-
-  def save(step, state):
-    """Starts a save, unless another process has taken the workdir over."""
-    check_lock()
-    checkpoints.save(step, state, saved_config.to_json(config))
-    if not (workdir / 'config.json').exists():
-      claim()  # somebody has deleted it all
-
   watch.before_exit(checkpoints.wait)
-  with memory.explained(too_large):
+  with memory.explained(state_too_large):
     restored = checkpoints.restore_latest(abstract)
   if restored is None:
     step = 0
     layout = jax.tree.map(lambda x: x.sharding, abstract)
-    with memory.explained(too_large):
+    with memory.explained(state_too_large):
       state = jax.block_until_ready(jax.jit(init, out_shardings=layout)())
   else:
     state, step = restored
-    logging.info('Continuing %s from step %d.', workdir, step)
+    logging.info('Continuing %s from step %d.', run_dir, step)
   overview = parameter_overview.get_parameter_overview(
       abstract.params, include_stats=False
   )
   writers.log_lines(overview)
 
-  # ---- What is reported beside the steps -------------------------------------
-  eval_step = evaluate.make_eval_step(config, model, mesh)
-  last_step = config.train.steps
+  # ---- What the loop calls at some steps -------------------------------------
+  first_step, last_step = step, config.train.steps
+  missing = []  # sentences about pictures of the newest report
+
+  def save(step, state):
+    """Starts a save, unless another process has taken the folder over."""
+    check_lock()
+    checkpoints.save(step, state, saved_config.to_json(config))
+    if not (run_dir / 'config.json').exists():
+      claim()  # somebody has deleted it all
 
   def report(step, state):
-    """Held-out loss and samples, where due and not there from before."""
+    """Evaluators and samples, where due and not there from before."""
+    ema = model.with_weights(state.ema_params, step)
     if due(step, config.log.eval_every, last_step) and not (
-        writers.has(workdir, step, 'heldout_loss/ema')
+        evaluators_lib.have_run(evaluators.values(), run_dir, step)
     ):
-      losses = evaluate.heldout_losses(
-          config, model, eval_step, state, heldout, mesh, text
-      )
-      writer.scalars(step, evaluate.as_scalars(losses))
-      writers.log_lines(evaluate.as_table(losses))
+      raw = model.with_weights(state.params, step)
+      results = evaluators_lib.run(evaluators, {'raw': raw, 'ema': ema})
+      writer.scalars(step, evaluators_lib.as_curves(evaluators, results))
     if due(step, config.log.sample_every, last_step) and not (
-        outputs.grid_path(workdir, step).exists()
+        outputs.grid_path(run_dir, step).exists()
     ):
-      missing[:] = samples.write_grid(
-          grids.with_weights(state.ema_params, step), workdir, writer
-      )
+      missing[:] = samples.write_grid(ema, run_dir, writer)
 
-  missing = []  # sentences about pictures of the newest report
   try:
     # ---- The train step, compiled; nothing where the run is finished ---------
     if step:
       report(step, state)  # what an interruption left undone
     if step < last_step:
       train_step, flops = build_step.compile_step(
-          config, model, optimizer, learning_rate, abstract, shapes, mesh
+          config, network, optimizer, learning_rate, abstract, shapes, mesh
       )
+      distributed.wait_for_all('train_step')
       batches = inputs.make_batches(
           config, source, start=step, stop=last_step, encode=text
       )
       window = progress.Window(
           batch_size=config.batch_size, flops=flops, step=step,
-          workdir=workdir, enabled=lead, spike=config.log.spike,
+          run_dir=run_dir, enabled=lead, spike=config.log.spike,
           max_skips=config.train.max_skips,
           clips=functools.partial(inputs.batch_clips, config, source),
       )
-    trace = progress.Trace(workdir, step, config.log.profile_steps)
+    trace = progress.Trace(run_dir, step, config.log.profile_steps)
     pending = []  # (metrics, vote) of steps that are not read yet
-    first = True
-    too_large = functools.partial(
+    batch_too_large = functools.partial(
         build_step.batch_too_large, config, abstract, mesh
     )
 
-    # ---- Steps ---------------------------------------------------------------
     while step < last_step:
+      # ---- One update --------------------------------------------------------
       watch.hold()
-      batch = collectives.global_batch(
-          model.inputs_of(next(batches)), mesh
-      )
-      with memory.explained(too_large):
+      batch = network.inputs_of(next(batches))
+      batch = collectives.global_batch(batch, mesh)
+      with memory.explained(batch_too_large):
         state, metrics = train_step(state, batch)
-        if first:  # what does not fit is seen here, not in a later call
+        if step == first_step:  # what does not fit is seen in the first update
           jax.block_until_ready(metrics)
-          first = False
       step += 1
       trace.after(step, metrics)
+
+      # ---- What all processes want, and the progress line --------------------
       vote = collectives.largest(wanted(config, watch, began), mesh)
       pending.append((metrics, vote))
       # The newest step is waited for only where a line is due, or the end.
       logs = due(step, config.log.every, last_step)
       try:
         action = read(pending, window, leave=0 if logs else 1)
-        if action == Action.STOP:
-          logging.info('train.max_minutes is reached at step %d.', step)
-          last_step = step
-        if logs or action:
-          window.write(writer, step, last_step)
       except progress.TooManySkipsError:
         save(step, state)
         raise
+      if action == Action.STOP:
+        logging.info('train.max_minutes is reached at step %d.', step)
+        last_step = step
+      if logs or action:
+        window.write(writer, step, last_step)
+
+      # ---- SIGTERM and Ctrl-C: save, and end the process ---------------------
+      if action in (Action.QUIT, Action.RESTART):
+        save(step, state)
+        quits = action == Action.QUIT
+        watch.leave(signal.SIGINT if quits else signal.SIGTERM)
 
       # ---- Checkpoint, then what an interruption may cut off -----------------
-      pause = time.time()
       reports = due(step, config.log.eval_every, last_step) or due(
           step, config.log.sample_every, last_step
       )
-      leaves = action in (Action.QUIT, Action.RESTART)
-      if leaves or reports or due(step, config.checkpoint.every, last_step):
+      if reports or due(step, config.checkpoint.every, last_step):
+        pause = time.time()
         save(step, state)
-        if leaves:
-          quits = action == Action.QUIT
-          watch.leave(signal.SIGINT if quits else signal.SIGTERM)
         watch.release()
-      if reports:
-        report(step, state)
-      if step < last_step:
+        if reports:
+          report(step, state)
         window.paused(time.time() - pause)
 
     # ---- The end -------------------------------------------------------------
@@ -274,7 +277,7 @@ def _train(
       whole = collectives.whole(mesh)(state.ema_params)
       if lead:
         dtype = build.DTYPES[config.checkpoint.export]
-        weights.save(whole, workdir / weights.FOLDER, step=step, dtype=dtype)
+        weights.save(whole, run_dir / weights.FOLDER, step=step, dtype=dtype)
   finally:
     # Whatever ended the run, a save in flight is completed.
     checkpoints.close()
@@ -287,12 +290,12 @@ def _train(
       step,
       writers.duration(time.time() - began),
       f', peak memory {peak / 2**30:.1f} GiB a device' if peak else '',
-      workdir,
+      run_dir,
   )
 
 
 def wanted(config, watch, began) -> Action:
-  """What this process wants of the loop behind a step."""
+  """What this process wants of the loop after a step."""
   if watch.requested == signal.SIGTERM:
     return Action.RESTART
   if watch.requested == signal.SIGINT:
@@ -322,3 +325,17 @@ def read(pending, window, *, leave: int) -> Action:
 def due(step: int, every: int, last_step: int) -> bool:
   """True every so many steps and at the last; 0 is at the last alone."""
   return step == last_step or (every > 0 and step % every == 0)
+
+
+class _CallableModule(types.ModuleType):
+  """A module that can be called, as the function `train` in it.
+
+  `video_diffusion.train` must be this module: `import video_diffusion.train`
+  binds it to that name of the package, over any function of the same name.
+  """
+
+  def __call__(self, *args, **kwargs):
+    return train(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -228,7 +228,7 @@ PHASES = {
     ),
     'evaluate': (
         ('--config.log.eval_every=3', '--config.eval.num_clips=800000'),
-        'XLA compilation of jit(eval_step)', 'held-out loss', 3,
+        'XLA compilation of jit(eval_step)', 'heldout_loss', 3,
     ),
 }
 

@@ -35,7 +35,7 @@ def test_a_run_leaves_what_it_promises(finished):
   assert [p.name for p in workdir.glob('events.*')]
   steps = {p.name for p in (workdir / 'checkpoints').iterdir()}
   assert {'4', '6'} <= steps and '2' not in steps
-  for words in ('step 6/6', 'conv_in', 'held-out loss', 'palette share'):
+  for words in ('step 6/6', 'conv_in', 'heldout_loss', 'palette share'):
     assert words in output
 
 

@@ -22,12 +22,16 @@ from video_diffusion.config import validate
 from video_diffusion.filesystem import files
 from video_diffusion.inference import conditioning
 
+# Mode -> the group of fields that a call may set.
+_GROUPS = {'sample': 'sample', 'evaluate': 'eval'}
+
 
 def load(
     path: epath.PathLike,
     overrides: dict[str, Any] | None = None,
     *,
     optional: Collection[str] = (),
+    mode: str = 'sample',
 ) -> Model:
   """The model of a run's folder, or of a copy of its config.json and weights/.
 
@@ -37,8 +41,10 @@ def load(
     path: the folder, local or gs://.
     overrides: 'group.field' -> value, as on the command line: {'text.path':
       'T5'}. They are the fields that name files, which a run's own config is
-      not trusted with, and those of the groups mesh and sample.
+      not trusted with, and those of the groups mesh and sample, or eval.
     optional: overrides that are passed over where the run has no such field.
+    mode: 'sample'; or 'evaluate', which takes fields of the group eval in place
+      of sample, and needs the data at once.
 
   Raises:
     UserError: the folder holds no run, or a field cannot be set.
@@ -46,13 +52,15 @@ def load(
   overrides = overrides or {}
   run_dir = epath.Path(files.expand(path, 'path', bucket=True))
   config = saved_config.load(
-      overrides, run_dir, ('sample', 'mesh'), optional=optional
+      overrides, run_dir, (_GROUPS[mode], 'mesh'), optional=optional
   )
-  saved_config.require_places(
-      overrides, run_dir, *inputs.text_places(config, run_dir)
-  )
-  saved_config.tell_places(overrides, run_dir)
-  validate.check(config, 'sample')
+  named = inputs.text_places(config, run_dir)
+  if mode == 'sample':
+    saved_config.require_places(overrides, run_dir, *named)
+    saved_config.tell_places(overrides, run_dir)
+  else:
+    saved_config.require_places(overrides, run_dir, 'data', *named)
+  validate.check(config, mode)
   sizes = build.saved_label_sizes(config, run_dir)
   network = build.make_model(config, sizes)
 

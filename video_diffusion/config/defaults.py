@@ -163,6 +163,8 @@ def get_config() -> ml_collections.ConfigDict:
   checkpoint.export = ''
 
   config.eval = ml_collections.ConfigDict()
+  # What is measured: names of evaluation/evaluators.py.
+  config.eval.evaluators = ('heldout_loss',)
   config.eval.num_clips = 1024  # held-out clips, or windows of fewer clips
   config.eval.batch_size = 64
 

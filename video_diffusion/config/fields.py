@@ -125,6 +125,7 @@ class Several(NamedTuple):
 TUPLES = {
     'data.frameskips': Several(int, 64, 1, 1024, shortest=1),
     'data.heldout_pairs': Several(str, 1000),
+    'eval.evaluators': Several(str, 100),
     'model.channel_mults': Several(int, 10, 1, 256, shortest=1),
     'model.attention_resolutions': Several(int, 16, 1, 8192),
     'model.remat': Several(int, 16, 1, 8192),

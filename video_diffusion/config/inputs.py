@@ -307,6 +307,12 @@ def require_arrays(
       f'data.name {config.data.name!r}, or of a data set mixed with it, have '
       f'no {", ".join(sorted(lacking))}.',
   )
+  sizes = getattr(model.encoder, 'sizes', ())
+  validate.require(
+      not sizes or sizes == label_sizes(source),
+      f'the labels of the data have {label_sizes(source)} values, but the '
+      f'network was trained with {sizes}.',
+  )
 
 
 def make_conditioner(

@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 import contextlib
 import glob
 import importlib.util
+import itertools
 import os
 import time
 
@@ -15,6 +16,9 @@ from video_diffusion.errors import UserError
 from video_diffusion.filesystem import locks
 
 SENTENCE_BYTES = 2000  # of an error that all processes raise
+# How long a process waits for the others, which may still be compiling.
+WAIT_SECONDS = 3600
+_barriers = itertools.count()  # no two share a name
 
 
 def initialize(
@@ -120,6 +124,48 @@ def by_first(fn: Callable[[], bool | None]) -> bool:
     text = message[2:].tobytes().rstrip(b'\0')
     raise UserError(text.decode(errors='ignore'))
   return bool(message[0])
+
+
+def wait_for_all(name: str) -> None:
+  """Waits until every process is here; one process alone does not wait.
+
+  It does so by the coordination service, not by a collective. Processes take
+  differently long to compile a program, and a collective fails where another
+  process comes later than its own limit: on a busy machine one process took
+  30 s longer, and the other gave up with 'Gloo context initialization failed
+  ... GetKeyValue() timed out'.
+
+  Args:
+    name: says in errors where it was waited.
+  """
+  # Imported here: Orbax takes seconds, and one process does not need it.
+  if jax.process_count() == 1:
+    return
+  from orbax.checkpoint import multihost
+
+  multihost.get_barrier_sync_fn()(
+      key=f'video_diffusion_{name}_{next(_barriers)}',
+      timeout_ms=WAIT_SECONDS * 1000,
+  )
+
+
+def compiled_together(jitted: Callable, name: str) -> Callable:
+  """The same function, which is compiled by all processes before any runs it.
+
+  Args:
+    jitted: a jitted function, always called with the same shapes.
+    name: see `wait_for_all`.
+  """
+  compiled = None
+
+  def call(*args):
+    nonlocal compiled
+    if compiled is None:
+      compiled = jitted.lower(*args).compile()
+      wait_for_all(name)
+    return compiled(*args)
+
+  return call
 
 
 @contextlib.contextmanager

@@ -33,9 +33,9 @@ FEWEST = 20
 class Trace:
   """A profiler trace of some steps, once the first ten are over."""
 
-  def __init__(self, workdir: epath.Path, step: int, num_steps: int):
+  def __init__(self, run_dir: epath.Path, step: int, num_steps: int):
     """Writes steps step + 10 to step + 10 + num_steps; 0 writes none."""
-    self._path = str(workdir / 'profile')
+    self._path = str(run_dir / 'profile')
     self._first = step + 10
     self._last = self._first + num_steps if num_steps else None
 
@@ -69,7 +69,7 @@ class Window:
       batch_size: int,
       flops: float,
       step: int,
-      workdir: epath.Path,
+      run_dir: epath.Path,
       enabled: bool,
       spike: float,
       max_skips: int,
@@ -81,14 +81,14 @@ class Window:
       batch_size: global.
       flops: of one global step.
       step: updates done.
-      workdir: of the run.
+      run_dir: folder of the run.
       enabled: this process writes.
       spike: a loss so many times the recent median is reported.
       max_skips: skipped updates in a row that end the run.
       clips: step -> the clips of its batch.
     """
     self._batch_size, self._flops = batch_size, flops
-    self._path, self._enabled = workdir / 'unusual_steps.jsonl', enabled
+    self._path, self._enabled = run_dir / 'unusual_steps.jsonl', enabled
     self._spike, self._max_skips, self._clips = spike, max_skips, clips
     self._recent = collections.deque(maxlen=RECENT)
     self._added, self._skips = step, 0

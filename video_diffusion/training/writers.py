@@ -136,8 +136,9 @@ def _is_cut(path):
     return f.read() != b'\n'
 
 
-def has(directory: epath.PathLike, step: int, name: str) -> bool:
-  """Whether the curve `name` in `directory` has a point at a step."""
+def has(directory: epath.PathLike, step: int, prefix: str) -> bool:
+  """Whether a curve in `directory` whose name starts so has a point at a step.
+  """
   path = epath.Path(directory) / 'metrics.jsonl'
   if not path.exists():
     return False
@@ -146,7 +147,7 @@ def has(directory: epath.PathLike, step: int, name: str) -> bool:
       point = json.loads(line)
     except ValueError:  # cut off by a full disk or a kill
       continue
-    if point['step'] == step and name in point:
+    if point['step'] == step and any(n.startswith(prefix) for n in point):
       return True
   return False
 

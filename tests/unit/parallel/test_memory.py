@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from benchmarks import cases
-from video_diffusion import evaluate
 from video_diffusion import train
 from video_diffusion.config import build
 from video_diffusion.config import build_step
 from video_diffusion.config import inputs
 from video_diffusion.errors import UserError
+from video_diffusion.errors import naming
+from video_diffusion.evaluation import heldout_loss
 from video_diffusion.parallel import memory
 from video_diffusion.training import compile as compile_lib
 from video_diffusion.training import state as state_lib
@@ -184,15 +185,17 @@ def test_a_state_that_does_not_fit_is_refused(run, device):
 def test_evaluation_names_its_own_batch(run, device):
   config, mesh = cases.load_config('moving_shapes'), run[2]
   config.eval.batch_size = config.eval.num_clips = 8
+  batches = inputs.heldout_batches(config, inputs.make_source(config, 'test'))
   device(8 * GIB, in_use=2 * GIB)
 
   def eval_step(*_):
     raise error('Out of memory while trying to allocate 12884901888 bytes.')
 
   with pytest.raises(UserError) as raised:
-    evaluate.mean_losses(
-        config, eval_step, None, inputs.make_source(config, 'test'), mesh
-    )
+    with naming(lambda name: f'eval.{name}'):
+      heldout_loss.mean_losses(
+          eval_step, None, batches, batch_size=8, num_clips=8, mesh=mesh
+      )
   assert str(raised.value) == (
       'eval.batch_size=8 does not fit: it takes about 14 GiB of each device, '
       'and NVIDIA L4 has 8 GiB for it; set eval.batch_size=2, about the '

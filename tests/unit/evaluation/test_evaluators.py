@@ -1,0 +1,74 @@
+import pytest
+
+from tests.support import models
+from video_diffusion.errors import UserError
+from video_diffusion.evaluation import evaluators as evaluators_lib
+from video_diffusion.training import writers
+
+
+class Scale:
+  """Yields the weights of a stand-in model, and a value that is not there."""
+
+  key, prefix, raw = 'scale', 'scale_', False
+
+  def __init__(self, model, source, encode):
+    self.made_with = model, source, encode
+
+  def __call__(self, model):
+    yield 'mean', float(model.params)
+    yield 'nothing', None
+
+
+class RawScale(Scale):
+  key, prefix, raw = 'raw_scale', 'raw_', True
+
+
+@pytest.fixture
+def evaluators(monkeypatch):
+  monkeypatch.setattr(
+      evaluators_lib, 'EVALUATORS', {'scale': Scale, 'raw': RawScale}
+  )
+  model = models.make(fields=[('eval', 'evaluators', ('raw', 'scale'))])
+  return evaluators_lib.make(model, 'clips', 'encode')
+
+
+def test_those_of_the_list_are_made_in_its_order(evaluators):
+  assert [*evaluators] == ['raw', 'scale']
+  assert evaluators['scale'].made_with[1:] == ('clips', 'encode')
+
+
+def test_an_unknown_name_is_a_sentence():
+  model = models.make(fields=[('eval', 'evaluators', ('heldout_los',))])
+  with pytest.raises(
+      UserError, match="eval.evaluators holds 'heldout_los'; there are heldout"
+  ):
+    evaluators_lib.make(model, None)
+
+
+def test_values_become_a_table_and_curves(evaluators, caplog, tmp_path):
+  sets = {'raw': models.make(params=0.5), 'ema': models.make(params=0.25)}
+  with caplog.at_level('INFO'):
+    results = evaluators_lib.run(evaluators, sets)
+  assert results == {
+      'raw': {
+          'raw': {'mean': 0.5, 'nothing': None},
+          'ema': {'mean': 0.25, 'nothing': None},
+      },
+      'scale': {'ema': {'mean': 0.25, 'nothing': None}},
+  }
+  rows = [line.split() for line in caplog.text.splitlines()]
+  assert any(row[-3:] == ['raw', '0.5000', '-'] for row in rows)
+  curves = evaluators_lib.as_curves(evaluators, results)
+  assert curves == {
+      'raw_mean/raw': 0.5, 'raw_mean/ema': 0.25, 'scale_mean/ema': 0.25
+  }
+  writer = writers.Writer(tmp_path)
+  writer.scalars(3, {'raw_mean/raw': 0.5})
+  ran = lambda *names: evaluators_lib.have_run(
+      [evaluators[name] for name in names], tmp_path, 3
+  )
+  assert ran('raw') and not ran('raw', 'scale') and ran()
+  writer.scalars(3, curves)
+  assert ran('raw', 'scale')
+  assert not evaluators_lib.have_run(evaluators.values(), tmp_path, 4)
+  writer.close()
