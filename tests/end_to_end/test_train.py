@@ -175,7 +175,7 @@ def test_damage_costs_steps_and_no_run(finished, copied_run, run_main_here):
   code, output = run_main_here(
       f'--workdir={workdir}', '--mode=sample', tiny=False
   )
-  assert code == 0 and 'clips of step 4' in output, output
+  assert code == 0 and 'videos of step 4' in output, output
   assert 'step 6' in output and 'cannot be read' in output
   assert (workdir / 'checkpoints' / '6').exists()
   code, output = run_main_here(f'--workdir={workdir}')

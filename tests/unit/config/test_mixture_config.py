@@ -167,4 +167,7 @@ def test_clips_must_have_what_conditions_the_network(monkeypatch):
   ):
     inputs.require_arrays(c, build.make_model(c), source)
   c.model.conditioning = 'labels'
-  inputs.require_arrays(c, build.make_model(c, (9,)), source)
+  sizes = inputs.label_sizes(source)
+  inputs.require_arrays(c, build.make_model(c, sizes), source)
+  with pytest.raises(UserError, match='the network was trained with .9,.'):
+    inputs.require_arrays(c, build.make_model(c, (9,)), source)
