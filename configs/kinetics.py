@@ -8,17 +8,18 @@ hyper-parameters are those of the paper (appendix A), which trained its model of
 1.21 B parameters on 256 TPU v4 chips and reports FVD 16.2 for five known
 frames. `:smoke` shrinks model and run for a first try on two CPU cores.
 """
-from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.config import defaults
+from video_diffusion.config import variants
 
 
 def get_config(variant: str = 'paper'):
   """Returns the config of a variant, which is the name of a function below."""
-  return defaults_lib.select(variant, {'paper': paper, 'smoke': smoke})
+  return variants.select(variant, {'paper': paper, 'smoke': smoke})
 
 
 def paper():
   """The paper's model and training."""
-  config = defaults_lib.get_config()
+  config = defaults.get_config()
   data, model, optim = config.data, config.model, config.optim
   data.name = 'kinetics600'
   data.path = ''
@@ -53,4 +54,4 @@ def paper():
 
 def smoke():
   """A few steps of a tiny model."""
-  return defaults_lib.shrink(paper())
+  return variants.shrink(paper())

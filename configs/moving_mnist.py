@@ -13,12 +13,13 @@ and is sized for two CPU cores. `original` trains the model of `accelerator` on
 the 10,000 clips of the first Moving-MNIST, in which digits bounce like light;
 TFDS downloads them, and data.path is not needed.
 """
-from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.config import defaults
+from video_diffusion.config import variants
 
 
 def get_config(variant: str = 'accelerator'):
   """Returns the config of a variant, which is the name of a function below."""
-  return defaults_lib.select(variant, {
+  return variants.select(variant, {
       'accelerator': accelerator, 'laptop': laptop, 'original': original,
   })
 
@@ -71,7 +72,7 @@ def laptop():
 
 def _moving_mnist():
   """What all variants have in common."""
-  config = defaults_lib.get_config()
+  config = defaults.get_config()
   # Folder of the records; '' is TFDS_DATA_DIR, else ~/tensorflow_datasets.
   config.data.dir = ''
   config.data.clip_frames = 20

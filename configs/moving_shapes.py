@@ -41,12 +41,13 @@ held-out losses were 0.0628 and 0.0334. Of 48 videos of 64 frames a share of
 
 docs/results.md has the protocol of every figure.
 """
-from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.config import defaults
+from video_diffusion.config import variants
 
 
 def get_config(variant: str = 'laptop'):
   """Returns the config of a variant, which is the name of a function below."""
-  return defaults_lib.select(variant, {
+  return variants.select(variant, {
       'laptop': laptop,
       'accelerator': accelerator,
       'text': text,
@@ -183,7 +184,7 @@ def cascade_refine():
 
 def _moving_shapes():
   """What all variants have in common."""
-  config = defaults_lib.get_config()
+  config = defaults.get_config()
   data, optim = config.data, config.optim
   data.name = 'moving_shapes'
   data.train_clips = 1_000_000

@@ -16,17 +16,18 @@ README). T5 is the checkpoint of a T5 1.1 large (docs/text.md). The paper took
 BERT-large and 10 million captioned videos that are not public; everything else
 is as in its appendix A. `:smoke` shrinks model and run, not the T5.
 """
-from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.config import defaults
+from video_diffusion.config import variants
 
 
 def get_config(variant: str = 'paper'):
   """Returns the config of a variant, which is the name of a function below."""
-  return defaults_lib.select(variant, {'paper': paper, 'smoke': smoke})
+  return variants.select(variant, {'paper': paper, 'smoke': smoke})
 
 
 def paper():
   """The paper's model and training, but for the text encoder."""
-  config = defaults_lib.get_config()
+  config = defaults.get_config()
   data, model, optim = config.data, config.model, config.optim
   data.name = 'video_folder'
   data.path = ''
@@ -66,4 +67,4 @@ def paper():
 
 def smoke():
   """A few steps of a tiny model."""
-  return defaults_lib.shrink(paper())
+  return variants.shrink(paper())

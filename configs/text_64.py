@@ -17,19 +17,20 @@ README). T5 is the checkpoint of a T5 1.1 large (docs/text.md). The paper took
 BERT-large and 10 million captioned videos that are not public; everything else
 is as in its appendix A. `:smoke` shrinks model and run, not the T5.
 """
-from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.config import defaults
+from video_diffusion.config import variants
 
 
 def get_config(variant: str = 'frameskip_1'):
   """Returns the config of a variant, which is the name of a function below."""
-  return defaults_lib.select(variant, {
+  return variants.select(variant, {
       'frameskip_1': frameskip_1, 'frameskip_4': frameskip_4, 'smoke': smoke,
   })
 
 
 def frameskip_1():
   """The paper's model of frames one apart, but for the text encoder."""
-  config = defaults_lib.get_config()
+  config = defaults.get_config()
   data, model, optim = config.data, config.model, config.optim
   data.name = 'video_folder'
   data.path = ''
@@ -75,4 +76,4 @@ def frameskip_4():
 
 def smoke():
   """A few steps of a tiny model."""
-  return defaults_lib.shrink(frameskip_1())
+  return variants.shrink(frameskip_1())

@@ -9,17 +9,18 @@ hyper-parameters are those of the paper (appendix A), which trained its model of
 features. `:smoke` shrinks model and run for a first try on two CPU cores, with
 a few videos.
 """
-from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.config import defaults
+from video_diffusion.config import variants
 
 
 def get_config(variant: str = 'paper'):
   """Returns the config of a variant, which is the name of a function below."""
-  return defaults_lib.select(variant, {'paper': paper, 'smoke': smoke})
+  return variants.select(variant, {'paper': paper, 'smoke': smoke})
 
 
 def paper():
   """The paper's model and training."""
-  config = defaults_lib.get_config()
+  config = defaults.get_config()
   data, model, optim = config.data, config.model, config.optim
   data.name = 'ucf101'
   # Of TFDS's copy and of the records: '' is TFDS_DATA_DIR, else
@@ -60,6 +61,6 @@ def paper():
 
 def smoke():
   """A few steps of a tiny model on a few videos."""
-  config = defaults_lib.shrink(paper())
+  config = variants.shrink(paper())
   config.data.train_split, config.data.test_split = 'train[:100]', 'test[:20]'
   return config

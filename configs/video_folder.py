@@ -11,12 +11,13 @@ folder of records.
 is sized for one GPU. `laptop` trains 0.27 M parameters on 8 + 4 frames of 16x16
 and is sized for two CPU cores.
 """
-from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.config import defaults
+from video_diffusion.config import variants
 
 
 def get_config(variant: str = 'accelerator'):
   """Returns the config of a variant, which is the name of a function below."""
-  return defaults_lib.select(
+  return variants.select(
       variant, {'accelerator': accelerator, 'laptop': laptop}
   )
 
@@ -73,7 +74,7 @@ def laptop():
 
 def _video_folder():
   """What both variants have in common."""
-  config = defaults_lib.get_config()
+  config = defaults.get_config()
   data, optim = config.data, config.optim
   data.name = 'video_folder'
   data.path = ''

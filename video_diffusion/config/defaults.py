@@ -1,257 +1,302 @@
-"""Every field of a config, with its meaning and default.
+"""Every field of a config, with its meaning and its default value.
 
-A file in configs/ starts from `get_config()`, sets what differs, and adds the
-fields of its data set to `config.data` (the arguments of that data set in
-`data/datasets.py`). `config/fields.py` has the type and the bounds of each
+`config/sample_defaults.py` has the fields of sampling.
+
+A file in configs/ starts from `get_config()`, sets the fields that differ, and
+adds the fields of its data set to `config.data`: the options of that data set
+in `data/datasets.py`. `config/fields.py` has the type and the bounds of each
 field.
 """
-from collections.abc import Callable, Mapping
-
 import ml_collections
 
-from video_diffusion.errors import UserError
+from video_diffusion.config import sample_defaults
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """The default config; model fields are those of the paper's large models."""
+  """Returns the default config.
+
+  The fields of the model are those of the paper's large models.
+  """
   config = ml_collections.ConfigDict()
+  # The seed of a training: it decides the initial parameters, the order of the
+  # examples, the noise and everything else that is random.
   config.seed = 0
-  # Examples per step over all devices and hosts.
+  # Number of examples in a step, over all devices and hosts.
   config.batch_size = 128
+  config.mesh = _mesh()
+  config.data = _data()
+  config.text = _text()
+  config.model = _model()
+  config.diffusion = _diffusion()
+  config.optim = _optim()
+  config.train = _train()
+  config.log = _log()
+  config.checkpoint = _checkpoint()
+  config.eval = _eval()
+  config.sample = sample_defaults.get_config()
+  return config
 
-  config.mesh = mesh = ml_collections.ConfigDict()
-  # Devices that share one copy of parameters, moments and EMA; 0 takes up to
-  # 16 of a slice, 1 is plain data parallelism.
+
+def _mesh():
+  """How the devices share the work."""
+  mesh = ml_collections.ConfigDict()
+  # Number of devices that share one copy of the parameters, of the optimizer's
+  # moments and of the EMA. 1 is plain data parallelism; 0 takes up to 16
+  # devices of a slice.
   mesh.fsdp = 0
-  mesh.model = 1  # devices that share each example (tensor parallelism)
-  # Arrays of fewer scalars are whole on every device.
+  # Number of devices that share each example (tensor parallelism).
+  mesh.model = 1
+  # An array with fewer scalars than this is not split: every device holds it.
   mesh.min_sharded = 2**16
-  # So many processes must find each other; 0 takes what there is.
+  # Number of processes that the run must have. Where fewer find each other, the
+  # run ends with an error. 0 accepts any number.
   mesh.processes = 0
+  return mesh
 
-  config.data = data = ml_collections.ConfigDict()
-  data.name = 'moving_shapes'  # a data set of data/datasets.py
-  data.frames = 16  # T, video frames per example
-  data.images = 8  # K, frames of other videos appended to it
+
+def _data():
+  """The examples; the options of the data set come in addition."""
+  data = ml_collections.ConfigDict()
+  # Name of the data set, one of `data/datasets.py`.
+  data.name = 'moving_shapes'
+  # Number of video frames in an example, T in the paper.
+  data.frames = 16
+  # Number of images appended to the video, K in the paper. They are frames of
+  # other videos.
+  data.images = 8
+  # Height and width of a frame, in pixels.
   data.height = 64
   data.width = 64
-  # 'tf' (tf.data), 'threads' or 'processes' (no TensorFlow), 'auto'; the same
-  # batches from each.
+  # How examples are loaded: 'tf' (tf.data), 'threads' or 'processes' (both
+  # without TensorFlow). 'auto' chooses. The batches are the same in every case.
   data.loader = 'auto'
-  # Mirror left to right half of the time. Refused where captions or classes,
-  # if they are the condition, name a side ('left', 'clockwise').
+  # Whether half of the examples are mirrored from left to right. This is
+  # refused where the model is conditioned on captions or classes that name a
+  # side ('left', 'clockwise').
   data.flip = False
-  # Distances of the frames of a clip, one drawn for each; (1, 2) halves the
-  # frame rate of half of the clips.
+  # Possible distances between neighbouring frames of an example. Each example
+  # takes one of them at random: (1, 2) halves the frame rate of half of the
+  # examples.
   data.frameskips = (1,)
-  # The most that one video or image file may hold; one that claims more is
-  # skipped, with the reason in report.json. Also for sample.video.
-  data.max_pixels = 2**26  # of a frame; 8K video has 2**25
+  # The four limits below are for one video or image file. A file that claims to
+  # hold more is skipped, and report.json gives the reason. They hold for
+  # sample.video too.
+  # Largest number of pixels in a frame. A frame of 8K video has 2**25.
+  data.max_pixels = 2**26
+  # Largest number of frames.
   data.max_frames = 500_000
+  # Longest duration, in seconds.
   data.max_seconds = 14_400.0
-  # Of all frames, by the size of the file, from 4e9 pixels on: a small file may
-  # claim hours of decoding. Ordinary video has some hundreds.
+  # Largest number of pixels, of all frames together, for each byte of the file.
+  # A small file may claim hours of decoding; ordinary videos have some hundreds
+  # of pixels a byte. Files of less than 4e9 pixels are exempt.
   data.max_pixels_per_byte = 100_000
-  # Further data sets that take turns with this one: NAME -> its own fields
-  # with their values, as data has them ('name', 'path', ...), and 'weight'.
-  data.weight = 1.0  # of this one; a share of the examples, by all weights
+  # Share of the examples that come from this data set, relative to the weights
+  # of the data sets in data.mixture.
+  data.weight = 1.0
+  # Further data sets that examples come from. Each NAME in data.mixture is a
+  # group with the fields of that data set, as data has them: 'name', 'weight'
+  # and the options of the data set.
   data.mixture = ml_collections.ConfigDict()
-  # The same for the K frames alone; empty takes them from the videos.
+  # Data sets for the K images alone, in the same form. Without any, the images
+  # are frames of the videos.
   data.image_mixture = ml_collections.ConfigDict()
+  return data
 
-  # Captions as the condition; model.cond_dim is then the width to which their
-  # tokens are pooled.
-  config.text = text = ml_collections.ConfigDict()
-  # '' (none); 'table', which the model learns; 't5', frozen, whose vectors
-  # --mode=prepare computes once for each caption.
+
+def _text():
+  """Captions as the condition.
+
+  With text.encoder set, model.cond_dim is the width to which the vectors of a
+  caption's tokens are pooled.
+  """
+  text = ml_collections.ConfigDict()
+  # What turns tokens into vectors. '' conditions on no captions. 'table' is
+  # learned with the model. 't5' is a frozen T5; --mode=prepare computes its
+  # vectors once for each caption.
   text.encoder = ''
-  # Of 't5': its checkpoint (docs/text.md says which), local or gs://.
+  # Checkpoint of the T5, local or gs://. docs/text.md says which are read.
   text.path = ''
-  # A sentencepiece model; '' takes that beside text.path, or, for 'table',
-  # makes one of the words of the captions.
+  # File of a sentencepiece tokenizer. '' takes the tokenizer beside text.path
+  # for 't5', and makes one of the words of the captions for 'table'.
   text.tokenizer = ''
-  text.dtype = 'float32'  # in which T5 computes them, or 'bfloat16'
-  text.length = 64  # tokens of a caption, with the end mark
-  text.dim = 1024  # width of a token's vector
-  text.max_pieces = 1024  # of the tokenizer of 'table', which has as many rows
-  # Where the vectors are kept; '' takes text_embeddings in $TFDS_DATA_DIR, else
-  # in ~/tensorflow_datasets.
+  # Type in which the T5 computes its vectors: 'float32' or 'bfloat16'.
+  text.dtype = 'float32'
+  # Number of tokens in a caption, its end mark included. Longer captions are
+  # cut.
+  text.length = 64
+  # Width of the vector of a token.
+  text.dim = 1024
+  # Largest number of pieces in the tokenizer of 'table', and so of rows in the
+  # table.
+  text.max_pieces = 1024
+  # Folder that keeps the vectors of the T5. '' is text_embeddings in
+  # $TFDS_DATA_DIR, or else in ~/tensorflow_datasets.
   text.dir = ''
+  return text
 
-  config.model = model = ml_collections.ConfigDict()
+
+def _model():
+  """The network."""
+  model = ml_collections.ConfigDict()
+  # Number of channels at the first level.
   model.base_channels = 256
+  # Number of channels at each level, in units of model.base_channels.
   model.channel_mults = (1, 2, 4, 8)
-  model.num_blocks = 2  # residual blocks per level
-  model.attention_resolutions = (8, 16, 32)  # feature-map sides
+  # Number of residual blocks at a level.
+  model.num_blocks = 2
+  # Levels with attention, by the shorter side of their feature maps in pixels.
+  model.attention_resolutions = (8, 16, 32)
+  # Number of channels of an attention head.
   model.head_dim = 64
-  model.emb_dim = 1024  # width of the embedding vector
-  model.emb_layers = 2  # layers of its MLP
-  model.cond_dim = 0  # width of the condition vector; 0 is unconditional
+  # Width of the embedding of noise level and condition.
+  model.emb_dim = 1024
+  # Number of layers of the MLP that makes this embedding.
+  model.emb_layers = 2
+  # Width of the vector of the condition. 0 makes an unconditional model.
+  model.cond_dim = 0
   # What the network is conditioned on: a kind of models/conditioning.py. With
-  # text.encoder it is the captions, whatever this field says.
+  # text.encoder set, the condition is the caption, whatever this field says.
   model.conditioning = 'labels'
+  # Probability of dropping an activation in a residual block.
   model.dropout = 0.0
-  # 'add' (the paper) or 'scale_shift' after the second norm of a block.
+  # How a residual block takes in the embedding: 'add', as in the paper, or
+  # 'scale_shift' after the second norm of the block.
   model.injection = 'add'
-  # What attention over frames learns of their distances: 'bias' of its logits,
-  # or 'shaw_exact', vectors added to keys and values for each distance up to 16
-  # (Shaw et al. 2018, whom the paper cites), or 'shaw', such vectors for T5's
-  # buckets of distances, where 8 to 11 frames apart are one.
+  # What attention over frames learns about the distance of two frames. 'bias'
+  # is a bias of the logits. 'shaw_exact' is a vector added to keys and values
+  # for each distance up to 16 (Shaw et al. 2018, whom the paper cites). 'shaw'
+  # is such a vector for each of T5's buckets of distances, in which distances
+  # from 8 to 11 are one bucket.
   model.position = 'bias'
-  # Of their tables at the start. At 0 the network takes the past like the
-  # future, which captions of motion must first undo.
+  # Standard deviation of these biases or vectors at the start. At 0 the network
+  # starts with no difference between past and future, which captions of motion
+  # must first undo.
   model.position_stddev = 0.0
-  # The dtype of convolutions and matrix products; parameters are always
-  # float32. 'float32' is that on every device: neither TF32 on NVIDIA GPUs nor
-  # bfloat16 passes on TPUs, and so several times slower there than 'bfloat16'.
+  # Type of convolutions and matrix products: 'bfloat16' or 'float32'. The
+  # parameters are float32 in both cases. 'float32' is exact on every device; it
+  # uses neither TF32 on NVIDIA GPUs nor bfloat16 passes on TPUs, and is several
+  # times slower there.
   model.dtype = 'bfloat16'
-  # Feature-map sides whose blocks are recomputed in the backward pass, as
-  # (64, 32): the larger the map, the more memory that saves.
+  # Levels whose blocks are computed again in the backward pass, which saves
+  # memory: the larger the feature maps, the more. Levels are named as in
+  # model.attention_resolutions, for example (64, 32).
   model.remat = ()
+  return model
 
-  config.diffusion = diffusion = ml_collections.ConfigDict()
-  diffusion.prediction = 'eps'  # or 'v'
+
+def _diffusion():
+  """The noise, and what the network predicts."""
+  diffusion = ml_collections.ConfigDict()
+  # What the network predicts: 'eps' or 'v'.
+  diffusion.prediction = 'eps'
+  # Smallest and largest log-SNR.
   diffusion.logsnr_min = -20.0
   diffusion.logsnr_max = 20.0
-  # About the log-SNR of the middle of the times. The paper's is 0; below, more
-  # of them are noisy ones, at which colours, places and ways are decided.
+  # About the log-SNR in the middle of the times. It is 0 in the paper. With a
+  # smaller value more times are noisy: there colours, places and ways are
+  # decided.
   diffusion.logsnr_shift = 0.0
-  # One noise level for a video and its images, instead of one for each.
+  # Whether a video and its images have the same noise level. Otherwise each has
+  # its own.
   diffusion.images_share_noise = False
-  # Share of the videos trained at t = 1, where all is noise but the condition.
+  # Share of the videos that are trained at t = 1, where the frames are noise
+  # and only the condition is known.
   diffusion.pure_noise = 0.0
-  diffusion.cond_drop = 0.1  # probability of dropping the condition
+  # Probability of dropping the condition of an example in training.
+  diffusion.cond_drop = 0.1
+  return diffusion
 
-  config.optim = optim = ml_collections.ConfigDict()
+
+def _optim():
+  """Adam, and the moving average (EMA) of the parameters."""
+  optim = ml_collections.ConfigDict()
+  # Learning rate after the warm-up.
   optim.lr = 3e-4
+  # Number of steps in which the learning rate rises from 0.
   optim.warmup_steps = 1000
-  optim.schedule = 'constant'  # or 'cosine', to zero at decay_steps
+  # The learning rate after the warm-up: 'constant', as in the paper, or
+  # 'cosine', which falls to 0 at optim.decay_steps.
+  optim.schedule = 'constant'
+  # Step at which 'cosine' has fallen to 0.
   optim.decay_steps = 0
+  # Decay of Adam's first and second moments.
   optim.beta1 = 0.9
   optim.beta2 = 0.99
+  # Number that Adam adds to the root of the second moment.
   optim.eps = 1e-8
+  # Weight decay, apart from the gradient as in AdamW.
   optim.weight_decay = 0.0
-  optim.clip_norm = 1.0  # of the global mean gradient
+  # Largest norm of the gradient of a batch. A longer gradient is scaled down to
+  # this norm.
+  optim.clip_norm = 1.0
+  # Decay of the EMA of the parameters.
   optim.ema_decay = 0.9999
-  optim.ema_rule = 'constant'  # or 'ramp', min(decay, (1 + n) / (10 + n))
+  # How this decay changes: 'constant', as in the paper, or 'ramp', which is
+  # min(optim.ema_decay, (1 + n) / (10 + n)) at update n.
+  optim.ema_rule = 'constant'
+  return optim
 
-  config.train = train = ml_collections.ConfigDict()
+
+def _train():
+  """How long a training lasts."""
+  train = ml_collections.ConfigDict()
+  # Number of updates.
   train.steps = 60_000
-  # Ends early, with a checkpoint and samples; 0 is no limit.
+  # Number of minutes after which a call ends early, with a checkpoint and
+  # samples. 0 sets no limit.
   train.max_minutes = 0.0
-  # Parts in which a batch is taken in turn, where it does not fit at once.
+  # Number of parts into which a batch is divided, one after the other, where it
+  # does not fit into memory at once.
   train.accumulate = 1
-  # Updates that are not finite are skipped; so many in a row end the run.
+  # Number of updates in a row that may be skipped because they are not finite.
+  # The run ends with an error when it is reached.
   train.max_skips = 10
+  return train
 
-  config.log = log = ml_collections.ConfigDict()
-  log.every = 100  # steps between progress lines and points of the curves
-  log.eval_every = 5_000  # held-out loss; 0 is only at the end
-  log.sample_every = 5_000  # a grid of samples; 0 is only at the end
-  # Reported with its step and clips: a loss so many times the recent median.
+
+def _log():
+  """What a training reports."""
+  log = ml_collections.ConfigDict()
+  # Number of steps between two lines of progress and points of the curves.
+  log.every = 100
+  # Number of steps between two held-out losses. 0 computes it at the end only.
+  log.eval_every = 5_000
+  # Number of steps between two grids of samples. 0 makes one at the end only.
+  log.sample_every = 5_000
+  # A loss that is so many times the median of the recent ones is reported, with
+  # its step and its clips.
   log.spike = 3.0
-  # So many steps, from the tenth of a call on, are traced to WORKDIR/profile.
+  # Number of steps that are traced to WORKDIR/profile, after the first ten of a
+  # call. 0 makes no trace.
   log.profile_steps = 0
+  return log
 
-  config.checkpoint = checkpoint = ml_collections.ConfigDict()
-  checkpoint.every = 5_000  # steps; a run also saves at its end
-  checkpoint.keep = 2  # of the newest
-  # And, for good, those at multiples of so many steps.
+
+def _checkpoint():
+  """What a training saves."""
+  checkpoint = ml_collections.ConfigDict()
+  # Number of steps between two checkpoints. A run also saves at its end.
+  checkpoint.every = 5_000
+  # Number of newest checkpoints that are kept.
+  checkpoint.keep = 2
+  # Checkpoints at multiples of so many steps are kept for good. 0 keeps none of
+  # them.
   checkpoint.keep_every = 0
-  # '' or the dtype ('float32', 'bfloat16') in which a finished run also writes
-  # its EMA weights to weights/*.safetensors, which sampling reads as well.
+  # Type ('float32' or 'bfloat16') in which a finished run also writes its EMA
+  # weights to weights/*.safetensors, which sampling can read. '' writes none.
   checkpoint.export = ''
-
-  config.eval = ml_collections.ConfigDict()
-  # What is measured: names of evaluation/evaluators.py.
-  config.eval.evaluators = ('heldout_loss',)
-  config.eval.num_clips = 1024  # held-out clips, or windows of fewer clips
-  config.eval.batch_size = 64
-
-  config.sample = sample = ml_collections.ConfigDict()
-  sample.num_videos = 16
-  sample.batch_size = 16  # clips drawn at once, over all devices
-  # 0 is the length of the training clips; more are drawn by extension.
-  sample.frames = 0
-  sample.sampler = 'ancestral'  # or 'ddim', 'dpmpp_2m'
-  sample.num_steps = 256
-  sample.gamma = 0.1  # of 'ancestral': 0 lower, 1 upper variance
-  sample.eta = 0.0  # of 'ddim'
-  # Of x_hat: 'static' to [-1, 1], 'dynamic' by its 99.5th percentile, 'none'.
-  sample.clip = 'static'
-  # Of the Langevin corrector after each step (the paper: 0.1); 0 is none.
-  sample.corrector_delta = 0.0
-  # Classifier-free: w of eps = (1 + w) eps(c) - w eps(0); 0 is unguided.
-  sample.guidance_weight = 0.0
-  # Of known frames: w_r of reconstruction guidance; 0 is replacement alone.
-  sample.reconstruction_weight = 9.0
-  sample.replacement = 'marginal'  # or 'joint'
-  # Known frames of a block; 0 is half of it, or 1 in a cascade.
-  sample.overlap = 0
-  # A clip to continue ('extend', 'extend_backwards') to sample.frames, or to
-  # spread by sample.factor ('interpolate'), or to enlarge by sample.upscale.
-  sample.video = ''
-  # n takes every n-th of its frames. 0 takes frames as far apart as those of
-  # the run's clips, by data.fps and the first of data.frameskips (for
-  # 'interpolate', sample.factor times that), and all frames of a file that this
-  # program wrote.
-  sample.init_every = 0
-  sample.task = 'extend'
-  sample.factor = 2
-  sample.upscale = 1
-  sample.super_resolution_weight = 9.0
-  # The paper's cascade: the workdir of a second run, which refines frames that
-  # this one draws, sample.stride apart, to its own size and rate. Sample fields
-  # of the command line are for both; for the rest each has those of its run.
-  sample.refine_workdir = ''
-  sample.stride = 4
-  sample.seed = 0
-  # One tuple per clip, repeated as needed, -1 for absent; () takes the labels
-  # of held-out clips.
-  sample.labels = ()
-  # With config.text: one caption per clip, repeated as needed (--prompt or
-  # --prompt_file on the command line); () takes those of held-out clips.
-  sample.prompts = ()
-  sample.fps = 8.0  # of the files written
-  return config
+  return checkpoint
 
 
-def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """A smoke variant: the same code paths in seconds a step on two cores."""
-  config.data.frames, config.data.images = 4, 2
-  config.data.height = config.data.width = 16
-  config.batch_size = 8
-  config.model.base_channels = 16
-  config.model.channel_mults = (1, 2)
-  config.model.num_blocks = 1
-  config.model.attention_resolutions = (8,)
-  config.model.head_dim = 16
-  config.model.emb_dim = 64
-  config.model.dtype = 'float32'
-  config.train.steps = 20
-  config.log.every = 5
-  config.checkpoint.every = 10
-  config.eval.num_clips = config.eval.batch_size = 8
-  config.sample.num_videos = config.sample.batch_size = 8
-  config.sample.num_steps = 8
-  return config
-
-
-def select(
-    variant: str,
-    variants: Mapping[str, Callable[[], ml_collections.ConfigDict]],
-) -> ml_collections.ConfigDict:
-  """Returns the config of one of the variants of a config file.
-
-  Args:
-    variant: name of the variant.
-    variants: name -> function that makes the config.
-
-  Raises:
-    UserError: there is no such variant; the sentence names those that exist.
-  """
-  if variant not in variants:
-    raise UserError(
-        f'the config has no variant {variant!r}; it has {", ".join(variants)}.'
-    )
-  return variants[variant]()
+def _eval():
+  """The evaluation of a model on held-out examples."""
+  evaluation = ml_collections.ConfigDict()
+  # Names of what is evaluated, of `evaluation/evaluators.py`.
+  evaluation.evaluators = ('heldout_loss',)
+  # Number of held-out clips. They are windows of fewer clips where there are
+  # not so many.
+  evaluation.num_clips = 1024
+  # Number of clips that are evaluated at once, over all devices.
+  evaluation.batch_size = 64
+  return evaluation
