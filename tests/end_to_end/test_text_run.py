@@ -248,7 +248,7 @@ def test_a_cascade_hands_its_captions_on(finished, run_main_here, tmp_path):
             dict(prompts=('caf\udce9',)),
             r"sample.prompts is 'caf\\udce9'; it must be text in UTF-8",
         ),
-        (dict(labels=((0,),)), 'sample.labels is set, but the model takes'),
+        (dict(labels=((0,),)), 'sample.labels must not be given: the model t'),
         (dict(prompts=('a', 'a'), num_videos=1), 'the number of prompts'),
     ],
 )
