@@ -37,7 +37,7 @@ from video_diffusion import media
 from video_diffusion import sample
 from video_diffusion.checkpoints import weights as weights_lib
 from video_diffusion.config import build
-from video_diffusion.config import inputs
+from video_diffusion.config import text_inputs
 from video_diffusion.data import shapes
 from video_diffusion.diffusion import rng
 from video_diffusion.errors import UserError
@@ -203,7 +203,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
   config, options = run.config, run.config.sample
   mesh = build.make_mesh(config)
   _, sampler = sample.make_grid_sampler(config, run.model, mesh)
-  encode = inputs.make_encode(config, workdir)
+  encode = text_inputs.make_encode(config, workdir)
   rows, shown = [], {weight: [] for weight in args.weights}
   kinds = ('seen', 'heldout') if config.data.heldout_pairs else ('seen',)
   for pairs in kinds:

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks import alignment
 from benchmarks import timing
 from video_diffusion.config import build
-from video_diffusion.config import inputs
+from video_diffusion.config import text_inputs
 from video_diffusion.data import shapes
 from video_diffusion.diffusion import gaussian
 from video_diffusion.inference import conditioning as conditioning_lib
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
 
   def condition(labels):
     captions = [shapes.caption([label]) for label in labels]
-    encode = inputs.make_encode(config, workdir)
+    encode = text_inputs.make_encode(config, workdir)
     return conditioning_lib.from_captions(captions, encode).arrays
 
   @jax.jit

@@ -9,6 +9,7 @@ import jax
 
 from video_diffusion.api import load as load_lib
 from video_diffusion.config import inputs
+from video_diffusion.config import text_inputs
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.evaluation import evaluators as evaluators_lib
 from video_diffusion.evaluation import heldout_loss
@@ -36,7 +37,7 @@ def evaluate(overrides: dict[str, Any], run_dir: str) -> dict[str, Any]:
   config = model.config
   source = inputs.make_source(config, 'test')
   inputs.require_arrays(config, model.network, source)
-  encode = inputs.open_text(config, run_dir, source)
+  encode = text_inputs.open_text(config, run_dir, source)
   evaluators = evaluators_lib.make(model, source, encode)
   title = f'EMA, step {model.step}'
   results = evaluators_lib.run(evaluators, {title: model})

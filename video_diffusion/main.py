@@ -5,6 +5,10 @@ from absl import flags as absl_flags
 from video_diffusion.config import answers
 from video_diffusion.config import flags
 from video_diffusion.config import startup
+from video_diffusion.errors import naming
+
+# Arguments of `distributed.check` -> where they are set.
+_OF_PROCESSES = {'processes': 'mesh.processes', 'coordinator': '--coordinator'}
 
 # --help of this module shows them.
 absl_flags.adopt_module_key_flags(flags)
@@ -40,10 +44,12 @@ def run(command: flags.Command) -> None:
   jax.config.update('jax_compilation_cache_dir', command.compilation_cache)
   watch = preemption.Preemption()
   if command.mode not in ('prepare', 'inspect'):  # one process runs these
-    distributed.initialize(
-        command.coordinator, command.num_processes, command.process_id
-    )
-    distributed.check(command.config.mesh.processes)
+    with naming(lambda name: f'--{name}'):
+      distributed.initialize(
+          command.coordinator, command.num_processes, command.process_id
+      )
+    with naming(_OF_PROCESSES.get):
+      distributed.check(command.config.mesh.processes)
   watch.start()  # after jax.distributed, which takes SIGTERM as well
   match command.mode:
     case 'train':

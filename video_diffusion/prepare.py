@@ -4,6 +4,7 @@ import ml_collections
 
 from video_diffusion import inspect
 from video_diffusion.config import inputs
+from video_diffusion.config import text_inputs
 from video_diffusion.config import validate
 from video_diffusion.training import writers
 
@@ -25,9 +26,11 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
   validate.check(config, 'prepare')
   synthetic, computed = inputs.synthetic(config), config.text.encoder == 't5'
   if computed:
-    inputs.check_t5(config)  # not after hours of decoding
+    text_inputs.check_t5(config)  # not after hours of decoding
   if synthetic and not computed:
-    logging.info('moving_shapes is made as it is needed: nothing to prepare.')
+    logging.info(
+        '%s is made as it is needed: nothing to prepare.', config.data.name
+    )
     return
   rows, sources = [], []
   for split in ('train', 'test'):
@@ -37,4 +40,4 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
       rows.append(row | {'data set': f'{row["data set"]}, {split}'})
   writers.log_lines(inspect.as_table(rows))
   if computed:
-    inputs.prepare_t5(config, sources)
+    text_inputs.prepare_t5(config, sources)

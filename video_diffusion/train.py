@@ -19,9 +19,11 @@ from video_diffusion.checkpoints import checkpoint
 from video_diffusion.checkpoints import weights
 from video_diffusion.config import build
 from video_diffusion.config import build_step
+from video_diffusion.config import data_options
 from video_diffusion.config import inputs
 from video_diffusion.config import run_dir as run_dir_lib
 from video_diffusion.config import saved_config
+from video_diffusion.config import text_inputs
 from video_diffusion.config import validate
 from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
@@ -73,6 +75,7 @@ def train(
       another run's, before any compile; or updates that are not finite, after a
       save; or something that could not be written.
   """
+  data_options.complete(config)
   validate.check(config)
   run_dir = epath.Path(files.expand(run_dir, '--workdir', bucket=True))
   run_dir_lib.require_apart(config, run_dir)
@@ -111,7 +114,7 @@ def _train(
   # ---- Data, network, optimizer ----------------------------------------------
   source = inputs.make_source(config, 'train')
   heldout = inputs.make_source(config, 'test')
-  text = inputs.open_text(config, run_dir, source)
+  text = text_inputs.open_text(config, run_dir, source)
   network = build.make_model(config, inputs.label_sizes(source))
   inputs.require_arrays(config, network, source)
   inputs.require_arrays(config, network, heldout)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.support.paths import ROOT
-from video_diffusion.data import datasets
+from video_diffusion.data import wanted
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
 
@@ -56,15 +56,15 @@ def test_without_a_home_a_tilde_is_one_sentence(home, homeless, monkeypatch):
 
 
 def test_defaults_and_variables_of_data_are_expanded(homeless, monkeypatch):
-  with pytest.raises(UserError, match=r'data\.dir \(by default\)'):
-    datasets.data_dir('')
-  with pytest.raises(UserError, match="data.dir is '~/b'"):
-    datasets.data_dir('~/b')
+  with pytest.raises(UserError, match=r'^dir \(by default\) is'):
+    wanted.data_dir('')
+  with pytest.raises(UserError, match="^dir is '~/b'"):
+    wanted.data_dir('~/b')
   monkeypatch.setenv('TFDS_DATA_DIR', '~/c')
   with pytest.raises(UserError, match="TFDS_DATA_DIR is '~/c'"):
-    datasets.data_dir('')
+    wanted.data_dir('')
   monkeypatch.setenv('HOME', '/home/ann')
-  assert datasets.data_dir('') == '/home/ann/c'
+  assert wanted.data_dir('') == '/home/ann/c'
 
 
 def start(folder, *flags, **environment):

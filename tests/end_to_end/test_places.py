@@ -12,7 +12,7 @@ from video_diffusion.config import defaults as defaults_lib
 from video_diffusion.config import given_video
 from video_diffusion.config import inputs
 from video_diffusion.config import run_dir
-from video_diffusion.data import datasets
+from video_diffusion.config import text_inputs
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
 
@@ -54,17 +54,27 @@ def config(name, value):
   return c
 
 
+def videos(**fields):
+  c = defaults_lib.get_config()
+  with c.unlocked():
+    c.data.update(name='video_folder', **fields)
+  return c
+
+
 @pytest.mark.parametrize('name, read', [
     ('--workdir', lambda path: train.train(defaults_lib.get_config(), path)),
     ('--workdir', lambda path: sample.sample({}, path)),
     ('--workdir', config_files.of_run),
     ('--config', config_files.get_config),
-    ('text.path', lambda path: inputs.check_t5(config('text.path', path))),
-    ('text.tokenizer', lambda path: inputs.check_t5(
+    ('text.path', lambda path: text_inputs.check_t5(config('text.path', path))),
+    ('text.tokenizer', lambda path: text_inputs.check_t5(
         config('text.tokenizer', path))),
     ('sample.video', lambda path: given_video.read(
         config('sample.video', path))),
-    ('data.dir', datasets.data_dir),
+    ('data.path', lambda path: inputs.make_source(
+        videos(path=path), 'train')),
+    ('data.dir', lambda path: inputs.make_source(
+        videos(path='x', dir=path), 'train')),
 ])
 def test_every_field_that_takes_a_path(name, read):
   with pytest.raises(UserError, match=f"^{name} .*'s3:?.*"):

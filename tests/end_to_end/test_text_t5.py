@@ -12,6 +12,7 @@ from video_diffusion import prepare
 from video_diffusion.config import build
 from video_diffusion.config import inputs
 from video_diffusion.config import run_dir
+from video_diffusion.config import text_inputs
 from video_diffusion.data import shapes
 from video_diffusion.inference import conditioning
 from video_diffusion.text import settings as text_settings
@@ -57,11 +58,11 @@ def test_prepare_fills_what_training_reads(config, sources, tmp_path, caplog):
   train, _ = sources
   workdir = tmp_path / 'run'
   with pytest.raises(ValueError, match='run --mode=prepare with this config'):
-    inputs.open_text(config, epath.Path(workdir), train)
+    text_inputs.open_text(config, epath.Path(workdir), train)
   with caplog.at_level('INFO'):
     prepare.prepare(config, str(workdir))
   assert '16 captions have vectors' in caplog.text
-  text = inputs.open_text(config, epath.Path(workdir), train)
+  text = text_inputs.open_text(config, epath.Path(workdir), train)
   batches = [
       list(inputs.make_batches(
           config_with(config, loader), train, start=start, stop=3, encode=text
@@ -99,7 +100,7 @@ def test_half_of_the_captions_are_not_enough_to_train(
     config, sources, tmp_path
 ):
   train, _ = sources
-  inputs.prepare_t5(config, sources)
+  text_inputs.prepare_t5(config, sources)
   (file,) = (tmp_path / 'cache').glob('*/*.embeddings')
   file.unlink()
   # As after a kill, with a list of encoders from an earlier data set.
@@ -112,7 +113,7 @@ def test_half_of_the_captions_are_not_enough_to_train(
       text_settings.Settings(**config.text.to_dict()), tokenizer, some
   )
   with pytest.raises(ValueError, match='no embedding of .*run --mode=prepare'):
-    inputs.open_text(config, epath.Path(tmp_path / 'run'), train)
+    text_inputs.open_text(config, epath.Path(tmp_path / 'run'), train)
 
 
 def test_another_t5_under_the_same_path_is_noticed(
@@ -120,21 +121,21 @@ def test_another_t5_under_the_same_path_is_noticed(
 ):
   workdir, train = epath.Path(tmp_path / 'run'), sources[0]
   prepare.prepare(config, '')
-  before = inputs.open_text(config, workdir, train)
+  before = text_inputs.open_text(config, workdir, train)
   shutil.move(config.text.path, tmp_path / 'away')
   # Where there is none, training takes what was prepared.
   config.text.tokenizer = str(tmp_path / 'away' / 'spiece.model')
-  again = inputs.open_text(config, workdir, train)
+  again = text_inputs.open_text(config, workdir, train)
   assert again.fingerprint == before.fingerprint
   params = make_t5(T5)
   params['encoder']['encoder_norm']['scale'] = np.ones(6, np.float32)
   t5_files.write_hugging_face(tmp_path / 't5', T5, params)
   with pytest.raises(ValueError, match='run --mode=prepare with this config'):
-    inputs.open_text(config, workdir, train)
+    text_inputs.open_text(config, workdir, train)
   assert 'is not the one that it was' in caplog.text
   prepare.prepare(config, '')
   assert 'were made with another encoder: none of them is used' in caplog.text
-  after = inputs.open_text(config, workdir, train)
+  after = text_inputs.open_text(config, workdir, train)
   assert after.fingerprint != before.fingerprint
   caption = next(iter(train.captions()))
   new, old = (text([caption])['tokens'] for text in (after, before))
@@ -155,13 +156,13 @@ def test_t5_in_bfloat16_has_vectors_of_its_own(config, sources, tmp_path):
 def test_a_t5_in_the_home_folder(config, tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
   config.text.path = '~/t5'
-  inputs.check_t5(config)
+  text_inputs.check_t5(config)
   encoded = encode(config, epath.Path(tmp_path / 'run'), ['a red circle'])
   assert encoded['mask'].sum() == 4
 
 
 def encode(config, workdir, captions):
-  return inputs.make_encode(config, workdir)(captions)
+  return text_inputs.make_encode(config, workdir)(captions)
 
 
 def config_with(config, loader):
@@ -173,7 +174,7 @@ def config_with(config, loader):
 def test_prompts_are_embedded_where_they_are_new(config, tmp_path, monkeypatch):
   workdir = epath.Path(tmp_path / 'run')
   conditioner = conditioning.Conditioner(
-      heldout=None, encode=inputs.make_encode(config, workdir)
+      heldout=None, encode=text_inputs.make_encode(config, workdir)
   )
   prompts = ('a blue dog', 'a red circle')
   first = conditioner(3, prompts)
@@ -208,7 +209,7 @@ def test_a_t5_that_cannot_be_used_is_one_sentence(
   # Of the right size, but not the run's.
   config.text.path = good
   prepare.prepare(config, str(workdir))
-  text = inputs.open_text(config, workdir, sources[0])
+  text = text_inputs.open_text(config, workdir, sources[0])
   run_dir.claim(config, workdir, '', text.fingerprint)
   tokenizer_files.keep(text.tokenizer, workdir)
   assert encode(config, workdir, ['a red circle'])['mask'].any()

@@ -18,6 +18,7 @@ from video_diffusion.api.model import Model
 from video_diffusion.config import build
 from video_diffusion.config import inputs
 from video_diffusion.config import saved_config
+from video_diffusion.config import text_inputs
 from video_diffusion.config import validate
 from video_diffusion.filesystem import files
 from video_diffusion.inference import conditioning
@@ -54,7 +55,7 @@ def load(
   config = saved_config.load(
       overrides, run_dir, (_GROUPS[mode], 'mesh'), optional=optional
   )
-  named = inputs.text_places(config, run_dir)
+  named = text_inputs.places(config, run_dir)
   if mode == 'sample':
     saved_config.require_places(overrides, run_dir, *named)
     saved_config.tell_places(overrides, run_dir)
@@ -76,7 +77,7 @@ def load(
 
   conditioner = conditioning.Conditioner(
       heldout,
-      encode=inputs.make_encode(config, run_dir),
+      encode=text_inputs.make_encode(config, run_dir),
       label_sizes=sizes,
       arrays=network.arrays(),
   )

@@ -37,7 +37,8 @@ DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 def make_mesh(config: ml_collections.ConfigDict) -> jax.sharding.Mesh:
   """All devices, on the axes that the config wants."""
-  return sharding.make_mesh(fsdp=config.mesh.fsdp, model=config.mesh.model)
+  with naming(lambda name: f'mesh.{name}'):
+    return sharding.make_mesh(fsdp=config.mesh.fsdp, model=config.mesh.model)
 
 
 def make_model(

@@ -10,6 +10,7 @@ import re
 
 import ml_collections
 
+from video_diffusion.config import data_options
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
 
@@ -87,7 +88,7 @@ def get_config(name: str = DEFAULT) -> ml_collections.ConfigDict:
         f'get_config of {file} returns {type(config).__name__}; it must return '
         'the ml_collections.ConfigDict of defaults.get_config().'
     )
-  return config
+  return data_options.complete(config)
 
 
 def of_run(workdir: str) -> ml_collections.ConfigDict:

@@ -15,6 +15,7 @@ import ml_collections
 from video_diffusion.checkpoints import json_files
 from video_diffusion.config import defaults as defaults_lib
 from video_diffusion.config import renamed
+from video_diffusion.data import datasets
 from video_diffusion.errors import UserError
 
 MANY = 10**12  # of what is counted but costs nothing
@@ -94,13 +95,6 @@ RANGES = {
     'sample.eta': (0, 1),
     'sample.seed': (0, 2**31 - 1),
     'sample.fps': (0.1, 1000),
-    # Fields of a single data set, in data or in a mixture.
-    'data.clip_frames': (1, 10**5),
-    'data.fps': (0, 1000),
-    'data.train_clips': (1, MANY),
-    'data.test_clips': (1, MANY),
-    'data.radius': (0, 1),
-    'data.speed': (0, 10),
 }
 
 
@@ -124,7 +118,6 @@ class Several(NamedTuple):
 
 TUPLES = {
     'data.frameskips': Several(int, 64, 1, 1024, shortest=1),
-    'data.heldout_pairs': Several(str, 1000),
     'eval.evaluators': Several(str, 100),
     'model.channel_mults': Several(int, 10, 1, 256, shortest=1),
     'model.attention_resolutions': Several(int, 16, 1, 8192),
@@ -132,36 +125,20 @@ TUPLES = {
     'sample.labels': Several(Several(int, 64, -1, 2**31 - 1), 10**6),
     'sample.prompts': Several(str, 10**6, high=10_000),
 }
-# The fields that only some data sets have; configs/ gives their values.
-DATA_SET = {
-    'path': str,
-    'dir': str,
-    'clip_frames': int,
-    'fps': float,
-    'short_clips': str,
-    'classes': bool,
-    'keep_cache': bool,
-    'train_clips': int,
-    'test_clips': int,
-    'radius': float,
-    'speed': float,
-    'bounce': bool,
-    'heldout_pairs': tuple,
-    'tfds_config': str,
-    'camera': str,
-    'tfds_name': str,
-    'image_field': str,
-    'label_field': str,
-    'train_split': str,
-    'test_split': str,
+# The fields that only some data sets have, in data or in a mixture.
+DATA_SET = datasets.all_options()
+RANGES |= {
+    f'data.{k}': (v.low, v.high)
+    for k, v in DATA_SET.items() if v.kind in (int, float)
 }
-# Names that TFDS takes apart; others could lead it to code or files elsewhere.
-NAMES = {
-    'data.tfds_config': r'[\w.-]*',
-    'data.camera': r'\w*',
-    'data.image_field': r'\w*',
-    'data.label_field': r'\w*',
-    'data.tfds_name': r'\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?',
+TUPLES |= {
+    f'data.{k}': Several(str, v.longest)
+    for k, v in DATA_SET.items() if v.kind is tuple
+}
+# Field -> (regular expression that its text must match, what it is then).
+PATTERNS = {
+    f'data.{k}': (v.pattern, v.meaning)
+    for k, v in DATA_SET.items() if v.pattern
 }
 _WORDS = {
     bool: 'True or False', int: 'a whole number', float: 'a number',
@@ -209,7 +186,7 @@ def types() -> dict[str, Any]:
     }
 
   known = of(defaults_lib.get_config().to_dict())
-  known['data'] |= DATA_SET
+  known['data'] |= {name: option.kind for name, option in DATA_SET.items()}
   return known
 
 
@@ -270,8 +247,9 @@ def check_value(name: str, value: Any, kind: type) -> None:
     raise _wrong(name, value, _WORDS[kind])
   if kind is str:
     _check_text(name, value, MAX_TEXT)
-    if not re.fullmatch(NAMES.get(plain, '(?s:.*)'), value):
-      raise _wrong(name, value, 'the name of one of those that TFDS itself has')
+    pattern, meaning = PATTERNS.get(plain, ('(?s:.*)', ''))
+    if not re.fullmatch(pattern, value):
+      raise _wrong(name, value, meaning)
   if kind in (int, float):
     if not -math.inf < value < math.inf:
       raise _wrong(name, value, 'finite')

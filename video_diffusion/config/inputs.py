@@ -1,30 +1,21 @@
 """From a config to its data sets: sources of clips, and their batches."""
-from collections.abc import Callable, Iterable, Iterator
-import contextlib
+from collections.abc import Iterator
 import functools
-import re
 from typing import Any
 
-from etils import epath
 import jax
 import ml_collections
 import numpy as np
 
 from video_diffusion.config import defaults as defaults_lib
-from video_diffusion.config import saved_config
 from video_diffusion.config import source_checks
 from video_diffusion.config import validate
 from video_diffusion.data import datasets
 from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import pipeline
-from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
 from video_diffusion.inference import conditioning
-from video_diffusion.text import encode as encode_lib
-from video_diffusion.text import settings as text_settings
-from video_diffusion.text import t5_vectors
-from video_diffusion.text import tokenizer_files
 
 
 def data_sets(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
@@ -42,23 +33,24 @@ def data_sets(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
 
 
 def synthetic(config: ml_collections.ConfigDict) -> bool:
-  """Whether all clips are moving_shapes: no data are needed to have labels."""
+  """Whether all clips are made on the fly: there is nothing to prepare."""
+  names = {fields['name'] for fields in data_sets(config).values()}
   return all(
-      fields['name'] == 'moving_shapes' for fields in data_sets(config).values()
+      name in datasets.NAMES and datasets.DATA_SETS[name].synthetic
+      for name in names
   )
 
 
-@contextlib.contextmanager
+def all_moving_shapes(config: ml_collections.ConfigDict) -> bool:
+  """Whether all clips are moving_shapes."""
+  names = {fields['name'] for fields in data_sets(config).values()}
+  return names == {'moving_shapes'}
+
+
 def _fields_of(prefix):
-  """Errors name the fields of a data set where they stand in the config."""
-  try:
-    yield
-  except UserError as error:
-    if prefix == 'data':
-      raise
-    names = '|'.join({'name'}.union(*datasets.OPTIONS.values()))
-    sentence = re.sub(rf'\bdata\.({names})\b', rf'{prefix}.\1', str(error))
-    raise UserError(sentence) from error
+  """Names arguments of a data set as the fields of its place in the config."""
+  shared = {*defaults_lib.get_config().data} - {'name'}
+  return naming(lambda name: f'{"data" if name in shared else prefix}.{name}')
 
 
 def make_source(
@@ -75,10 +67,13 @@ def make_source(
   """
   data, sets = config.data, data_sets(config)
   weights = {prefix: fields.pop('weight') for prefix, fields in sets.items()}
+  image_sets = [p for p in sets if p.startswith('data.image_mixture.')]
+  frames = {p: 1 if p in image_sets else data.frames for p in sets}
   for prefix, fields in sets.items():
     with _fields_of(prefix):
-      datasets.check(fields['name'], fields.keys() - {'name'})
-  image_sets = [p for p in sets if p.startswith('data.image_mixture.')]
+      datasets.check(
+          fields['name'], fields.keys() - {'name'}, frames=frames[prefix]
+      )
   made, sources = {}, {}
   for prefix, fields in sets.items():
     key = repr(sorted(fields.items()))
@@ -88,7 +83,7 @@ def make_source(
         made[key] = datasets.make_source(
             split=split,
             seed=config.seed,
-            frames=1 if image else data.frames,
+            frames=frames[prefix],
             frameskips=(1,) if image else tuple(data.frameskips),
             height=data.height,
             width=data.width,
@@ -124,23 +119,24 @@ def make_batches(
     source: of clips.
     start: first step.
     stop: one past the last.
-    encode: of the captions of a run with text, from `open_text`.
+    encode: of the captions of a run with text, from `text_inputs.open_text`.
   """
-  return pipeline.batches(
-      source,
-      batch_size=config.batch_size,
-      num_frames=config.data.frames,
-      num_images=config.data.images,
-      seed=config.seed,
-      start=start,
-      stop=stop,
-      flip=config.data.flip,
-      frameskips=config.data.frameskips,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-      loader=config.data.loader,
-      encode=encode,
-  )
+  with naming({'batch_size': 'batch_size', 'loader': 'data.loader'}.get):
+    return pipeline.batches(
+        source,
+        batch_size=config.batch_size,
+        num_frames=config.data.frames,
+        num_images=config.data.images,
+        seed=config.seed,
+        start=start,
+        stop=stop,
+        flip=config.data.flip,
+        frameskips=config.data.frameskips,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        loader=config.data.loader,
+        encode=encode,
+    )
 
 
 def batch_clips(
@@ -170,20 +166,21 @@ def heldout_batches(
   A window of each held-out clip in turn; further windows of them where there
   are fewer clips.
   """
-  return pipeline.batches(
-      source,
-      batch_size=config.eval.batch_size,
-      num_frames=config.data.frames,
-      num_images=0,
-      seed=0,
-      stop=config.eval.num_clips // config.eval.batch_size,
-      shuffle=False,
-      frameskips=config.data.frameskips,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-      loader=config.data.loader,
-      encode=encode,
-  )
+  with naming({'batch_size': 'eval.batch_size', 'loader': 'data.loader'}.get):
+    return pipeline.batches(
+        source,
+        batch_size=config.eval.batch_size,
+        num_frames=config.data.frames,
+        num_images=0,
+        seed=0,
+        stop=config.eval.num_clips // config.eval.batch_size,
+        shuffle=False,
+        frameskips=config.data.frameskips,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        loader=config.data.loader,
+        encode=encode,
+    )
 
 
 def heldout_examples(
@@ -207,79 +204,6 @@ def heldout_examples(
         i % source.num_examples, rng, frames or config.data.frames,
         config.data.frameskips,
     )
-
-
-def _text_settings(config):
-  return text_settings.Settings(**config.text.to_dict())
-
-
-def _text_fields():
-  """Names the arguments of the text encoder as fields of config.text."""
-  return naming(lambda name: f'text.{name}')
-
-
-def text_places(
-    config: ml_collections.ConfigDict, run_dir: epath.Path
-) -> tuple[str, ...]:
-  """The text fields that name what a trained run needs beside its folder."""
-  if config.text.encoder != 't5':
-    return ()
-  own = (run_dir / tokenizer_files.NAME).exists()
-  return ('text.path', 'text.dir') + (() if own else ('text.tokenizer',))
-
-
-def open_text(
-    config: ml_collections.ConfigDict,
-    run_dir: epath.Path,
-    source: mixture_lib.Source | mixture_lib.Mixture,
-) -> encode_lib.Text | None:
-  """What makes tokens of the captions of a source; None for a run without text.
-
-  Raises:
-    UserError: see `text.encode.open_text`.
-  """
-  if not config.text.encoder:
-    return None
-  with _text_fields():
-    return encode_lib.open_text(
-        _text_settings(config), source, run_dir=run_dir,
-        fingerprint=saved_config.text_fingerprint(run_dir),
-    )
-
-
-def check_t5(config: ml_collections.ConfigDict) -> None:
-  """Checks that the T5 of a config can be used; reads none of its arrays."""
-  with _text_fields():
-    t5_vectors.check(_text_settings(config))
-
-
-def prepare_t5(
-    config: ml_collections.ConfigDict, sources: Iterable[mixture_lib.Source]
-) -> None:
-  """Computes the vectors of all captions of some sources, for a run with T5."""
-  with _text_fields():
-    t5_vectors.prepare(_text_settings(config), sources)
-
-
-def make_encode(
-    config: ml_collections.ConfigDict, run_dir: epath.Path
-) -> Callable[..., dict[str, np.ndarray]] | None:
-  """(captions, prompts=()) -> the arrays of the text encoder of a trained run.
-
-  Prompts are those of the captions that a person has written; they are checked.
-  None for a run without text.
-  """
-  if not config.text.encoder:
-    return None
-
-  def encode(captions, prompts=()):
-    with _text_fields():
-      return encode_lib.encode(
-          _text_settings(config), captions, run_dir=run_dir, prompts=prompts,
-          fingerprint=saved_config.text_fingerprint(run_dir),
-      )
-
-  return encode
 
 
 def require_arrays(

@@ -9,6 +9,7 @@ import jax
 import ml_collections
 
 from video_diffusion.checkpoints import json_files
+from video_diffusion.config import data_options
 from video_diffusion.config import defaults as defaults_lib
 from video_diffusion.config import saved_config
 from video_diffusion.config.validate import require
@@ -53,6 +54,7 @@ def claim(
       diffusion, optimizer, seed or batch fields differ; names the fields.
   """
   mine = saved_config.to_json(config) | {'data_fingerprint': fingerprint}
+  data_options.complete_json(mine)
   if text_fingerprint:
     mine['text_fingerprint'] = text_fingerprint
   saved = saved_config.read(workdir)

@@ -14,6 +14,7 @@ from etils import epath
 import ml_collections
 
 from video_diffusion.checkpoints import json_files
+from video_diffusion.config import data_options
 from video_diffusion.config import defaults as defaults_lib
 from video_diffusion.config import fields
 from video_diffusion.config import renamed
@@ -179,6 +180,7 @@ def read(workdir: epath.Path) -> dict[str, Any] | None:
       )
   except UserError as error:
     raise UserError(f'{path}: {error}') from error
+  data_options.complete_json(tree)
   return tree | prints
 
 

@@ -15,6 +15,7 @@ from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.diffusion import samplers
 from video_diffusion.diffusion import sampling
 from video_diffusion.errors import UserError
+from video_diffusion.errors import naming
 from video_diffusion.models import attention
 from video_diffusion.models import blocks
 from video_diffusion.models import conditioning
@@ -69,7 +70,8 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
   """
   fields.check(config)
   sizes_lib.check(config, mode)
-  mesh = sharding.make_mesh(fsdp=config.mesh.fsdp, model=config.mesh.model)
+  with naming(lambda name: f'mesh.{name}'):
+    mesh = sharding.make_mesh(fsdp=config.mesh.fsdp, model=config.mesh.model)
   devices = sharding.batch_devices(mesh)
   _check_batch_sizes(config, mode, devices)
   _check_data(config)

@@ -1,244 +1,146 @@
-"""Registry of data sets: name -> a source of clips by id."""
-from collections.abc import Callable, Collection, Sequence
-import os
-import pathlib
+"""Registry of data sets: a name, its options, and a source of clips by id.
+
+A data set that is made on the fly needs a module with its options, a source
+(see `mixture.Source`) and a function that makes it, an entry in `DATA_SETS`,
+and a file in configs/.
+"""
+from collections.abc import Callable, Collection, Mapping, Sequence
+import dataclasses
+import types
 from typing import Any, NamedTuple
 
+from video_diffusion.data import file_sets
 from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import mixture as mixture_lib
-from video_diffusion.data import records
+from video_diffusion.data import options as options_lib
 from video_diffusion.data import shapes
-from video_diffusion.data.builders import kinetics600
-from video_diffusion.data.builders import moving_mnist
-from video_diffusion.data.builders import tfds_sets
-from video_diffusion.data.builders import video_files
-from video_diffusion.data.builders import video_folder
-from video_diffusion.errors import UserError
-from video_diffusion.filesystem import files
+from video_diffusion.data import tfds_options
+from video_diffusion.data.options import number
+from video_diffusion.data.wanted import Wanted
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 
 
-class Wanted(NamedTuple):
-  """What a source is asked for, whatever the data set; see `make_source`."""
+@dataclasses.dataclass(frozen=True)
+class MovingShapesOptions:
+  """Options of moving_shapes; see `shapes.MovingShapes`."""
 
-  split: str
-  frames: int
-  height: int
-  width: int
-  seed: int
-  frameskips: Sequence[int]
-  limits: limits_lib.Limits
-
-  @property
-  def min_frames(self) -> int:
-    """Frames that the shortest window spans; shorter clips are of no use."""
-    return (self.frames - 1) * min(self.frameskips) + 1
+  train_clips: int = options_lib.num_clips(1_000_000)
+  test_clips: int = options_lib.num_clips(10_000)
+  radius: float = number(0.15, low=0, high=1)
+  speed: float = number(0.025, low=0, high=10)
+  bounce: bool = False
+  heldout_pairs: tuple[str, ...] = options_lib.texts(longest=1000)
 
 
-def _moving_shapes(name, wanted, *, train_clips, test_clips, **options):
-  sizes = {'train': train_clips, 'test': test_clips}
+def _moving_shapes(name: str, wanted: Wanted, options: MovingShapesOptions):
+  sizes = {'train': options.train_clips, 'test': options.test_clips}
   return shapes.MovingShapes(
       split=wanted.split,
       seed=wanted.seed,
       num_examples=sizes[wanted.split],
-      num_frames=(wanted.frames - 1) * max(wanted.frameskips) + 1,
+      num_frames=wanted.max_frames,
       height=wanted.height,
       width=wanted.width,
-      **options,
+      radius=options.radius,
+      speed=options.speed,
+      bounce=options.bounce,
+      heldout_pairs=options.heldout_pairs,
   )
-
-
-def _video_folder(
-    name, wanted, *, path, dir, clip_frames, fps, short_clips, classes,
-    keep_cache,
-):
-  return _records(path, wanted) or records.VideoRecords(
-      video_folder.prepare(
-          _given(path, 'a folder of videos, of any depth'),
-          video_files.Settings(
-              height=wanted.height,
-              width=wanted.width,
-              clip_frames=clip_frames,
-              min_frames=wanted.min_frames,
-              fps=fps,
-              short_clips=short_clips,
-              limits=wanted.limits,
-          ),
-          data_dir=data_dir(dir),
-          classes=classes,
-          keep_cache=keep_cache,
-      ),
-      wanted.split,
-  )
-
-
-def _image_folder(name, wanted, *, path, dir, classes, keep_cache):
-  _single_frames(name, wanted)
-  return _records(path, wanted) or records.VideoRecords(
-      video_folder.prepare(
-          _given(path, 'a folder of images, of any depth'),
-          video_files.Settings(
-              height=wanted.height,
-              width=wanted.width,
-              clip_frames=1,
-              min_frames=1,
-              limits=wanted.limits,
-          ),
-          data_dir=data_dir(dir),
-          name=name,
-          classes=classes,
-          keep_cache=keep_cache,
-      ),
-      wanted.split,
-  )
-
-
-def _kinetics600(
-    name, wanted, *, path, dir, clip_frames, fps, short_clips, keep_cache
-):
-  return _records(path, wanted) or records.VideoRecords(
-      kinetics600.prepare(
-          _given(path, kinetics600.WANTED),
-          video_files.Settings(
-              height=wanted.height,
-              width=wanted.width,
-              clip_frames=clip_frames,
-              min_frames=wanted.min_frames,
-              fps=fps,
-              short_clips=short_clips,
-              limits=wanted.limits,
-          ),
-          data_dir=data_dir(dir),
-          keep_cache=keep_cache,
-      ),
-      wanted.split,
-  )
-
-
-def _moving_mnist(
-    name, wanted, *, path, dir, clip_frames, train_clips, test_clips
-):
-  _require_length(clip_frames, wanted)
-  return _records(path, wanted) or records.VideoRecords(
-      moving_mnist.prepare(
-          files.expand(path, 'data.path'),
-          data_dir=data_dir(dir),
-          height=wanted.height,
-          width=wanted.width,
-          clip_frames=clip_frames,
-          train_clips=train_clips,
-          test_clips=test_clips,
-          seed=wanted.seed,
-      ),
-      wanted.split,
-  )
-
-
-def _tfds_videos(name, wanted, *, dir, clip_frames, **options):
-  _require_length(clip_frames, wanted)
-  return records.VideoRecords(
-      tfds_sets.prepare(
-          name,
-          data_dir=data_dir(dir),
-          height=wanted.height,
-          width=wanted.width,
-          clip_frames=clip_frames,
-          min_frames=wanted.min_frames,
-          **options,
-      ),
-      wanted.split,
-  )
-
-
-def _tfds_images(name, wanted, *, dir, **options):
-  _single_frames(name, wanted)
-  return records.VideoRecords(
-      tfds_sets.prepare(
-          name,
-          data_dir=data_dir(dir),
-          height=wanted.height,
-          width=wanted.width,
-          **options,
-      ),
-      wanted.split,
-  )
-
-
-def _single_frames(name, wanted):
-  if wanted.frames > 1:
-    raise UserError(
-        f'data.name is {name!r}, which holds images, and data.frames is '
-        f'{wanted.frames}; name it in data.image_mixture, or set data.frames '
-        'to 1.'
-    )
-
-
-def _require_length(clip_frames, wanted):
-  if clip_frames < wanted.min_frames:
-    raise UserError(
-        f'data.clip_frames is {clip_frames}; it must be at least '
-        f'{wanted.min_frames}, for data.frames at the least of '
-        'data.frameskips.'
-    )
 
 
 class DataSet(NamedTuple):
   """A data set of the registry.
 
   Attributes:
-    options: its own fields of `config.data`.
-    make: (name, Wanted, **options) -> source of clips.
-    drawn: no files are read, so there is nothing to prepare.
+    options: the dataclass of its options; see `data.options`.
+    make: (name, Wanted, options) -> source of clips.
+    synthetic: it is made on the fly: no files are read, so that there is
+      nothing to prepare.
+    images: its clips have a single frame.
   """
 
-  options: set[str]
-  make: Callable[..., mixture_lib.Source]
-  drawn: bool = False
+  options: type
+  make: Callable[[str, Wanted, Any], mixture_lib.Source]
+  synthetic: bool = False
+  images: bool = False
 
 
-_FOLDER = {'path', 'dir', 'keep_cache'}
-_VIDEOS = _FOLDER | {'clip_frames', 'fps', 'short_clips'}
-_TFDS = {'dir', 'train_split', 'test_split'}
-_TFDS_VIDEOS = _TFDS | {'clip_frames', 'short_clips'}
-DATA_SETS = {
+DATA_SETS: Mapping[str, DataSet] = types.MappingProxyType({
     'moving_shapes': DataSet(
-        {
-            'train_clips', 'test_clips', 'radius', 'speed', 'bounce',
-            'heldout_pairs',
-        },
-        _moving_shapes,
-        drawn=True,
+        MovingShapesOptions, _moving_shapes, synthetic=True
     ),
-    'video_folder': DataSet(_VIDEOS | {'classes'}, _video_folder),
-    'image_folder': DataSet(_FOLDER | {'classes'}, _image_folder),
-    'kinetics600': DataSet(_VIDEOS, _kinetics600),
+    'video_folder': DataSet(
+        file_sets.VideoFolderOptions, file_sets.make_video_folder
+    ),
+    'image_folder': DataSet(
+        file_sets.ImageFolderOptions, file_sets.make_image_folder, images=True
+    ),
+    'kinetics600': DataSet(
+        file_sets.KineticsOptions, file_sets.make_kinetics600
+    ),
     'moving_mnist_stochastic': DataSet(
-        {'path', 'dir', 'clip_frames', 'train_clips', 'test_clips'},
-        _moving_mnist,
+        file_sets.MovingMnistOptions, file_sets.make_moving_mnist
     ),
-    'ucf101': DataSet(_TFDS_VIDEOS | {'tfds_config'}, _tfds_videos),
+    'ucf101': DataSet(tfds_options.Ucf101Options, tfds_options.make),
     'bair_robot_pushing_small': DataSet(
-        _TFDS_VIDEOS | {'camera'}, _tfds_videos
+        tfds_options.BairOptions, tfds_options.make
     ),
-    'moving_mnist': DataSet(_TFDS_VIDEOS, _tfds_videos),
-    'mnist': DataSet(_TFDS, _tfds_images),
+    'moving_mnist': DataSet(
+        tfds_options.TfdsMovingMnistOptions, tfds_options.make
+    ),
+    'mnist': DataSet(tfds_options.MnistOptions, tfds_options.make, images=True),
     'tfds_images': DataSet(
-        _TFDS | {'tfds_name', 'image_field', 'label_field'}, _tfds_images
+        tfds_options.TfdsImagesOptions, tfds_options.make, images=True
     ),
-}
-OPTIONS = {name: data_set.options for name, data_set in DATA_SETS.items()}
+})
 NAMES = tuple(sorted(DATA_SETS))
 
 
-def check(name: str, options: Collection[str]) -> None:
-  """Raises UserError for an unknown data set, or fields that it lacks."""
+def options_of(name: str) -> dict[str, options_lib.Option]:
+  """The options of a data set, by name."""
+  return options_lib.declared(DATA_SETS[name].options)
+
+
+def all_options() -> dict[str, options_lib.Option]:
+  """The options of all data sets, by name.
+
+  Options of one name have one type and the same bounds.
+  """
+  found = {}
+  for name in NAMES:
+    found |= options_of(name)
+  return found
+
+
+def check(name: str, options: Collection[str], *, frames: int) -> None:
+  """Checks that there is such a data set, and that it has such options.
+
+  Args:
+    name: name of the data set.
+    options: names of the options that are given.
+    frames: frames of a window.
+
+  Raises:
+    ArgumentError: there is no such data set or option, or the data set holds
+      images and a window has several frames.
+  """
   if name not in NAMES:
-    raise UserError(f'data.name is {name!r}; it must be one of {NAMES}.')
-  wrong = [f'data.{field}' for field in sorted(OPTIONS[name] ^ set(options))]
+    raise ArgumentError(
+        Argument('name'), f' is {name!r}; it must be one of {NAMES}.'
+    )
+  wrong = sorted(set(options) - options_of(name).keys())
   if wrong:
-    raise UserError(
-        f'data.name is {name!r}, but the config has the data fields of another '
-        f'data set (see {", ".join(wrong)}); use the file of configs/ that is '
-        'made for it.'
+    parts = [part for option in wrong for part in (', ', Argument(option))]
+    raise ArgumentError(
+        Argument('name'), f' is {name!r}, which has no option ', *parts[1:],
+        '; use the file of configs/ that is made for it.',
+    )
+  if DATA_SETS[name].images and frames > 1:
+    raise ArgumentError(
+        Argument('name'), f' is {name!r}, which holds images, and ',
+        Argument('frames'), f' is {frames}; name it in ',
+        Argument('image_mixture'), ', or set ', Argument('frames'), ' to 1.',
     )
 
 
@@ -254,70 +156,24 @@ def make_source(
     limits: limits_lib.Limits = limits_lib.DEFAULT,
     **options: Any,
 ) -> mixture_lib.Source:
-  """The source of a data set's split; prepares records where there are none.
+  """Makes the source of a data set's split; prepares its records if need be.
 
   Args:
-    name: one of NAMES.
-    split: 'train' or 'test'.
-    frames: T, frames of a window.
-    height: pixels.
-    width: pixels.
-    seed: of data sets that are drawn.
-    frameskips: distances of frames that windows of the clips are to have.
-    limits: of a video or image file.
-    **options: the further `config.data` fields of this data set. `path` may
-      also be a directory of records.
+    name: name of the data set.
+    split: see `Wanted`.
+    frames: see `Wanted`.
+    height: see `Wanted`.
+    width: see `Wanted`.
+    seed: see `Wanted`.
+    frameskips: see `Wanted`.
+    limits: see `Wanted`.
+    **options: options of the data set; those left out have their defaults.
 
   Raises:
-    UserError: an unknown name, or data that is missing or unusable.
+    UserError: there is no such data set or option, or the data are missing or
+      unusable.
   """
-  check(name, options)
-  wanted = Wanted(
-      split, frames, height, width, seed, frameskips, limits
-  )
-  return DATA_SETS[name].make(name, wanted, **options)
-
-
-def _given(path: str, what: str) -> str:
-  """The path; UserError where it is empty."""
-  if not path:
-    raise UserError(
-        f'data.path is empty; pass --config.data.path=DIR, {what}.'
-    )
-  return files.expand(path, 'data.path')
-
-
-def _records(path: str, wanted: Wanted) -> records.VideoRecords | None:
-  """The records at a path that is a directory of such, None where it is not.
-
-  Raises:
-    UserError: their frames have another size, or their clips are too short.
-  """
-  directory = pathlib.Path(files.expand(path, 'data.path'))
-  # Where the system refuses the path, the builder of the data set says so.
-  if not path or not os.path.exists(directory / 'dataset_info.json'):
-    return None
-  source = records.VideoRecords(directory, wanted.split)
-  height, width = source.frame_size
-  if (height, width) != (wanted.height, wanted.width):
-    raise UserError(
-        f'data.path, {directory}, holds records of {height} x {width} pixels; '
-        f'set data.height={height} and data.width={width}, or give the videos.'
-    )
-  if source.shortest < wanted.min_frames:
-    raise UserError(
-        f'data.path, {directory}, holds clips of {source.shortest} frames, '
-        f'fewer than the {wanted.min_frames} that data.frames at the least of '
-        'data.frameskips span; lower these, or give the videos.'
-    )
-  return source
-
-
-def data_dir(configured: str) -> str:
-  """Where records live: `data.dir`, TFDS_DATA_DIR or ~/tensorflow_datasets."""
-  if configured:
-    return files.expand(configured, 'data.dir')
-  variable = os.environ.get('TFDS_DATA_DIR', '')
-  if variable:
-    return files.expand(variable, 'TFDS_DATA_DIR')
-  return files.expand('~/tensorflow_datasets', 'data.dir (by default)')
+  check(name, options, frames=frames)
+  wanted = Wanted(split, frames, height, width, seed, frameskips, limits)
+  data_set = DATA_SETS[name]
+  return data_set.make(name, wanted, data_set.options(**options))

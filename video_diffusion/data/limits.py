@@ -33,7 +33,8 @@ class LimitError(VideoError):
 class Limits(NamedTuple):
   """The most that one file may hold; a file that claims more is not decoded.
 
-  Each is the config's field of the name that is given in brackets.
+  The sentences name the config's fields, which are given in brackets. Digests
+  that name prepared records hold these sentences: they must not change.
 
   Attributes:
     pixels: rows times columns of a frame as shown [data.max_pixels]. The

@@ -14,7 +14,8 @@ import numpy as np
 from video_diffusion.data import loaders
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import shuffle as shuffle_lib
-from video_diffusion.errors import UserError
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 
 LOADERS = ('auto', 'tf', 'threads', 'processes')
 
@@ -182,11 +183,14 @@ def batches(
     K, ...], in place of 'labels' and further arrays.
   """
   if loader not in LOADERS:
-    raise UserError(f'data.loader is {loader!r}; it must be one of {LOADERS}.')
+    raise ArgumentError(
+        Argument('loader'), f' is {loader!r}; it must be one of {LOADERS}.'
+    )
   local = batch_size // process_count
   if local * process_count != batch_size:
-    raise UserError(
-        f'batch_size {batch_size} does not divide by {process_count} hosts.'
+    raise ArgumentError(
+        Argument('batch_size'),
+        f' {batch_size} does not divide by {process_count} hosts.',
     )
 
   if loader == 'auto':

@@ -11,6 +11,8 @@ import functools
 import numpy as np
 
 from video_diffusion.data import mixture as mixture_lib
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
 
 SHAPES = ('circle', 'square', 'triangle')
@@ -96,13 +98,15 @@ def parse_pairs(pairs: Sequence[str]) -> frozenset[tuple[int, int]]:
   for pair in pairs:
     colour, _, shape = pair.partition(' ')
     if colour not in COLOURS or shape not in SHAPES:
-      raise UserError(
-          f'data.heldout_pairs holds {pair!r}; a pair is a colour of '
-          f'{COLOURS} and a shape of {SHAPES}, as in "red circle".'
+      raise ArgumentError(
+          Argument('heldout_pairs'), f' holds {pair!r}; a pair is a colour of '
+          f'{COLOURS} and a shape of {SHAPES}, as in "red circle".',
       )
     parsed.add((SHAPES.index(shape), COLOURS.index(colour)))
   if len(parsed) >= len(SHAPES) * len(COLOURS):
-    raise UserError('data.heldout_pairs leaves no colour and shape to train.')
+    raise ArgumentError(
+        Argument('heldout_pairs'), ' leaves no colour and shape to train.'
+    )
   return frozenset(parsed)
 
 
@@ -147,15 +151,19 @@ class MovingShapes:
     if self.pairs not in PAIRS:
       raise UserError(f'pairs is {self.pairs!r}; it must be one of {PAIRS}.')
     if self.pairs == 'heldout' and not heldout:
-      raise UserError('data.heldout_pairs names no pair to be drawn.')
+      raise ArgumentError(Argument('heldout_pairs'), ' names no pair.')
     if self.num_examples < 1:
-      raise UserError('data.train_clips, data.test_clips: at least 1 each.')
+      raise ArgumentError(
+          Argument(f'{self.split}_clips'),
+          f' is {self.num_examples}; it must be at least 1.',
+      )
     path = 0.0 if self.bounce else self.speed * (self.num_frames - 1)
     if not (self.radius > 0 and path >= 0 and 2 * self.radius + path < 1):
-      raise UserError(
-          f'data.radius {self.radius} and data.speed {self.speed} over '
-          f'{self.num_frames} frames need {2 * self.radius + path:.2f} of the '
-          'frame; twice the radius and the path must stay below 1.'
+      raise ArgumentError(
+          Argument('radius'), f' {self.radius} and ', Argument('speed'),
+          f' {self.speed} over {self.num_frames} frames need '
+          f'{2 * self.radius + path:.2f} of the frame; twice the radius and '
+          'the path must stay below 1.',
       )
 
   @property

@@ -1,14 +1,15 @@
 """Folders that prepared data is written to, and what is said where that fails.
 
 Errors of the disk come from many writers, in other processes and in C++ too.
-All that is written below data.dir or text.dir is written within `writing_to`,
-which makes one sentence of them.
+All prepared data are written within `writing_to`, which makes one sentence of
+such an error.
 """
 from collections.abc import Iterator
 import contextlib
 import errno
 import os
 
+from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
 
@@ -28,19 +29,18 @@ class StorageError(ArgumentError):
 def writing_to(
     directory: str | os.PathLike,
     *,
-    field: str = 'data.dir',
     errors: tuple[int, ...] = FULL + REFUSED,
 ) -> Iterator[None]:
   """Makes a sentence of what the disk refuses in the block.
 
   Args:
     directory: the folder that the block writes to.
-    field: what the error calls the argument that says where the folder is.
     errors: which values of errno count.
 
   Raises:
-    StorageError: the block raised an error of the disk; names the field, the
-      folder, or the file where that tells more, and the reason.
+    StorageError: the block raised an error of the disk. The sentence names the
+      argument `dir`, the folder (or the file, where that tells more), and the
+      reason.
   """
   try:
     yield
@@ -55,7 +55,7 @@ def writing_to(
       where = getattr(error, 'filename', None) or where
     wanted = 'with space' if number in FULL else 'that can be written'
     raise StorageError(
-        field,
+        Argument('dir'),
         f' cannot be written ({os.fsdecode(where)}: {os.strerror(number)}); '
         f'set it to a folder {wanted}.',
     ) from error

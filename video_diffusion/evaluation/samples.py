@@ -62,7 +62,7 @@ def log_figures(config, videos: np.ndarray) -> None:
     config: of the run that has sampled them.
     videos: uint8 [n, frames, height, width, 3].
   """
-  if not inputs.synthetic(config):
+  if not inputs.all_moving_shapes(config):
     return
   n, t = videos.shape[:2]
   examples = inputs.heldout_examples(

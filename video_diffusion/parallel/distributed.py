@@ -12,6 +12,8 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import locks
 
@@ -37,24 +39,26 @@ def initialize(
     process_id: of this one, from 0.
 
   Raises:
-    UserError: arguments that do not fit together.
+    ArgumentError: the arguments do not fit together.
   """
   given = (bool(coordinator), num_processes is not None, process_id is not None)
   if any(given) and not all(given):
-    raise UserError(
-        '--coordinator, --num_processes and --process_id belong together; pass '
-        'all three, or none on Cloud TPU, GKE and SLURM.'
+    raise ArgumentError(
+        Argument('coordinator'), ', ', Argument('num_processes'), ' and ',
+        Argument('process_id'), ' belong together; pass all three, or none on '
+        'Cloud TPU, GKE and SLURM.',
     )
   if coordinator:
     host, _, port = coordinator.rpartition(':')
     if not (host and port.isdigit()):
-      raise UserError(
-          f'--coordinator is {coordinator!r}; it must be HOST:PORT.'
+      raise ArgumentError(
+          Argument('coordinator'),
+          f' is {coordinator!r}; it must be HOST:PORT.',
       )
     if not 0 <= process_id < num_processes:
-      raise UserError(
-          f'--process_id is {process_id}; it must be from 0 to below '
-          f'--num_processes, {num_processes}.'
+      raise ArgumentError(
+          Argument('process_id'), f' is {process_id}; it must be from 0 to '
+          'below ', Argument('num_processes'), f', {num_processes}.',
       )
     jax.distributed.initialize(coordinator, num_processes, process_id)
   elif on_cluster():
@@ -78,7 +82,7 @@ def check(processes: int) -> None:
     processes: how many there must be; 0 takes what there is.
 
   Raises:
-    UserError: there are not so many.
+    ArgumentError: there are not so many.
   """
   logging.info(
       'Process %d of %d, %d of %d devices (%s).',
@@ -89,10 +93,11 @@ def check(processes: int) -> None:
       jax.devices()[0].device_kind,
   )
   if processes and jax.process_count() != processes:
-    raise UserError(
-        f'mesh.processes is {processes}, but this process finds '
+    raise ArgumentError(
+        Argument('processes'), f' is {processes}, but this process finds '
         f'{jax.process_count()}; start {processes} that find each other (on '
-        'Cloud TPU, GKE or SLURM, or by --coordinator), or set it to 0.'
+        'Cloud TPU, GKE or SLURM, or by ', Argument('coordinator'), '), or set '
+        'it to 0.',
     )
 
 

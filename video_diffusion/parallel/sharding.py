@@ -8,7 +8,8 @@ import jax
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from video_diffusion.errors import UserError
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 
 AXES = ('data', 'fsdp', 'model')
 BATCH_SPEC = PartitionSpec(('data', 'fsdp'))
@@ -48,21 +49,22 @@ def make_mesh(
     devices: those of the mesh; None takes all.
 
   Raises:
-    UserError: the axes do not divide the devices of a slice.
+    ArgumentError: the axes do not divide the devices of a slice.
   """
   devices = list(jax.devices() if devices is None else devices)
   slices = len({getattr(d, 'slice_index', 0) for d in devices})
   each = len(devices) // slices
   if each % model:
-    raise UserError(
-        f'mesh.model is {model}; it must divide the {each} devices'
-        f'{" of a slice" if slices > 1 else ""}.'
+    raise ArgumentError(
+        Argument('model'), f' is {model}; it must divide the {each} devices'
+        f'{" of a slice" if slices > 1 else ""}.',
     )
   fsdp = fsdp or math.gcd(each // model, MAX_FSDP)
   if each // model % fsdp:
-    raise UserError(
-        f'mesh.fsdp is {fsdp}; it must divide the {each // model} devices'
-        f'{" of a slice" if slices > 1 else ""} that mesh.model leaves.'
+    raise ArgumentError(
+        Argument('fsdp'), f' is {fsdp}; it must divide the {each // model} '
+        f'devices{" of a slice" if slices > 1 else ""} that ',
+        Argument('model'), ' leaves.',
     )
   shape = (each // (fsdp * model), fsdp, model)
   if slices > 1:

@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from video_diffusion.data import storage
-from video_diffusion.errors import Argument
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files as files_lib
 from video_diffusion.text import embedding_files as files
@@ -248,7 +247,7 @@ class EmbeddingCache:
         np.array(digests, 'S24'), lengths.astype(np.int32), truncated
     )
     path = self.directory / f'{uuid.uuid4().hex}.embeddings'
-    with storage.writing_to(self.directory, field=Argument('dir')):
+    with storage.writing_to(self.directory):
       self.directory.mkdir(parents=True, exist_ok=True)
       files_lib.remove_parts(self.directory, age=_PART_AGE)
       settings = json.dumps(self._settings)

@@ -14,8 +14,8 @@ from absl import logging
 
 from video_diffusion.checkpoints import json_files
 from video_diffusion.checkpoints import t5_weights
-from video_diffusion.data import datasets
 from video_diffusion.data import storage
+from video_diffusion.data import wanted
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
@@ -113,7 +113,7 @@ def directory(settings: settings_lib.Settings) -> pathlib.Path:
   """The folder of all caches."""
   if settings.dir:
     return pathlib.Path(files.expand(settings.dir, Argument('dir')))
-  return pathlib.Path(os.path.join(datasets.data_dir(''), 'text_embeddings'))
+  return pathlib.Path(os.path.join(wanted.data_dir(''), 'text_embeddings'))
 
 
 def _too_large(path, need: memory.Need) -> ArgumentError:
@@ -152,7 +152,7 @@ def _encoders(settings) -> dict[str, dict[str, str]]:
 def _remember_encoder(settings, path, known):
   """Adds to `_encoders`; other processes may do so at the same time."""
   folder = directory(settings)
-  with storage.writing_to(folder, field=Argument('dir')):
+  with storage.writing_to(folder):
     with locks.Lock(folder, wait=True):
       encoders = _encoders(settings) | {path: known}
       files.write(folder / ENCODERS, json.dumps(encoders, indent=1))

@@ -79,7 +79,7 @@ def test_one_data_set_stays_a_plain_source():
     'field, value, sentence',
     [
         ('name', 'nope', "data.mixture.other.name is 'nope'"),
-        ('name', 'video_folder', 'data.mixture.other.path'),
+        ('name', 'video_folder', 'no option data.mixture.other.bounce, '),
         ('colour', 1, 'data.mixture.other.colour'),
         ('weight', 0.0, 'data.mixture.other.weight is 0.0'),
         ('weight', 'much', "data.mixture.other.weight is 'much'"),

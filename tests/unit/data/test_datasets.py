@@ -4,6 +4,7 @@ import pytest
 from video_diffusion.data import datasets
 from video_diffusion.data import records
 from video_diffusion.data import shapes
+from video_diffusion.data import wanted
 from video_diffusion.errors import UserError
 
 SIZE = dict(split='train', frames=4, height=8, width=8, seed=0)
@@ -33,11 +34,11 @@ def test_an_unknown_name_lists_the_known_ones():
 def test_where_records_live(monkeypatch):
   monkeypatch.delenv('TFDS_DATA_DIR', raising=False)
   monkeypatch.setenv('HOME', '/home/someone')
-  assert datasets.data_dir('') == '/home/someone/tensorflow_datasets'
-  assert datasets.data_dir('~/x') == '/home/someone/x'
+  assert wanted.data_dir('') == '/home/someone/tensorflow_datasets'
+  assert wanted.data_dir('~/x') == '/home/someone/x'
   monkeypatch.setenv('TFDS_DATA_DIR', '/data')
-  assert datasets.data_dir('') == '/data'
-  assert datasets.data_dir('/mine') == '/mine'
+  assert wanted.data_dir('') == '/data'
+  assert wanted.data_dir('/mine') == '/mine'
 
 
 FOLDER = dict(
@@ -78,7 +79,7 @@ def test_a_folder_of_videos_and_its_records(options, tmp_path):
   kinetics = {k: v for k, v in FOLDER.items() if k != 'classes'}
   datasets.make_source('kinetics600', **kinetics, **options)
   for changed, sentence in (
-      (dict(height=16), 'holds records of 8 x 8 pixels; set data.height=8'),
+      (dict(height=16), 'holds records of 8 x 8 pixels; set height=8'),
       (dict(frames=7), 'holds clips of 6 frames, fewer than the 7'),
       (dict(frameskips=(3, 2)), 'holds clips of 6 frames, fewer than the 7'),
   ):
@@ -89,7 +90,7 @@ def test_a_folder_of_videos_and_its_records(options, tmp_path):
 def test_a_path_that_the_system_refuses_is_one_sentence(options, tmp_path):
   options['path'] = str(tmp_path / ('x' * 300))
   with pytest.raises(
-      UserError, match=r'data.path, .* cannot be read \(File name too long\)'
+      UserError, match=r'path, .* cannot be read \(File name too long\)'
   ):
     datasets.make_source('video_folder', **FOLDER, **options)
 
@@ -105,7 +106,7 @@ def test_the_least_frameskip_decides_what_is_too_short(options):
 
 def test_a_folder_of_images(options):
   fields = dict(classes=False, keep_cache=True)
-  with pytest.raises(ValueError, match='holds images, and data.frames is 4'):
+  with pytest.raises(ValueError, match='holds images, and frames is 4'):
     datasets.make_source('image_folder', **fields, **options)
   options['frames'] = 1
   source = datasets.make_source('image_folder', **fields, **options)
@@ -113,16 +114,14 @@ def test_a_folder_of_images(options):
   assert (example['video'] == 40).all()
 
 
-def test_fields_of_another_data_set_are_named():
-  with pytest.raises(ValueError, match='see data.classes, data.clip_frames, '):
-    datasets.make_source('video_folder', radius=1, **SIZE)
+def test_options_of_another_data_set_are_named():
+  with pytest.raises(ValueError, match='no option bounce, radius; use the fi'):
+    datasets.make_source('video_folder', radius=1, bounce=True, **SIZE)
 
 
 @pytest.mark.parametrize(
     'name', ['video_folder', 'image_folder', 'kinetics600']
 )
 def test_an_empty_path_says_what_to_give(name):
-  fields = {field: '' for field in datasets.OPTIONS[name]}
-  sentence = '--config.data.path=DIR, (a|the) folder'
-  with pytest.raises(ValueError, match=sentence):
-    datasets.make_source(name, **fields, **(SIZE | {'frames': 1}))
+  with pytest.raises(ValueError, match='^path is empty; set it to (a|the) fol'):
+    datasets.make_source(name, **(SIZE | {'frames': 1}))

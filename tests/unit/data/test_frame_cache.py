@@ -221,7 +221,7 @@ def test_old_parts_go_and_young_ones_stay(tmp_path, decode):
 def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, decode):
   write_gif(tmp_path / 'a.gif', 3)
   (tmp_path / 'file').touch()
-  with pytest.raises(storage.StorageError, match='data.dir cannot be written'):
+  with pytest.raises(storage.StorageError, match='^dir cannot be written'):
     decode([tmp_path / 'a.gif'], directory=tmp_path / 'file' / 'cache')
 
 

@@ -235,7 +235,7 @@ def test_without_shuffle_clips_come_in_order():
 
 
 def test_bad_fields():
-  with pytest.raises(ValueError, match='data.loader'):
+  with pytest.raises(ValueError, match='^loader is'):
     draw(source(), loader='grain')
   with pytest.raises(ValueError, match='3 hosts'):
     draw(source(), process_count=3)

@@ -130,7 +130,7 @@ def test_windows_start_anywhere():
     [
         (dict(split='valid'), 'valid'),
         (dict(heldout_pairs=('red hexagon',)), 'red hexagon'),
-        (dict(radius=0.4, speed=0.1), 'data.radius'),
+        (dict(radius=0.4, speed=0.1), '^radius 0.4 and speed'),
         (dict(heldout_pairs=tuple(
             f'{c} {s}' for c in shapes.COLOURS for s in shapes.SHAPES
         )), 'leaves no'),

@@ -12,7 +12,8 @@ from video_diffusion.data import frame_cache
 from video_diffusion.data import hashes
 from video_diffusion.data import listing
 from video_diffusion.data import packing
-from video_diffusion.errors import UserError
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 from video_diffusion.filesystem import files
 
 
@@ -34,38 +35,42 @@ def list_folder(
     companions: see `listing.find`.
 
   Raises:
-    UserError: there is no such folder or no such file in it, or it is the
+    ArgumentError: there is no such folder or no such file in it, or it is the
       folder of a run, whose own samples would be among the files.
   """
-  folder = pathlib.Path(files.expand(path, 'data.path'))
+  folder = pathlib.Path(files.expand(path, Argument('path')))
   try:
     if not folder.is_dir():
       found = 'a file' if folder.exists() else 'missing'
-      raise UserError(f'data.path, {folder}, is {found}; give {what}.')
+      raise _unusable(folder, f'is {found}; give {what}.')
     found = listing.find(
         folder, suffixes, leave_out=[data_dir], companions=companions
     )
     if listing.is_run(folder, os.listdir(folder)):
-      raise UserError(
-          f'data.path, {folder}, is the folder of a run, whose own samples '
-          f'would become data; give {what}, and keep runs apart from it.'
+      raise _unusable(
+          folder, 'is the folder of a run, whose own samples would become '
+          f'data; give {what}, and keep runs apart from it.',
       )
   except OSError as error:
-    raise UserError(
-        f'data.path, {folder}, cannot be read ({error.strerror}); give {what}.'
+    raise _unusable(
+        folder, f'cannot be read ({error.strerror}); give {what}.'
     ) from error
   if not found.files:
     others = [f'{each["file"]} ({each["reason"]})' for each in found.skipped]
     others += [f'{name} (left out)' for name in found.left_out]
     if found.unread:
       others.append(f'files of other kinds ({found.unread_kinds()})')
-    raise UserError(
-        f'data.path, {folder}, holds no file that ends in '
-        f'{", ".join(suffixes)}{"; it holds " * bool(others)}'
-        f'{", ".join(others[:listing.NAMED])}; give {what}.'
+    raise _unusable(
+        folder, f'holds no file that ends in {", ".join(suffixes)}'
+        f'{"; it holds " * bool(others)}{", ".join(others[:listing.NAMED])}; '
+        f'give {what}.',
     )
   found.log()
   return folder, found
+
+
+def _unusable(folder, rest) -> ArgumentError:
+  return ArgumentError(Argument('path'), f', {folder}, {rest}')
 
 
 def listing_key(

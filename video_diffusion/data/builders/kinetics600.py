@@ -14,6 +14,8 @@ from video_diffusion.data import text_files
 from video_diffusion.data import video
 from video_diffusion.data.builders import folders
 from video_diffusion.data.builders import video_files
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
 
 NAME = 'kinetics600'
@@ -91,9 +93,9 @@ def prepare(
   paths = found.files
   tables = find_tables(folder)
   if 'train' not in tables:
-    raise UserError(
-        f'data.path, {folder}, holds no train.csv of Kinetics-600; give '
-        f'{WANTED}.'
+    raise ArgumentError(
+        Argument('path'), f', {folder}, holds no train.csv of Kinetics-600; '
+        f'give {WANTED}.',
     )
   key = folders.listing_key(
       settings, [*paths, *tables.values()], found.skipped
@@ -139,13 +141,13 @@ def prepare(
       if file
   ]
   missing = [row.clip_id for row, file in train + heldout if not file]
-  if not files:
-    raise UserError(
-        f'data.path, {folder}, holds none of the {len(missing)} clips that its '
-        f'CSVs name; name them such as {missing[0]}.mp4.'
-        if missing
-        else f'{tables["train"]} names no clips.'
+  if missing and not files:
+    raise ArgumentError(
+        Argument('path'), f', {folder}, holds none of the {len(missing)} clips '
+        f'that its CSVs name; name them such as {missing[0]}.mp4.',
     )
+  if not files:
+    raise UserError(f'{tables["train"]} names no clips.')
   logging.info(
       'Kinetics-600: %d clips are on disk and %d are not.',
       len(files), len(missing),

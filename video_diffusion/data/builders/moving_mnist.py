@@ -27,6 +27,8 @@ import numpy as np
 from video_diffusion.data import packing
 from video_diffusion.data import video
 from video_diffusion.data.builders import tfds_sets
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
 
 NAME = 'moving_mnist_stochastic'
@@ -72,18 +74,19 @@ def prepare(
     UserError: frames that are not square, or no digits.
   """
   if height != width:
-    raise UserError(
-        f'data.height is {height} and data.width is {width}; Moving-MNIST is '
-        'square, so they must be equal.'
+    raise ArgumentError(
+        Argument('height'), f' is {height} and ', Argument('width'),
+        f' is {width}; Moving-MNIST is square, so they must be equal.',
     )
   files = {
       split: pathlib.Path(path) / name for split, name in FILES.items()
   } if path else {}
   for file in files.values():
     if not file.is_file():
-      raise UserError(
-          f'data.path is {os.fspath(path)!r}, which has no file {file.name}; '
-          f'it must be a folder with {" and ".join(FILES.values())}.'
+      raise ArgumentError(
+          Argument('path'), f' is {os.fspath(path)!r}, which has no file '
+          f'{file.name}; it must be a folder with '
+          f'{" and ".join(FILES.values())}.',
       )
   digests = {
       file.name: hashlib.sha256(file.read_bytes()).hexdigest()

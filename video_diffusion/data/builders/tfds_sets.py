@@ -19,6 +19,8 @@ import numpy as np
 from video_diffusion.data import packing
 from video_diffusion.data import storage
 from video_diffusion.data import video
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
 
 
@@ -116,9 +118,9 @@ def prepare(
     StorageError: data_dir cannot be written.
   """
   if short_clips not in packing.SHORT_CLIPS:
-    raise UserError(
-        f'data.short_clips is {short_clips!r}; it must be one of '
-        f'{packing.SHORT_CLIPS}.'
+    raise ArgumentError(
+        Argument('short_clips'), f' is {short_clips!r}; it must be one of '
+        f'{packing.SHORT_CLIPS}.',
     )
   mapping = SETS[name]
   mapping = mapping._replace(
@@ -129,9 +131,9 @@ def prepare(
       test_split=test_split or mapping.test_split,
   )
   if not mapping.tfds_name:
-    raise UserError(
-        "data.tfds_name is empty; it must name a TFDS set of images, such as "
-        "'cifar10'."
+    raise ArgumentError(
+        Argument('tfds_name'), ' is empty; it must name a TFDS set of images, '
+        "such as 'cifar10'.",
     )
   settings = dict(
       mapping._asdict(),
@@ -213,10 +215,10 @@ def open_original(tfds_name: str, data_dir: str | os.PathLike) -> Any:
   # way, and TFDS passes that on.
   except Exception as error:
     reason = str(error).strip().partition('\n')[0] or type(error).__name__
-    raise UserError(
-        f'The TFDS data set {tfds_name!r} is not prepared in data.dir, '
-        f'{data_dir}, and TFDS could not prepare it there ({reason}); its page '
-        'in the TFDS catalogue says which files and programs it needs.'
+    raise ArgumentError(
+        f'The TFDS data set {tfds_name!r} is not prepared in ', Argument('dir'),
+        f', {data_dir}, and TFDS could not prepare it there ({reason}); its '
+        'page in the TFDS catalogue says which files and programs it needs.',
     ) from error
   return builder
 

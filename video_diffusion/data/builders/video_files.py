@@ -19,6 +19,8 @@ from video_diffusion.data import listing
 from video_diffusion.data import packing
 from video_diffusion.data import video
 from video_diffusion.data.builders import folders
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files as files_lib
 
@@ -65,23 +67,26 @@ class Settings(NamedTuple):
   limits: limits_lib.Limits = limits_lib.DEFAULT
 
   def check(self) -> None:
-    """Raises UserError, naming the field, for what cannot be."""
+    """Raises ArgumentError for a setting that is out of range."""
     for name in ('height', 'width', 'clip_frames', 'min_frames'):
       if getattr(self, name) < 1:
-        raise UserError(
-            f'data.{name} is {getattr(self, name)}; it must be at least 1.'
+        raise ArgumentError(
+            Argument(name), f' is {getattr(self, name)}; it must be at least 1.'
         )
     if not 0 <= self.fps < math.inf:
-      raise UserError(f'data.fps is {self.fps}; it must be 0 or more.')
+      raise ArgumentError(
+          Argument('fps'), f' is {self.fps}; it must be 0 or more.'
+      )
     if self.clip_frames < self.min_frames:
-      raise UserError(
-          f'data.clip_frames is {self.clip_frames}; it must be at least '
-          f'{self.min_frames}, the frames that the shortest window spans.'
+      raise ArgumentError(
+          Argument('clip_frames'), f' is {self.clip_frames}; it must be at '
+          f'least {self.min_frames}, the frames that the shortest window '
+          'spans.',
       )
     if self.short_clips not in packing.SHORT_CLIPS:
-      raise UserError(
-          f'data.short_clips is {self.short_clips!r}; it must be one of '
-          f'{packing.SHORT_CLIPS}.'
+      raise ArgumentError(
+          Argument('short_clips'), f' is {self.short_clips!r}; it must be one '
+          f'of {packing.SHORT_CLIPS}.',
       )
 
 
@@ -156,8 +161,9 @@ def pack(
           f'{settings.min_frames} wanted'
       )
       if settings.short_clips == 'refuse':
-        raise UserError(
-            f"{file.name}: {short}; set data.short_clips to 'drop' or 'loop'."
+        raise ArgumentError(
+            f'{file.name}: {short}; set ', Argument('short_clips'),
+            " to 'drop' or 'loop'.",
         )
       reason = short if settings.short_clips == 'drop' else ''
       looped += not reason
@@ -286,10 +292,10 @@ def _load(entry: frame_cache.Entry, frames: np.ndarray) -> np.ndarray:
   try:
     return entry.load()[frames]
   except (FileNotFoundError, ValueError) as error:
-    raise UserError(
+    raise ArgumentError(
         f'the decoded frames {entry.path} are no longer there; another process '
-        'with data.keep_cache=False may have deleted them. Give the same '
-        'command again: what is missing is decoded once more.'
+        'with ', Argument('keep_cache'), '=False may have deleted them. Give '
+        'the same command again: what is missing is decoded once more.',
     ) from error
 
 

@@ -7,7 +7,8 @@ from video_diffusion.data import video
 from video_diffusion.data.builders import caption_files
 from video_diffusion.data.builders import folders
 from video_diffusion.data.builders import video_files
-from video_diffusion.errors import UserError
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 
 CAPTIONS = ('captions.jsonl', 'captions.csv')
 KINDS = {  # name of the data set -> (what it is made of, suffixes)
@@ -67,8 +68,9 @@ def prepare(
       folder / file for file in CAPTIONS if os.path.lexists(folder / file)
   ]
   if len(listed) > 1:
-    raise UserError(
-        f'data.path, {folder}, holds both {" and ".join(CAPTIONS)}; keep one.'
+    raise ArgumentError(
+        Argument('path'),
+        f', {folder}, holds both {" and ".join(CAPTIONS)}; keep one.',
     )
   key = folders.listing_key(
       settings, [*paths, *listed], bool(classes), found.skipped
@@ -93,9 +95,9 @@ def prepare(
   if classes:
     for file in names:
       if '/' not in file:
-        raise UserError(
-            f'data.classes is set, but {file} lies in no folder below '
-            f'{folder}; move it into the folder of its class.'
+        raise ArgumentError(
+            Argument('classes'), f' is set, but {file} lies in no folder below '
+            f'{folder}; move it into the folder of its class.',
         )
     class_names = tuple(sorted({file.partition('/')[0] for file in names}))
   labels = {label: i for i, label in enumerate(class_names)}

@@ -193,7 +193,7 @@ def test_digits_of_tfds(tmp_path, monkeypatch):
 
 
 def test_one_sentence(folder, tmp_path):
-  with pytest.raises(ValueError, match='height is 64 and data.width is 32'):
+  with pytest.raises(ValueError, match='height is 64 and width is 32'):
     prepare(folder, tmp_path, width=32)
   with pytest.raises(ValueError, match='has no file train-images.*must be a f'):
     prepare(tmp_path, tmp_path)

@@ -293,7 +293,7 @@ def test_broken_images_are_skipped_and_reported(tmp_path, monkeypatch, caplog):
     [
         (
             dict(tfds_name='offline'),
-            "'offline' is not prepared in data.dir, .* could not prepare it "
+            "'offline' is not prepared in dir, .* could not prepare it "
             r'there \(no route\)',
         ),
         (dict(tfds_name='no_such_set'), "'no_such_set' is not prepared in"),
@@ -325,6 +325,6 @@ def test_registry(tmp_path):
         'moving_mnist', frames=9, clip_frames=8, short_clips='drop', **splits,
         **size,
     )
-  with pytest.raises(ValueError, match='data fields of another'):
-    datasets.make_source('ucf101', frames=2, clip_frames=8, **size)
+  with pytest.raises(ValueError, match="'ucf101', which has no option camera;"):
+    datasets.make_source('ucf101', frames=2, camera='x', **size)
   assert set(tfds_sets.SETS) - {'tiny'} < set(datasets.NAMES)

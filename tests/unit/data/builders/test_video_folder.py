@@ -446,10 +446,10 @@ def test_a_file_that_vanishes_is_skipped(prepare, folder, monkeypatch):
 
 
 @pytest.mark.parametrize('changed, sentence', [
-    (dict(clip_frames=0), 'data.clip_frames is 0; it must be at least 1'),
-    (dict(min_frames=11), 'data.clip_frames is 10; it must be at least 11'),
-    (dict(fps=-1), 'data.fps is -1'),
-    (dict(short_clips='pad'), "data.short_clips is 'pad'; it must be one of"),
+    (dict(clip_frames=0), 'clip_frames is 0; it must be at least 1'),
+    (dict(min_frames=11), 'clip_frames is 10; it must be at least 11'),
+    (dict(fps=-1), 'fps is -1'),
+    (dict(short_clips='pad'), "short_clips is 'pad'; it must be one of"),
 ])
 def test_useless_settings_are_named(prepare, changed, sentence):
   with pytest.raises(ValueError, match=sentence):

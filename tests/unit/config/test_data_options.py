@@ -1,0 +1,53 @@
+import json
+
+from etils import epath
+
+from video_diffusion.config import data_options
+from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.config import run_dir
+from video_diffusion.data import datasets
+
+
+def short_config():
+  """A config that names data sets, and gives one option."""
+  config = defaults_lib.get_config()
+  config.data.mixture.own = dict(name='video_folder', clip_frames=9)
+  config.data.image_mixture.digits = dict(name='mnist')
+  return config.lock()
+
+
+def test_options_that_are_left_out_have_their_defaults():
+  data = data_options.complete(short_config()).data
+  assert (data.radius, data.heldout_pairs) == (0.15, ())
+  own = data.mixture.own
+  assert (own.clip_frames, own.short_clips, own.fps) == (9, 'drop', 0.0)
+  assert data.image_mixture.digits.train_split == 'train'
+  for fields in (data, own, data.image_mixture.digits):
+    assert datasets.options_of(fields.name).keys() <= {*fields.keys()}
+
+
+def test_the_config_of_a_run_is_whole(tmp_path):
+  run_dir.claim(short_config(), epath.Path(tmp_path), '')
+  data = json.loads((tmp_path / 'config.json').read_text())['data']
+  assert data['heldout_pairs'] == [] and data['radius'] == 0.15
+  assert data['mixture']['own']['keep_cache'] is True
+  # The same whether the options are given or left out.
+  (tmp_path / 'metrics.jsonl').touch()
+  given = data_options.complete(short_config())
+  run_dir.claim(given, epath.Path(tmp_path), '')
+
+
+def test_an_unknown_data_set_is_left_to_the_checks():
+  config = defaults_lib.get_config()
+  config.data.name = 'imagenet'
+  assert data_options.complete(config) == config.copy_and_resolve_references()
+  assert 'radius' not in config.data
+
+
+def test_options_of_one_name_have_one_type_and_the_same_bounds():
+  seen = {}
+  for name in datasets.NAMES:
+    for key, option in datasets.options_of(name).items():
+      assert isinstance(option.default, option.kind), (name, key)
+      rule = option._replace(default=None)
+      assert seen.setdefault(key, rule) == rule, (name, key)

@@ -1,0 +1,87 @@
+"""From config.text to what makes tokens of captions and prompts."""
+from collections.abc import Callable, Iterable
+
+from etils import epath
+import ml_collections
+import numpy as np
+
+from video_diffusion.config import saved_config
+from video_diffusion.data import mixture as mixture_lib
+from video_diffusion.errors import naming
+from video_diffusion.text import encode as encode_lib
+from video_diffusion.text import settings as settings_lib
+from video_diffusion.text import t5_vectors
+from video_diffusion.text import tokenizer_files
+
+
+def _settings(config):
+  return settings_lib.Settings(**config.text.to_dict())
+
+
+def _fields():
+  """Names the arguments of the text encoder as fields of config.text."""
+  return naming(lambda name: f'text.{name}')
+
+
+def places(
+    config: ml_collections.ConfigDict, run_dir: epath.Path
+) -> tuple[str, ...]:
+  """The text fields that name what a trained run needs beside its folder."""
+  if config.text.encoder != 't5':
+    return ()
+  own = (run_dir / tokenizer_files.NAME).exists()
+  return ('text.path', 'text.dir') + (() if own else ('text.tokenizer',))
+
+
+def open_text(
+    config: ml_collections.ConfigDict,
+    run_dir: epath.Path,
+    source: mixture_lib.Source | mixture_lib.Mixture,
+) -> encode_lib.Text | None:
+  """What makes tokens of the captions of a source; None for a run without text.
+
+  Raises:
+    UserError: see `text.encode.open_text`.
+  """
+  if not config.text.encoder:
+    return None
+  with _fields():
+    return encode_lib.open_text(
+        _settings(config), source, run_dir=run_dir,
+        fingerprint=saved_config.text_fingerprint(run_dir),
+    )
+
+
+def check_t5(config: ml_collections.ConfigDict) -> None:
+  """Checks that the T5 of a config can be used; reads none of its arrays."""
+  with _fields():
+    t5_vectors.check(_settings(config))
+
+
+def prepare_t5(
+    config: ml_collections.ConfigDict, sources: Iterable[mixture_lib.Source]
+) -> None:
+  """Computes the vectors of all captions of some sources, for a run with T5."""
+  with _fields():
+    t5_vectors.prepare(_settings(config), sources)
+
+
+def make_encode(
+    config: ml_collections.ConfigDict, run_dir: epath.Path
+) -> Callable[..., dict[str, np.ndarray]] | None:
+  """(captions, prompts=()) -> the arrays of the text encoder of a trained run.
+
+  Prompts are those of the captions that a person has written; they are checked.
+  None for a run without text.
+  """
+  if not config.text.encoder:
+    return None
+
+  def encode(captions, prompts=()):
+    with _fields():
+      return encode_lib.encode(
+          _settings(config), captions, run_dir=run_dir, prompts=prompts,
+          fingerprint=saved_config.text_fingerprint(run_dir),
+      )
+
+  return encode

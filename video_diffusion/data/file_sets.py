@@ -1,0 +1,159 @@
+"""Data sets that are made from files on this machine: options and sources."""
+import dataclasses
+
+from video_diffusion.data import options as options_lib
+from video_diffusion.data import records
+from video_diffusion.data import wanted as wanted_lib
+from video_diffusion.data.builders import kinetics600
+from video_diffusion.data.builders import moving_mnist
+from video_diffusion.data.builders import video_files
+from video_diffusion.data.builders import video_folder
+from video_diffusion.data.options import number
+from video_diffusion.data.wanted import Wanted
+from video_diffusion.errors import Argument
+from video_diffusion.filesystem import files
+
+
+@dataclasses.dataclass(frozen=True)
+class KineticsOptions:
+  """Options of a folder of videos that is laid out as Kinetics-600.
+
+  Attributes:
+    path: the folder, or a directory of records.
+    dir: folder of the records; see `wanted.data_dir`.
+    clip_frames: frames of the clips into which a longer video is cut. Reading a
+      frame reads its clip: twice the window is varied and fast.
+    fps: frames per second, by time of presentation; 0 takes all frames.
+    short_clips: what becomes of a video with too few frames: 'drop', 'loop'
+      (start over) or 'refuse'.
+    keep_cache: keep the decoded frames, for other settings and more files.
+  """
+
+  path: str = ''
+  dir: str = ''
+  clip_frames: int = options_lib.clip_frames(32)
+  fps: float = number(0.0, low=0, high=1000)
+  short_clips: str = 'drop'
+  keep_cache: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoFolderOptions(KineticsOptions):
+  """Options of a folder of videos; those of `KineticsOptions`, and this one.
+
+  Attributes:
+    classes: the first sub-folder of a file is its class.
+  """
+
+  classes: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFolderOptions:
+  """Options of a folder of images; see `VideoFolderOptions`."""
+
+  path: str = ''
+  dir: str = ''
+  classes: bool = False
+  keep_cache: bool = True
+
+
+def _settings(wanted, options):
+  return video_files.Settings(
+      height=wanted.height,
+      width=wanted.width,
+      clip_frames=options.clip_frames,
+      min_frames=wanted.min_frames,
+      fps=options.fps,
+      short_clips=options.short_clips,
+      limits=wanted.limits,
+  )
+
+
+def make_video_folder(name: str, wanted: Wanted, options: VideoFolderOptions):
+  stored = wanted_lib.stored_records(options.path, wanted)
+  return stored or records.VideoRecords(
+      video_folder.prepare(
+          wanted_lib.given_path(
+              options.path, 'a folder of videos, of any depth'
+          ),
+          _settings(wanted, options),
+          data_dir=wanted_lib.data_dir(options.dir),
+          classes=options.classes,
+          keep_cache=options.keep_cache,
+      ),
+      wanted.split,
+  )
+
+
+def make_image_folder(name: str, wanted: Wanted, options: ImageFolderOptions):
+  stored = wanted_lib.stored_records(options.path, wanted)
+  return stored or records.VideoRecords(
+      video_folder.prepare(
+          wanted_lib.given_path(
+              options.path, 'a folder of images, of any depth'
+          ),
+          video_files.Settings(
+              height=wanted.height,
+              width=wanted.width,
+              clip_frames=1,
+              min_frames=1,
+              limits=wanted.limits,
+          ),
+          data_dir=wanted_lib.data_dir(options.dir),
+          name=name,
+          classes=options.classes,
+          keep_cache=options.keep_cache,
+      ),
+      wanted.split,
+  )
+
+
+def make_kinetics600(name: str, wanted: Wanted, options: KineticsOptions):
+  stored = wanted_lib.stored_records(options.path, wanted)
+  return stored or records.VideoRecords(
+      kinetics600.prepare(
+          wanted_lib.given_path(options.path, kinetics600.WANTED),
+          _settings(wanted, options),
+          data_dir=wanted_lib.data_dir(options.dir),
+          keep_cache=options.keep_cache,
+      ),
+      wanted.split,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class MovingMnistOptions:
+  """Options of moving_mnist_stochastic; see `moving_mnist.prepare`.
+
+  Attributes:
+    path: folder with MNIST's files; '' takes the digits of TFDS.
+    dir: folder of the records; see `wanted.data_dir`.
+    clip_frames: frames of a clip.
+    train_clips: clips of the training digits.
+    test_clips: clips of the test digits.
+  """
+
+  path: str = ''
+  dir: str = ''
+  clip_frames: int = options_lib.clip_frames(20)
+  train_clips: int = options_lib.num_clips(10_000)
+  test_clips: int = options_lib.num_clips(1000)
+
+
+def make_moving_mnist(name: str, wanted: Wanted, options: MovingMnistOptions):
+  wanted.require_length(options.clip_frames)
+  stored = wanted_lib.stored_records(options.path, wanted)
+  return stored or records.VideoRecords(
+      moving_mnist.prepare(
+          files.expand(options.path, Argument('path')),
+          data_dir=wanted_lib.data_dir(options.dir),
+          height=wanted.height,
+          width=wanted.width,
+          clip_frames=options.clip_frames,
+          train_clips=options.train_clips,
+          test_clips=options.test_clips,
+          seed=wanted.seed,
+      ),
+      wanted.split,
+  )
