@@ -7,74 +7,72 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1] / 'video_diffusion'
 OURS = 'video_diffusion'
-ALWAYS = {'jax', 'numpy'}
-ALWAYS_OURS = {'errors', 'files', 'locks'}
-# Path prefix -> (outside packages, our modules by prefix). The first match
-# counts; a module may always import its own folder.
-TABLE = [
-    ('diffusion/', set(), {'diffusion'}),
-    ('metrics/', {'scipy'}, set()),
-    ('models/', {'flax'}, {'models', 'partitioning'}),
-    (
-        'data/',
-        {'av', 'PIL', 'tqdm', 'etils', 'sentencepiece', 'array_record',
-         'tensorflow', 'tensorflow_datasets'},
-        {'data'},
-    ),
-    ('errors.py', set(), set()),
-    ('files.py', {'etils'}, set()),
-    ('locks.py', {'absl', 'etils'}, set()),
-    ('partitioning.py', set(), set()),
-    ('optimizer.py', {'optax'}, set()),
-    (
-        'train_state.py',
-        {'optax', 'flax'},
-        {'diffusion', 'optimizer', 'partitioning'},
-    ),
-    ('digests.py', set(), {'partitioning'}),
-    ('checkpoint.py', {'absl', 'orbax', 'etils'}, {'digests', 'parallel'}),
-    ('preemption.py', {'absl'}, set()),
-    ('parallel/', set(), {'parallel'}),
-    ('distributed.py', {'absl'}, set()),
-    ('checkpoints/', {'etils'}, {'checkpoints'}),
-    (
-        'weights.py',
-        {'absl', 'etils', 'flax', 'safetensors'},
-        {'checkpoints'},
-    ),
-    ('t5x_checkpoint.py', {'etils', 'flax', 'tensorstore'}, {'checkpoints'}),
-    (
-        't5_weights.py',
-        {'etils', 'flax'},
-        {'checkpoints', 'models', 't5x_checkpoint'},
-    ),
-    (
-        'media.py',
-        {'PIL', 'anyascii', 'etils', 'imageio', 'av', 'cv2'},
-        set(),
-    ),
-    ('writers.py', {'absl', 'etils', 'tensorboard'}, set()),
-    ('default_config.py', {'ml_collections'}, set()),
-    (
-        'config/',
-        {'absl', 'etils', 'ml_collections'},
-        {'checkpoints', 'config', 'data', 'default_config', 'workdirs'},
-    ),
-    ('main.py', {'absl', 'ml_collections'}, {''}),
-    ('__init__.py', set(), set()),
-    (
-        'inspect.py',
-        {'PIL', 'absl', 'etils', 'ml_collections'},
-        {''},
-    ),
-    # The modes and what they share.
-    ('', {'absl', 'clu', 'etils', 'ml_collections', 'tqdm'}, {''}),
-]
+# Bottom to top. A folder or module of a row may import itself and any row below
+# its own; those of one row do not import each other.
+ROWS = (
+    ('errors',),
+    ('filesystem',),
+    ('media',),
+    ('parallel', 'metrics'),
+    ('diffusion',),
+    ('models', 'data'),
+    ('checkpoints',),
+    ('text',),
+    ('training', 'inference'),
+    ('config',),
+    ('api',),
+    ('evaluation',),
+    ('train', 'sample', 'evaluate', 'prepare', 'inspect'),
+    ('main',),
+)
+# What may import less than all the rows below.
+ONLY = {
+    'filesystem': {'errors'},
+    'media': {'errors', 'filesystem'},
+    'parallel': {'errors', 'filesystem'},
+    'metrics': {'errors'},
+    'diffusion': {'errors'},
+    'models': {'errors', 'parallel', 'diffusion'},
+    'data': {'errors', 'filesystem', 'media'},
+}
+# Packages from outside, beside numpy.
+OUTSIDE = {
+    '__init__': set(),
+    'errors': set(),
+    'filesystem': {'absl', 'etils'},
+    'media': {'PIL', 'anyascii', 'av', 'cv2', 'etils', 'imageio'},
+    'parallel': {'absl', 'jax', 'orbax'},
+    'metrics': set(),
+    'diffusion': {'jax'},
+    'models': {'flax', 'jax'},
+    'data': {'PIL', 'av', 'etils', 'tensorflow', 'tensorflow_datasets', 'tqdm'},
+    'checkpoints': {
+        'absl', 'etils', 'flax', 'jax', 'orbax', 'safetensors', 'tensorstore',
+    },
+    'text': {'absl', 'etils', 'jax', 'sentencepiece', 'tqdm'},
+    'training': {'absl', 'etils', 'flax', 'jax', 'optax', 'tensorboard'},
+    'inference': {'absl', 'etils', 'jax'},
+    'config': {'absl', 'etils', 'jax', 'ml_collections'},
+    'api': {'etils', 'jax', 'ml_collections'},
+    'evaluation': {'absl', 'etils', 'jax'},
+    'train': {'absl', 'clu', 'etils', 'jax', 'ml_collections'},
+    'sample': {'absl', 'etils', 'jax', 'tqdm'},
+    'evaluate': {'absl', 'etils', 'jax'},
+    'prepare': {'absl', 'ml_collections'},
+    'inspect': {'absl', 'etils', 'jax', 'ml_collections'},
+    'main': {'absl', 'jax'},
+}
 # Too heavy, or not everywhere: only inside functions.
 LAZY = {'tensorflow', 'tensorflow_datasets', 'array_record', 'av', 'PIL', 'cv2',
         'anyascii', 'imageio', 'tensorboard', 'tensorstore', 'safetensors',
         'sentencepiece'}
 FILES = sorted(ROOT.rglob('*.py'))
+NAMES = [str(path.relative_to(ROOT)) for path in FILES]
+
+
+def unit(path):
+  """The folder of the package that a file is in, or the name of its module."""
+  return path.relative_to(ROOT).with_suffix('').parts[0]
 
 
 def imports(path):
@@ -96,22 +94,34 @@ def imports(path):
       yield name, id(node) not in inside
 
 
-@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_follow_the_table(path):
-  relative = str(path.relative_to(ROOT))
-  row = next(row for row in TABLE if relative.startswith(row[0]))
-  _, outside, ours = row
-  for name, _ in imports(path):
-    top = name.split('.')[0]
+def allowed(name):
+  """Those folders and modules of the package that one of them may import."""
+  row = next((i for i, row in enumerate(ROWS) if name in row), 0)
+  below = {other for lower in ROWS[:row] for other in lower}
+  return {name} | (ONLY.get(name, below) & below)
+
+
+def test_every_folder_and_module_has_its_row():
+  units = {unit(path) for path in FILES}
+  assert units == {name for row in ROWS for name in row} | {'__init__'}
+  assert units == set(OUTSIDE)
+  assert len([n for row in ROWS for n in row]) == len(units) - 1
+  for name, others in ONLY.items():
+    assert name in units and others <= allowed(name)
+
+
+@pytest.mark.parametrize('path', FILES, ids=NAMES)
+def test_imports_follow_the_rows(path):
+  name = unit(path)
+  for imported, _ in imports(path):
+    top, *inner = imported.split('.')
     if top == OURS:
-      inner = name[len(OURS) + 1 :]
-      allowed = tuple(ours | ALWAYS_OURS)
-      assert inner.startswith(allowed), name
+      assert inner and inner[0] in allowed(name), imported
     elif top not in sys.stdlib_module_names:
-      assert top in ALWAYS | outside, f'{relative} imports {name}'
+      assert top in OUTSIDE[name] | {'numpy'}, imported
 
 
-@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize('path', FILES, ids=NAMES)
 def test_heavy_packages_are_imported_inside_functions(path):
   for name, module_level in imports(path):
     if module_level:
@@ -119,11 +129,9 @@ def test_heavy_packages_are_imported_inside_functions(path):
 
 
 def test_flax_linen_is_fenced_in():
-  for path in FILES:
-    relative = str(path.relative_to(ROOT))
-    if relative.startswith('models/') or relative == 'train_state.py':
-      continue
-    assert not any(name.startswith('flax.linen') for name, _ in imports(path))
+  for path, relative in zip(FILES, NAMES, strict=True):
+    if not relative.startswith('models/') and relative != 'training/state.py':
+      assert not any(name.startswith('flax.linen') for name, _ in imports(path))
 
 
 def test_no_two_modules_import_each_other():

@@ -15,16 +15,15 @@ import ml_collections
 import numpy as np
 
 from video_diffusion import media
+from video_diffusion.config import data_table
 from video_diffusion.config import inputs
 from video_diffusion.config import validate
-from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.filesystem import files
 from video_diffusion.training import writers
 
 MAX_ROWS = 8  # examples in the picture, from the start of the batch
 SECONDS = 3.0  # of the measurement
 WARM_UP = 3  # batches before it
-COLUMNS = ('clips', 'frames', 'seconds', 'size', 'skipped', 'missing')
 
 
 def resident_bytes() -> int:
@@ -92,54 +91,6 @@ def picture(batch: dict[str, np.ndarray], num_images: int) -> np.ndarray:
   return media.grid(np.stack(cells), columns=1 + num_images)
 
 
-def data_rows(
-    config: ml_collections.ConfigDict, source
-) -> list[dict[str, Any]]:
-  """One row per data set: where it stands, its share, what it says of itself.
-
-  The share is of the clips, or, of 'data.image_mixture', of the images.
-  """
-  mixture = mixture_lib.as_mixture(source)
-  sources = list(mixture.sources)
-  if mixture.images is not mixture:
-    sources += mixture.images.sources
-  sets = inputs.data_sets(config)
-  group = lambda prefix: prefix.startswith('data.image_mixture.')
-  rows = []
-  for (prefix, fields), member in zip(sets.items(), sources, strict=True):
-    total = sum(
-        other['weight']
-        for name, other in sets.items()
-        if group(name) == group(prefix)
-    )
-    rows.append({
-        'data set': prefix,
-        'name': fields['name'],
-        'share': fields['weight'] / total,
-        'clips': member.num_examples,
-        **getattr(member, 'summary', {}),
-    })
-  return rows
-
-
-def as_table(rows: list[dict[str, Any]]) -> str:
-  """The rows of `data_rows`, '-' for what a data set does not know."""
-
-  def cell(value):
-    if value is None:
-      return '-'
-    if isinstance(value, float):
-      return f'{value:,.1f}'
-    return f'{value:,}' if isinstance(value, int) else str(value)
-
-  cells = [
-      [f'{row["data set"]} ({row["name"]})', f'{row["share"]:.1%}']
-      + [cell(row.get(column)) for column in COLUMNS]
-      for row in rows
-  ]
-  return writers.table(['data set', 'share', *COLUMNS], cells)
-
-
 def inspect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   """Writes workdir/inspect/: batch.gif, batch.mp4 and inspect.json.
 
@@ -159,8 +110,8 @@ def inspect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   workdir = epath.Path(files.expand(workdir, '--workdir', bucket=True))
   folder = workdir / 'inspect'
   source = inputs.make_source(config, 'train')
-  rows = data_rows(config, source)
-  writers.log_lines(as_table(rows))
+  rows = data_table.rows(config, source)
+  writers.log_lines(data_table.as_text(rows))
   began = time.perf_counter()
   # Far longer than the measurement.
   batches = inputs.make_batches(config, source, start=0, stop=2**31)

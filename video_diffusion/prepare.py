@@ -2,7 +2,7 @@
 from absl import logging
 import ml_collections
 
-from video_diffusion import inspect
+from video_diffusion.config import data_table
 from video_diffusion.config import inputs
 from video_diffusion.config import text_inputs
 from video_diffusion.config import validate
@@ -36,8 +36,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
   for split in ('train', 'test'):
     source = inputs.make_source(config, split)
     sources.append(source)
-    for row in inspect.data_rows(config, source):
+    for row in data_table.rows(config, source):
       rows.append(row | {'data set': f'{row["data set"]}, {split}'})
-  writers.log_lines(inspect.as_table(rows))
+  writers.log_lines(data_table.as_text(rows))
   if computed:
     text_inputs.prepare_t5(config, sources)

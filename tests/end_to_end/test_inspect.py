@@ -6,6 +6,7 @@ import pytest
 
 from video_diffusion import inspect
 from video_diffusion import media
+from video_diffusion.config import data_table
 from video_diffusion.config import defaults as defaults_lib
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import pipeline
@@ -116,12 +117,12 @@ def test_rows_say_where_a_data_set_stands_and_its_share():
   mixture = mixture_lib.Mixture(
       [source(), source()], [1, 3], mixture_lib.Mixture([Bare()], [1])
   )
-  rows = inspect.data_rows(config, mixture)
+  rows = data_table.rows(config, mixture)
   assert [(row['data set'], row['share']) for row in rows] == [
       ('data', 0.25), ('data.mixture.more', 0.75),
       ('data.image_mixture.stills', 1.0),
   ]
-  lines = inspect.as_table(rows).splitlines()
+  lines = data_table.as_text(rows).splitlines()
   assert lines[1].split()[-7:] == ['200', '-', '16', 'x', '16', '0', '-']
   assert lines[3].split()[-7:] == ['100.0%', '1,234', '-', '-', '-', '-', '-']
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from absl import logging
 from etils import epath
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -57,7 +56,7 @@ def make_model(
 
 def make_encoder(
     config: ml_collections.ConfigDict, label_sizes: tuple[int, ...]
-) -> nn.Module:
+) -> conditioning.Encoder:
   """The encoder of what the network is conditioned on.
 
   Its fields are found by name among those below.

@@ -22,6 +22,8 @@ import numpy as np
 from video_diffusion.models import text_pooling
 from video_diffusion.models import unet3d
 
+Encoder = nn.Module  # an entry of KINDS, as described above
+
 
 def add_to_embedding(
     z: jax.Array, vectors: jax.Array, num_images: int
@@ -139,7 +141,7 @@ class ConditionalUNet(nn.Module):
   """
 
   unet: unet3d.UNet3D
-  encoder: nn.Module | None = None
+  encoder: Encoder | None = None
 
   def arrays(self) -> dict[str, jax.ShapeDtypeStruct]:
     """The arrays that condition a clip or an image; {} if unconditional."""

@@ -5,13 +5,13 @@
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.diffusion import rng
+from video_diffusion.models import conditioning
 from video_diffusion.parallel import sharding
 from video_diffusion.training import optimizer as optimizer_lib
 from video_diffusion.training import state as state_lib
@@ -36,7 +36,7 @@ def logsnr_bucket(
 
 
 def make_loss(
-    model: nn.Module,
+    model: conditioning.ConditionalUNet,
     *,
     num_images: int,
     prediction: str,
