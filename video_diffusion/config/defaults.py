@@ -1,11 +1,10 @@
 """Every field of a config, with its meaning and its default value.
 
-`config/sample_defaults.py` has the fields of sampling.
+The fields of sampling are in `config/sample_defaults.py`.
 
 A file in configs/ starts from `get_config()`, sets the fields that differ, and
 adds the fields of its data set to `config.data`: the options of that data set
-in `data/datasets.py`. `config/fields.py` has the type and the bounds of each
-field.
+in `data/datasets.py`. `config/bounds.py` has the bounds of each field.
 """
 import ml_collections
 

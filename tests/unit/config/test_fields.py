@@ -4,6 +4,7 @@ import time
 import ml_collections
 import pytest
 
+from video_diffusion.config import bounds
 from video_diffusion.config import defaults as defaults_lib
 from video_diffusion.config import fields
 from video_diffusion.config import sizes
@@ -50,9 +51,9 @@ def test_every_field_of_a_data_set_has_a_type():
 
 def test_every_number_but_the_logsnrs_has_bounds_and_every_tuple_a_rule():
   free = {'diffusion.logsnr_min', 'diffusion.logsnr_max'}
-  assert set(NUMBERS) == set(fields.RANGES) | free
+  assert set(NUMBERS) == set(bounds.RANGES) | free
   for name, kind in KINDS.items():
-    assert (kind is tuple) == (name in fields.TUPLES), name
+    assert (kind is tuple) == (name in bounds.TUPLES), name
 
 
 @pytest.mark.parametrize('name', KINDS)
