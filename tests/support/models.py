@@ -12,6 +12,10 @@ class Net:
 
   encoder = None
 
+  def arrays(self):
+    """The arrays that condition it: none is asked of a data set."""
+    return {}
+
   def apply(self, variables, z, logsnr, condition=None):
     wave = jnp.sin(z + z.mean(axis=1, keepdims=True))
     if condition is not None:

@@ -19,7 +19,7 @@ def check(config: ml_collections.ConfigDict, mode: str) -> None:
 
   Args:
     config: whose fields have passed `fields.check`.
-    mode: see `validation.check`.
+    mode: see `validate.check`.
 
   Raises:
     UserError: it is more than any machine, or this one's memory, can hold.
