@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.text import test_embedding_cache as test_embeddings
 from video_diffusion.data import storage
-from video_diffusion.data.builders import tfds_sets
+from video_diffusion.data.builders import tfds_originals
 from video_diffusion.data.builders import video_files
 from video_diffusion.data.builders import video_folder
 from video_diffusion.errors import UserError
@@ -175,7 +175,7 @@ def test_a_tfds_download_on_a_full_disk(tmp_path, monkeypatch):
 
   monkeypatch.setattr(tfds, 'builder', lambda *_, **__: Builder())
   with pytest.raises(storage.StorageError) as error:
-    tfds_sets.open_original('mnist', tmp_path)
+    tfds_originals.open_original('mnist', tmp_path)
   assert str(error.value) == FULL.format(tmp_path)
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from video_diffusion.data import packing
 from video_diffusion.data import video
-from video_diffusion.data.builders import tfds_sets
+from video_diffusion.data.builders import tfds_originals
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
@@ -234,11 +234,11 @@ def read_idx(file: str | os.PathLike) -> np.ndarray:
 
 def _tfds_digits(data_dir):
   """{split: uint8 [n, 28, 28]} of TFDS's mnist, in its own order."""
-  builder = tfds_sets.open_original(TFDS_DIGITS, data_dir)
+  builder = tfds_originals.open_original(TFDS_DIGITS, data_dir)
   return {
       split: np.stack([
           example['image'][..., 0]
-          for example in tfds_sets.read(
+          for example in tfds_originals.read(
               builder, split, ['image']
           ).as_numpy_iterator()
       ])
