@@ -1,1 +1,1 @@
-"""Data sets and the input pipeline."""
+"""Data sets, and how batches are made of their clips."""

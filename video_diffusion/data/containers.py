@@ -1,4 +1,4 @@
-"""Video files by libav: opened if they are real containers, decoded, timed.
+"""Opens video files that are real containers, and decodes them by libav.
 
 PyAV is imported when the first file is opened.
 """
@@ -30,13 +30,13 @@ LONGEST_PIXEL = 4
 
 
 class Decoded(NamedTuple):
-  """A frame as it is stored.
+  """A frame as the file stores it.
 
   Attributes:
     frame: libav's.
     end: seconds from the start of the first frame to the end of this one.
     aspect: width of its pixels by their height.
-    notes: what was done or passed over, for the report.
+    notes: sentences about what was done or passed over, for the report.
   """
 
   frame: Any
@@ -82,7 +82,7 @@ def opened(
 
 
 def description(path: str | os.PathLike) -> str:
-  """What a video file says of itself, '' for nothing.
+  """Returns the description in the metadata of a video file, or ''.
 
   Raises:
     VideoError: see `opened`.
@@ -96,7 +96,7 @@ def description(path: str | os.PathLike) -> str:
 def decode(
     path: str | os.PathLike, limits: limits_lib.Limits = limits_lib.DEFAULT
 ) -> Iterator[Decoded]:
-  """The frames of the first stream that is no attached picture, at least one.
+  """Yields the frames of the first stream that is no attached picture.
 
   Interlaced frames, as they are flagged, are deinterlaced, one for one.
 

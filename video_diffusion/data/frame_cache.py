@@ -1,10 +1,11 @@
-"""Decoded small frames, kept by the content of the file that they came from.
+"""A cache of decoded frames at the training size.
 
-A folder of the cache holds, for each pair of file content and settings, the raw
-frames and a json file beside them that says what they are or why there are
-none. The json file comes last, by a rename: what is there is whole. Hence a
-preparation that was killed goes on where it was, a file that was moved is not
-decoded again, and processes that work at once share what they find.
+Frames are found by the content of the video file and the settings. The cache
+holds the raw frames and, beside them, a JSON file that describes them or says
+why there are none. The JSON file is written last, by a rename, so that an entry
+is always whole. Therefore a preparation that was killed goes on where it
+stopped, a file that was moved is not decoded again, and processes that work at
+the same time share their entries.
 """
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
@@ -44,18 +45,18 @@ class _UnusableError(Exception):
 
 
 class Entry(NamedTuple):
-  """What became of a file.
+  """The result of decoding a file.
 
   Attributes:
     reason: why it cannot be used, '' for a file that can.
-    frames: their number.
+    frames: number of frames.
     seconds: duration of the video.
     height: rows of the source's first frame.
     width: its columns.
-    path: of the raw frames, '' where nothing was kept.
-    shape: of a stored frame, (height, width, 3).
+    path: file of the raw frames; '' where nothing was kept.
+    shape: shape of a stored frame, (height, width, 3).
     digest: SHA-256 of the file, '' where it could not be read.
-    notes: what was done to its frames, or passed over.
+    notes: sentences about what was done to the frames, or passed over.
   """
 
   reason: str
@@ -75,7 +76,7 @@ class Entry(NamedTuple):
     )
 
   def remove(self) -> None:
-    """Deletes what is kept of it."""
+    """Deletes the cached frames of the file."""
     if self.path:
       # First what says that the other is there.
       for path in (_described(self.path), self.path):
@@ -100,9 +101,9 @@ def decode(
   found by decoding those that were in work one at a time, and costs no other.
 
   Args:
-    files: of any number, the same one perhaps twice.
-    directory: of the cache, made where absent. Takes height * width * 3 bytes
-      a frame.
+    files: paths of the files; the same one may come twice.
+    directory: folder of the cache, made if need be. A frame takes height *
+      width * 3 bytes.
     height: rows of the stored frames.
     width: columns of the stored frames.
     fps: see `video.read_timed`.

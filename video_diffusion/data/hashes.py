@@ -1,4 +1,4 @@
-"""SHA-256 of files, remembered on disk."""
+"""SHA-256 digests of files, remembered on disk."""
 import contextlib
 import hashlib
 import json
@@ -10,7 +10,7 @@ Identity = tuple[str, int, int, int]
 
 
 def identity(path: str | os.PathLike) -> Identity:
-  """What tells whether a file is the one that it was, without reading it.
+  """Returns what identifies a file without reading its content.
 
   The time of the last change cannot be set: it tells a file that was put there
   with the size and the time of the one before, as by `cp -p` or `rsync -t`.
@@ -28,7 +28,7 @@ def identity(path: str | os.PathLike) -> Identity:
 
 
 def sha256(path: str | os.PathLike) -> str:
-  """The digest of a file's content, in hexadecimal."""
+  """Returns the digest of the content of a file, in hexadecimal."""
   with open(path, 'rb') as opened:
     return hashlib.file_digest(opened, 'sha256').hexdigest()
 

@@ -1,4 +1,4 @@
-"""Image files by Pillow, as uint8 RGB of a BT.709 (sRGB) display."""
+"""Reads image files by Pillow, as uint8 RGB of a BT.709 (sRGB) display."""
 import io
 import os
 import warnings
@@ -16,14 +16,14 @@ FORMATS = ('PNG', 'JPEG', 'MPO', 'WEBP', 'BMP', 'DIB', 'TIFF', 'AVIF', 'GIF')
 def read(
     path: str | os.PathLike, limits: limits_lib.Limits = limits_lib.DEFAULT
 ) -> np.ndarray:
-  """An image, upright; of an animated one the first frame.
+  """Reads an image, upright; takes the first frame of an animated one.
 
   Colours of an embedded profile become those of sRGB. Transparent parts are
   laid over black. 16-bit grey keeps its high bytes.
 
   Args:
     path: a file in one of FORMATS; its content decides, not its name.
-    limits: of its pixels, checked before they are decoded.
+    limits: largest number of pixels, checked before they are decoded.
 
   Returns:
     uint8 RGB [height, width, 3].

@@ -1,4 +1,4 @@
-"""How much of one file is read, and the error for one that cannot be used."""
+"""Limits of one video or image file, and the error for an unusable file."""
 from collections.abc import Mapping
 import os
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ class VideoError(UserError):
   """A video file that cannot be used; the message names the file.
 
   Attributes:
-    reason: what is wrong with the file, without its name.
+    reason: the sentence about what is wrong, without the name of the file.
   """
 
   def __init__(self, path: str | os.PathLike, reason: str):
@@ -31,7 +31,7 @@ class LimitError(VideoError):
 
 
 class Limits(NamedTuple):
-  """The most that one file may hold; a file that claims more is not decoded.
+  """Largest values of one file; a file that claims more is not decoded.
 
   The sentences name the config's fields, which are given in brackets. Digests
   that name prepared records hold these sentences: they must not change.
@@ -39,11 +39,12 @@ class Limits(NamedTuple):
   Attributes:
     pixels: rows times columns of a frame as shown [data.max_pixels]. The
       default admits 8K video and photographs of 60 megapixels.
-    frames: decoded, or shown at the rate asked for [data.max_frames].
-    seconds: duration [data.max_seconds].
-    pixels_per_byte: of all frames together, by the size of the file
-      [data.max_pixels_per_byte]; counts beyond FREE_PIXELS. Ordinary video
-      has some hundreds, a screen on which nothing moves up to 50,000.
+    frames: number of frames that are decoded, or shown at the frame rate that
+      is asked for [data.max_frames].
+    seconds: duration in seconds [data.max_seconds].
+    pixels_per_byte: pixels of all frames together, divided by the size of the
+      file [data.max_pixels_per_byte]; it counts beyond FREE_PIXELS. Ordinary
+      video has some hundreds, a screen on which nothing moves up to 50,000.
   """
 
   pixels: int = 2**26
@@ -62,16 +63,16 @@ class Limits(NamedTuple):
       pixels: int = 0,
       size: int = 0,
   ) -> None:
-    """Raises LimitError where a file holds more than it may.
+    """Raises LimitError if a file exceeds a limit.
 
     Args:
-      path: of the file.
+      path: path of the file.
       height: rows of a frame.
       width: columns of a frame.
-      frames: their number, 0 where it is not known.
-      seconds: duration, 0 where it is not known.
-      pixels: of all frames together, 0 where it is not known.
-      size: bytes of the file.
+      frames: number of frames; 0 if it is not known.
+      seconds: duration; 0 if it is not known.
+      pixels: pixels of all frames together; 0 if they are not known.
+      size: size of the file in bytes.
     """
     if height * width > self.pixels:
       raise LimitError(
@@ -103,5 +104,5 @@ DEFAULT = Limits()
 
 
 def from_fields(data: Mapping[str, Any]) -> Limits:
-  """The limits that the fields of config.data set."""
+  """Returns the limits that the fields of config.data set."""
   return Limits(*(data[f'max_{name}'] for name in Limits._fields))

@@ -1,4 +1,4 @@
-"""Which files of a folder are data, and what was left out and why."""
+"""Finds the data files of a folder, and says what was left out and why."""
 import collections
 from collections.abc import Sequence
 import fnmatch
@@ -18,10 +18,10 @@ NAMED = 10  # of what was passed over, in a message; the report names all
 
 
 class Listing(NamedTuple):
-  """What lies in a folder and below it.
+  """The content of a folder and of the folders below it.
 
   Attributes:
-    files: those of the suffixes, sorted by path; also those that cannot be
+    files: files with the suffixes, sorted by path; also files that cannot be
       opened, whose reader says why.
     skipped: a list of {file, reason}: folders that cannot be read, by their
       names below the folder.
@@ -37,12 +37,12 @@ class Listing(NamedTuple):
   unread: dict[str, int]
 
   def unread_kinds(self) -> str:
-    """The unread suffixes and their numbers for people, most first."""
+    """Lists the unread suffixes and their numbers, the most frequent first."""
     by_number = sorted(self.unread.items(), key=lambda kind: (-kind[1], kind))
     return ', '.join(f'{suffix or "no suffix"} {n}' for suffix, n in by_number)
 
   def log(self) -> None:
-    """Says what is missing among the files."""
+    """Logs which files are left out."""
     if self.left_out:
       more = len(self.left_out) - NAMED
       _warn_once(
@@ -77,7 +77,7 @@ def find(
   are folders of runs, whose samples would otherwise become training data.
 
   Args:
-    folder: where to begin; it counts even if it is the folder of a run.
+    folder: folder to begin at; it counts even if it is the folder of a run.
     suffixes: in lower case, with their dot.
     leave_out: further folders that hold no data, if they lie below `folder`.
     companions: patterns, in lower case, of the names below `folder` of other
@@ -133,7 +133,7 @@ def find(
 
 
 def is_run(folder: str | os.PathLike, names: Sequence[str]) -> bool:
-  """Whether this program has written the folder, which has files `names`."""
+  """Returns whether this program has written the folder with these files."""
   if _INSPECTED <= {*names}:
     return True
   if _CONFIG not in names:

@@ -1,7 +1,8 @@
-"""Ways to draw examples 0, 1, 2, ... ahead of the loop that takes them.
+"""Loaders make examples 0, 1, 2, ... ahead of the loop that takes them.
 
-Each yields the same batches, bit for bit. Text is arrays of dtype object that
-hold bytes: tf.data returns its strings so, and np.stack keeps them.
+All loaders yield the same batches, bit for bit. Text comes as arrays of dtype
+object that hold bytes: tf.data returns strings like this, and np.stack keeps
+them.
 """
 import atexit
 import collections
@@ -26,7 +27,7 @@ LINGER_SECONDS = 60.0
 def pool_batches(
     kind: str, example: Callable, local: int, first: int, last: int
 ) -> Batches:
-  """Examples first .. last - 1 by a pool of workers, two batches ahead.
+  """Yields batches of examples first .. last - 1, made by a pool of workers.
 
   Args:
     kind: 'threads' or 'processes'.
@@ -95,7 +96,7 @@ def _stack(examples):
 def tf_batches(
     example: Callable, local: int, first: int, last: int
 ) -> Batches:
-  """The same through tf.data: parallel map, batch, prefetch."""
+  """Yields the same batches as `pool_batches`, made by tf.data."""
   import tensorflow as tf
 
   tf.config.set_visible_devices([], 'GPU')  # the GPU belongs to JAX

@@ -1,4 +1,4 @@
-"""Sources of clips, random windows of these, and their mixture by weight."""
+"""Sources of clips, random windows of clips, and mixtures of sources."""
 from collections.abc import Iterable, Iterator, Sequence
 import re
 from typing import Protocol
@@ -12,7 +12,7 @@ CONTENT = 'sha256:'  # begins a fingerprint that says what the data are
 
 
 class Source(Protocol):
-  """Clips by id; what every data set offers."""
+  """The interface of every data set: clips that are read by id."""
 
   num_examples: int
   num_groups: int  # videos that the clips were cut from
@@ -24,7 +24,7 @@ class Source(Protocol):
       num_frames: int,
       frameskips: Sequence[int] = (1,),
   ) -> dict[str, np.ndarray]:
-    """A random window of a clip, by `window`.
+    """Returns a random window of a clip; see `window`.
 
     Returns:
       'video' uint8 [num_frames, height, width, 3]; where the data set has them,
@@ -34,10 +34,10 @@ class Source(Protocol):
     """
 
   def group(self, index: int) -> int:
-    """The id of the video that clip `index` was cut from."""
+    """Returns the id of the video that clip `index` was cut from."""
 
   def captions(self) -> Iterable[str]:
-    """All captions that its clips may have, perhaps repeated."""
+    """Returns all captions that the clips may have; some may be repeated."""
 
 
 def window(
@@ -46,7 +46,7 @@ def window(
     num_frames: int,
     frameskips: Sequence[int] = (1,),
 ) -> np.ndarray:
-  """Which frames of a clip a random window takes, int64 [num_frames].
+  """Returns which frames of a clip a random window takes, int64 [num_frames].
 
   The distance of its frames is drawn uniformly from those of `frameskips` at
   which the window fits, its start then from all places where it does.
@@ -69,14 +69,14 @@ def window(
 
 
 class Mixture:
-  """Sources that take turns by weight: the position alone says whose it is.
+  """Sources that take turns by weight; the position alone decides the source.
 
   Each source has its share of the first p examples, rounded up or down, for
   every p, and runs through its own epochs. Also a source of clips: its clip
   `index` is the one at that position, without shuffling.
 
   Attributes:
-    sources: those of the clips.
+    sources: sources of the clips.
     images: the mixture that image frames are drawn from, itself by default.
     num_examples: clips of all sources together.
     label_sizes: of all sources, of images too; () where they differ.
@@ -90,7 +90,7 @@ class Mixture:
       weights: Sequence[float],
       images: 'Mixture | None' = None,
   ):
-    """Mixes `sources` by `weights`, both in order; see `order.turns`."""
+    """Mixes `sources` by `weights`, both in order; see `shuffle.turns`."""
     self.sources = tuple(sources)
     self.images = images or self
     self.num_examples = sum(source.num_examples for source in sources)
@@ -113,7 +113,7 @@ class Mixture:
     return i, period * int(self._counts[i]) + int(self._before[offset])
 
   def distinct(self, position: int) -> int:
-    """How many different clips are among the examples before `position`."""
+    """Returns how many different clips the examples before `position` hold."""
     period, offset = divmod(position, len(self._turns))
     within = np.bincount(self._turns[:offset], minlength=len(self.sources))
     return sum(
@@ -124,23 +124,23 @@ class Mixture:
     )
 
   def captions(self) -> Iterator[str]:
-    """All captions of its sources, those of images too."""
+    """Returns all captions of the sources, also of the sources of images."""
     for source in dict.fromkeys((*self.sources, *self.images.sources)):
       yield from source.captions()
 
   def draw(self, rng: np.random.Generator) -> Source:
-    """A source, by weight; a single one draws nothing."""
+    """Draws a source by weight; with a single source it draws no number."""
     return self.sources[self._turns[rng.integers(len(self._turns))]]
 
   def example(self, index: int, rng, num_frames: int, frameskips=(1,)):
-    """A random window of clip `index`; see `Source.example`."""
+    """Returns a random window of clip `index`; see `Source.example`."""
     i, n = self.place(index)
     source = self.sources[i]
     return source.example(n % source.num_examples, rng, num_frames, frameskips)
 
 
 def may_be_same(before: str, now: str) -> bool:
-  """Whether fingerprints of a mixture do not contradict one another.
+  """Returns whether two fingerprints may be of the same data.
 
   One of the old form says nothing of the content that one of the new form
   knows. A new one is never followed by an old one.
@@ -153,7 +153,7 @@ def may_be_same(before: str, now: str) -> bool:
 
 
 def as_mixture(source: Source | Mixture) -> Mixture:
-  """A source as the mixture of it alone; a mixture as it is."""
+  """Returns a source as a mixture of one; returns a mixture as it is."""
   return source if isinstance(source, Mixture) else Mixture([source], [1])
 
 

@@ -1,7 +1,8 @@
-"""Packs clips into a TFDS data set of ArrayRecord files, whole or not at all.
+"""Packs clips into a TFDS data set of ArrayRecord files.
 
-Every data set that lies on disk ends here, and `records.VideoRecords` reads it:
-one form of records, at the training size, whatever the origin.
+All data sets on disk are packed here, whatever their origin, so that there is
+one form of records, at the training size. `records.VideoRecords` reads it. The
+folder of the records appears when it is complete.
 """
 from collections.abc import Callable, Iterable
 import hashlib
@@ -25,12 +26,12 @@ SHORT_CLIPS = ('drop', 'loop', 'refuse')
 
 
 class Clip(NamedTuple):
-  """One record to be.
+  """A clip that becomes one record.
 
   Attributes:
     load: () -> uint8 [n, height, width, 3], called once, when it is written.
     video_id: number of the video that the clip was cut from, over all splits.
-    name: of that video, for people.
+    name: name of that video, for people.
     label: class, -1 for none.
     caption: '' for none.
     source: digest of the file that it was cut from; '' where the frames
@@ -53,22 +54,22 @@ class Split(NamedTuple):
 
 
 def directory(data_dir: str | os.PathLike, name: str, key: str) -> pathlib.Path:
-  """Where the records of a data set and its settings' digest lie."""
+  """Returns the folder of the records of a data set with these settings."""
   return pathlib.Path(data_dir) / name / key / VERSION
 
 
 def cut_clips(
     num_frames: int, *, clip_frames: int, min_frames: int, short_clips: str
 ) -> list[np.ndarray]:
-  """Which frames of a video its clips hold.
+  """Returns which frames of a video each of its clips holds.
 
   Clips follow one another and have `clip_frames` frames; a rest of at least
   `min_frames` is a shorter clip, and less than that is left out.
 
   Args:
-    num_frames: of the video.
+    num_frames: frames of the video.
     clip_frames: frames of a clip, at least min_frames.
-    min_frames: of the shortest clip.
+    min_frames: frames of the shortest clip.
     short_clips: what becomes of a video shorter than min_frames: 'drop' has no
       clip of it, 'loop' starts it over until there are min_frames, 'refuse'
       raises.
@@ -111,11 +112,12 @@ def pack(
   Args:
     splits: split name -> clips, taken one after the other, once.
     data_dir: local folder for prepared data, made where absent.
-    name: of the data set.
+    name: name of the data set.
     key: digest of the settings and of the content.
     height: rows of all frames.
     width: columns of all frames.
-    class_names: what the labels mean; () where there are none.
+    class_names: names of the classes, in the order of the labels; () without
+      labels.
     report: goes beside the records as report.json when all clips are written,
       with these added: 'clips' and 'frames', each {split: number}, 'shortest',
       the frames of the shortest clip, 'captions', the number of clips with one,

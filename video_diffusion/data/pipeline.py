@@ -1,4 +1,4 @@
-"""Which clips make up a batch: their order, the images beside them, loaders.
+"""Makes batches: the order of the clips, the images beside them, the loader.
 
 The data position is one number, the step. Which source and clip, which window
 and which images an example holds follow from (seed, global index of the
@@ -69,7 +69,7 @@ def clip_at(
     seed: int,
     shuffle: bool = True,
 ) -> tuple[int, int]:
-  """(which source, clip in it) of the example at a global position."""
+  """Returns (source, clip) of the example at a global position."""
   i, n = mixture.place(position)
   size = mixture.sources[i].num_examples
   epoch, index = divmod(n, size)
@@ -94,20 +94,20 @@ def joint_example(
     frameskips: Sequence[int] = (1,),
     encode: Encode | None = None,
 ) -> dict[str, np.ndarray]:
-  """The example at a global position: T video frames, then K images.
+  """Returns the example at a global position: T video frames, then K images.
 
   Args:
     mixture: clips by id.
     position: step * batch size + row, counted over all hosts.
     num_frames: T.
     num_images: K single frames of random other videos (paper section 3.1).
-    seed: of order and windows.
+    seed: seed of the order and of the windows.
     fields: 'labels', 'caption' and further arrays, as far as all sources have
       them; see `mixture.shared_fields`.
     shuffle: a new permutation each epoch; otherwise clips in order.
     flip: mirror the video, and each image, left to right half of the time.
-    frameskips: of the video, see `window`.
-    encode: of the captions.
+    frameskips: distances of the frames of the video; see `mixture.window`.
+    encode: makes tokens of the captions.
 
   Returns:
     {'video': uint8 [T + K, height, width, 3]} and, by `fields`, 'labels': int32
@@ -153,26 +153,26 @@ def batches(
     loader: str = 'auto',
     encode: Encode | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """This host's slice of the global batches of steps start .. stop - 1.
+  """Yields this host's rows of the global batches of steps start .. stop - 1.
 
   Args:
     source: clips by id, or a mixture of several such.
     batch_size: global, divisible by process_count.
     num_frames: T.
     num_images: K.
-    seed: of order and windows.
+    seed: seed of the order and of the windows.
     start: first step.
     stop: one past the last step.
     shuffle: see `joint_example`.
     flip: see `joint_example`.
     frameskips: see `joint_example`.
-    process_index: of this host.
-    process_count: hosts.
+    process_index: number of this host.
+    process_count: number of hosts.
     loader: 'tf' is tf.data; 'threads' needs no TensorFlow; 'processes' neither,
       and pays where Python draws the clips; 'auto' takes tf.data where it is
       installed, else threads. All yield the same batches bit for bit.
-    encode: makes tokens of captions, as those of `data.tokens` do; every source
-      must have captions.
+    encode: makes tokens of captions, as the classes of `text.tokens` do; every
+      source must have captions.
 
   Yields:
     {'video': uint8 [local batch, T + K, height, width, 3]}; where every source

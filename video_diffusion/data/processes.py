@@ -1,4 +1,4 @@
-"""Work in a pool of processes that may die of it."""
+"""Runs work in a pool of processes, whose death ends no more than one job."""
 import collections
 from collections.abc import Callable, Iterable, Iterator
 import concurrent.futures
@@ -15,7 +15,7 @@ GROUP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 class Died(NamedTuple):
-  """What stands for the result of a job whose process died of it."""
+  """The result of a job whose process died."""
 
   signal: signal.Signals
 
@@ -27,7 +27,7 @@ def run(
     workers: int = 0,
     jobs_per_worker: int,
 ) -> Iterator[tuple[tuple, Any]]:
-  """(job, work(*job[1:])) of all jobs, in any order.
+  """Yields (job, work(*job[1:])) for all jobs, in any order.
 
   When a process dies, those of its pool that were in work are done again, one
   at a time in a process of its own each: so the one to blame is found. The
@@ -118,7 +118,7 @@ def _start():
 
 @contextlib.contextmanager
 def born_deaf() -> Iterator[None]:
-  """Processes that the block spawns begin with GROUP_SIGNALS blocked.
+  """Starts the processes that the block spawns with GROUP_SIGNALS blocked.
 
   Until they have said what these mean, Ctrl-C would print a traceback of each.
   """
@@ -140,7 +140,7 @@ def end_with_parent() -> None:
 
 
 def usable_cores() -> int:
-  """The number of cores that this process may use."""
+  """Returns the number of cores that this process may use."""
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1

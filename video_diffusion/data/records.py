@@ -1,4 +1,4 @@
-"""Prepared records, read by id without tf.data."""
+"""Reads prepared records by id, without tf.data."""
 from collections.abc import Iterator, Sequence
 import contextlib
 import hashlib
@@ -31,7 +31,8 @@ class VideoRecords:
     num_groups: number of videos that they were cut from.
     frame_size: (height, width).
     shortest: frames of the shortest clip of all splits.
-    class_names: what the labels mean, () without labels.
+    class_names: names of the classes, in the order of the labels; () without
+      labels.
     label_sizes: (number of classes,), () without labels.
     fingerprint: 'content' of the report, see `packing.pack`; of records that
       were made before there was one, a digest of the report, hence of the
@@ -86,7 +87,7 @@ class VideoRecords:
 
   @property
   def summary(self) -> dict[str, Any]:
-    """What there is, for a table: name -> number or text.
+    """The numbers of clips and frames, and more, for a table: name -> value.
 
     clips and frames of this split; seconds (None where the origin has no
     clock), size 'height x width' of the stored frames, and videos skipped and
@@ -104,12 +105,12 @@ class VideoRecords:
 
   @property
   def clips_without_caption(self) -> int:
-    """Clips of all splits without a caption; 0 where none has one."""
+    """Number of clips of all splits without a caption; 0 if no clip has one."""
     captions = self._report['captions']
     return captions and sum(self._report['clips'].values()) - captions
 
   def sides(self) -> sides.Found:
-    """Captions of all splits that name a side."""
+    """Returns the captions of all splits that name a side."""
     # Records that were made before they were counted are read.
     found = self._report.get('captions_naming_sides')
     return sides.Found(*found) if found else sides.find(self.captions())
@@ -121,12 +122,12 @@ class VideoRecords:
       num_frames: int,
       frameskips: Sequence[int] = (1,),
   ) -> dict[str, Any]:
-    """A random window of clip `index`.
+    """Returns a random window of clip `index`.
 
     Args:
       index: in [0, num_examples).
       rng: draws the window, see `mixing.window`, and nothing else.
-      num_frames: of the window.
+      num_frames: frames of the window.
       frameskips: distances of its frames to draw from.
 
     Returns:
@@ -151,7 +152,7 @@ class VideoRecords:
     return example
 
   def captions(self) -> Iterator[str]:
-    """The caption of each clip; nothing where the data set has none."""
+    """Yields the caption of each clip; yields nothing without captions."""
     if not self._report['captions']:
       return
     # The whole record is read, but no frame unpacked.
@@ -160,11 +161,11 @@ class VideoRecords:
       yield self._read(found, i)['caption'].decode()
 
   def length(self, index: int) -> int:
-    """The number of frames of clip `index`."""
+    """Returns the number of frames of clip `index`."""
     return len(self._read(self._records, index)['video'])
 
   def group(self, index: int) -> int:
-    """The number of the video that clip `index` was cut from."""
+    """Returns the number of the video that clip `index` was cut from."""
     return int(self._video_ids[index])
 
   def _read(self, opened, index):

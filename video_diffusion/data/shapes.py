@@ -1,8 +1,8 @@
-"""moving_shapes: coloured shapes in straight motion, drawn in numpy alone.
+"""moving_shapes, a synthetic data set: coloured shapes in straight motion.
 
-A clip is a pure function of (seed, split, index). Its caption and labels are
-exact, so what a model draws can be scored exactly. Edges are hard and colours
-saturated: every pixel of a real clip is the background or a palette colour.
+A clip is a pure function of (seed, split, index), in NumPy alone. Captions and
+labels are exact, so that samples of a model can be scored exactly. Edges are
+hard and colours saturated: a pixel is the background or a palette colour.
 """
 from collections.abc import Iterator, Sequence
 import dataclasses
@@ -92,21 +92,19 @@ def parse_pairs(pairs: Sequence[str]) -> frozenset[tuple[int, int]]:
   """('red circle', ...) -> {(shape, colour), ...}.
 
   Raises:
-    UserError: a pair that names no known colour and shape.
+    ArgumentError: a pair names no known colour and shape, or all are held out.
   """
-  parsed = set()
+  name, parsed = Argument('heldout_pairs'), set()
   for pair in pairs:
     colour, _, shape = pair.partition(' ')
     if colour not in COLOURS or shape not in SHAPES:
       raise ArgumentError(
-          Argument('heldout_pairs'), f' holds {pair!r}; a pair is a colour of '
-          f'{COLOURS} and a shape of {SHAPES}, as in "red circle".',
+          name, f' holds {pair!r}; a pair is a colour of {COLOURS} and a shape '
+          f'of {SHAPES}, as in "red circle".',
       )
     parsed.add((SHAPES.index(shape), COLOURS.index(colour)))
   if len(parsed) >= len(SHAPES) * len(COLOURS):
-    raise ArgumentError(
-        Argument('heldout_pairs'), ' leaves no colour and shape to train.'
-    )
+    raise ArgumentError(name, ' leaves no colour and shape to train.')
   return frozenset(parsed)
 
 
@@ -115,14 +113,14 @@ class MovingShapes:
   """A source of clips by id.
 
   Attributes:
-    split: 'train' or 'test'; their clips are drawn from other random streams.
-    seed: of the whole data set.
+    split: 'train' or 'test', which have different random streams.
+    seed: seed of the whole data set.
     num_examples: clips in the split.
     num_frames: length T of a clip.
-    height: of a frame, pixels.
-    width: of a frame, pixels.
-    radius: of a shape, as a share of the shorter side.
-    speed: the path per frame, as a share of the shorter side.
+    height: rows of a frame.
+    width: columns of a frame.
+    radius: radius of a shape, as a share of the shorter side.
+    speed: path per frame, as a share of the shorter side.
     bounce: reflect shapes at the walls; their paths may then be longer than
       the frame. Without it a path is drawn that stays inside.
     heldout_pairs: 'colour shape' pairs that never appear in the train split.
@@ -179,11 +177,11 @@ class MovingShapes:
 
   @property
   def num_groups(self) -> int:
-    """How many videos the clips were cut from: one each."""
+    """The number of videos that the clips were cut from: one for each clip."""
     return self.num_examples
 
   def group(self, index: int) -> int:
-    """The id of the video that clip `index` was cut from: itself."""
+    """Returns the id of the video that clip `index` was cut from: `index`."""
     return index
 
   def example(
@@ -193,12 +191,12 @@ class MovingShapes:
       num_frames: int,
       frameskips: Sequence[int] = (1,),
   ) -> dict[str, np.ndarray]:
-    """A window of clip `index`.
+    """Returns a window of clip `index`.
 
     Args:
       index: in [0, num_examples).
-      rng: draws the window, see `mixing.window`.
-      num_frames: of the window.
+      rng: draws the window; see `mixture.window`.
+      num_frames: frames of the window.
       frameskips: distances of its frames to draw from.
 
     Returns:
@@ -234,7 +232,7 @@ class MovingShapes:
     return every
 
   def captions(self) -> Iterator[str]:
-    """All captions that clips of the split can have."""
+    """Yields all captions that clips of the split can have."""
     objects = [
         (shape, colour, direction)
         for shape, colour in self._pairs
@@ -285,7 +283,7 @@ class MovingShapes:
     return positions, np.where(forward, step, -step)
 
   def mask(self, shape: int, positions: np.ndarray) -> np.ndarray:
-    """Which pixels a shape covers, its centre at each of some positions.
+    """Returns which pixels a shape covers at each of some positions.
 
     Args:
       shape: index in SHAPES.

@@ -1,4 +1,4 @@
-"""Orders without state: a permutation, and sources that take turns."""
+"""Orders of examples that need no state: a permutation, and turns by weight."""
 from collections.abc import Sequence
 import fractions
 import math
@@ -18,7 +18,7 @@ def mix(value: int, key: int) -> int:
 
 
 def permute(position: int, *, size: int, key: int) -> int:
-  """The id at `position` of the permutation of range(size) named by `key`.
+  """Returns the id at `position` of a permutation of range(size).
 
   A Feistel network over the next even power of two, walked until it lands
   inside the range: a bijection with no table, whatever the size.
@@ -36,7 +36,7 @@ def permute(position: int, *, size: int, key: int) -> int:
 
 
 def turns(weights: Sequence[float]) -> np.ndarray:
-  """Whose turn it is, int32 [period], for parties with these weights.
+  """Returns whose turn it is, int32 [period], for parties with these weights.
 
   Repeated for ever, each party has had its share of the first p turns, rounded
   up or down, for every p. It is the quota method of Balinski and Young (1975):

@@ -31,7 +31,7 @@ class Found(NamedTuple):
 
 
 def find(texts: Iterable[str]) -> Found:
-  """Counts the texts in which a word names a side.
+  """Counts the texts that name a side.
 
   Words count whole and in any case: 'left', 'rightward', 'left-to-right',
   'turn_left', 'TurnLeft', 'anticlockwise'; so does 'right' in 'all right', for

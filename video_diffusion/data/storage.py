@@ -1,8 +1,8 @@
-"""Folders that prepared data is written to, and what is said where that fails.
+"""One sentence for whatever a disk refuses when prepared data are written.
 
-Errors of the disk come from many writers, in other processes and in C++ too.
-All prepared data are written within `writing_to`, which makes one sentence of
-such an error.
+Errors of the disk come from many writers, also in other processes and in C++.
+All prepared data are written within `writing_to`, which turns such an error
+into a StorageError.
 """
 from collections.abc import Iterator
 import contextlib
@@ -31,7 +31,7 @@ def writing_to(
     *,
     errors: tuple[int, ...] = FULL + REFUSED,
 ) -> Iterator[None]:
-  """Makes a sentence of what the disk refuses in the block.
+  """Turns an error of the disk in the block into a StorageError.
 
   Args:
     directory: the folder that the block writes to.

@@ -1,4 +1,4 @@
-"""Reads the text, CSV and JSON lines that people give, strictly.
+"""Reads the text, CSV and JSON files that people give, strictly.
 
 A file that is damaged or saved wrongly is refused with the line to mend; what
 it might have meant is never guessed. Python's csv module does not serve: it
@@ -36,7 +36,7 @@ _HOW_TO_QUOTE = 'put quotes around the whole field and write "" for a quote'
 
 
 def read_text(path: str | os.PathLike) -> str:
-  """The text of a UTF-8 file, without a byte order mark.
+  """Returns the text of a UTF-8 file, without a byte order mark.
 
   Raises:
     UserError: names the first line that is not UTF-8 or holds a zero byte; or
@@ -76,7 +76,7 @@ def read_text(path: str | os.PathLike) -> str:
 
 
 def split_lines(text: str) -> list[str]:
-  r"""The lines of a text, which end in \n, \r\n or \r and in nothing else.
+  r"""Splits a text into lines, which end in \n, \r\n or \r and nothing else.
 
   str.splitlines would also split at form feeds and at U+2028, which captions
   may hold.
@@ -90,7 +90,7 @@ def json_rows(
   """The objects of a file that has one JSON object a line, blank lines aside.
 
   Args:
-    path: of the file.
+    path: path of the file.
     form: how a line should look, for the error.
 
   Yields:
@@ -136,9 +136,9 @@ def csv_rows(
   quotes too, since "a" is how "a""b" begins. A warning says so.
 
   Args:
-    path: of the file.
-    columns: that it must have, in any order, among others.
-    texts: what its long fields are called, for the error, as 'captions'.
+    path: path of the file.
+    columns: columns that the file must have, in any order, among others.
+    texts: what the error calls the long fields, for instance 'captions'.
 
   Yields:
     (line on which the row begins, counted from 1; {column: field}).

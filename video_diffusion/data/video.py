@@ -1,4 +1,4 @@
-"""Video and image files as arrays: decode, crop and resize.
+"""Reads video and image files as arrays; crops and resizes them.
 
 PyAV and Pillow are imported when the first file is read, so that this module
 can be imported where they are absent.
@@ -34,7 +34,7 @@ class Frame(NamedTuple):
     pixels: uint8 RGB [height, width, 3].
     until: seconds from the start of the first frame to the end of this one;
       that of the last frame is the length of the video. 0 for an image.
-    notes: what was done to the picture, or passed over, for the report.
+    notes: sentences about what was done or passed over, for the report.
   """
 
   pixels: np.ndarray
@@ -43,7 +43,7 @@ class Frame(NamedTuple):
 
 
 def read_frames(path: str | os.PathLike) -> Iterator[np.ndarray]:
-  """All frames of the first video stream, in the order of presentation.
+  """Returns all frames of the first video stream, in the order of display.
 
   Yields:
     uint8 RGB [height, width, 3]; see `read_timed`, whose errors it has.
@@ -79,7 +79,7 @@ def read_timed(
     path: a file whose content libav (see `containers.DEMUXERS`), or for
       IMAGE_SUFFIXES Pillow (see `images.FORMATS`), can read.
     fps: frames per second; 0 takes all frames of the stream.
-    limits: of the file, checked before decoding where its header tells.
+    limits: limits of the file, checked before decoding if its header tells.
 
   Yields:
     The frames. Their size follows the stream, which may change it on the way.
@@ -114,7 +114,7 @@ def read_timed(
 
 
 def description(path: str | os.PathLike) -> str:
-  """What a video file says of itself; '' for nothing, and for an image.
+  """Returns the description in the metadata of a video file, or ''.
 
   Raises:
     VideoError: see `read_timed`.
@@ -180,8 +180,8 @@ def resize_and_crop(
 
   Args:
     frames: uint8 [n, h, w, 3] of any size, its pixels square.
-    height: rows wanted.
-    width: columns wanted.
+    height: rows of the result.
+    width: columns of the result.
 
   Returns:
     uint8 [n, height, width, 3].

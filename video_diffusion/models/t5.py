@@ -189,7 +189,7 @@ def make_encode(
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
   """(ids, mask) -> float32 [batch, length, dim] in numpy, compiled per shape.
 
-  What `data.embeddings.EmbeddingCache.fill` takes. This process's devices share
+  `EmbeddingCache.fill` takes such a function. The devices of this process share
   the batch, of whatever size, and the large arrays: T5-XXL alone would not fit
   on one.
 

@@ -1,1 +1,1 @@
-"""Captions to what a model is conditioned on."""
+"""Turns captions into what a model is conditioned on."""

@@ -1,8 +1,8 @@
 """Embeddings of captions, computed once and kept on disk.
 
-A frozen encoder gives a caption the same embedding at every step, so each is
-embedded before training. What computes it is passed in: this folder knows no
-model.
+A frozen encoder gives a caption the same embedding at every step, so captions
+are embedded before training. The function that computes embeddings is passed
+in: this module knows no model.
 """
 from collections.abc import Callable, Iterable, Sequence
 import contextlib
@@ -36,9 +36,9 @@ class Report(NamedTuple):
   """What `EmbeddingCache.fill` did.
 
   Attributes:
-    captions: distinct ones that were asked for.
-    computed: of these, by this process.
-    truncated: of these, too long for the tokenizer's length.
+    captions: number of distinct captions that were asked for.
+    computed: number of those that this process embedded.
+    truncated: number of those that were longer than the tokenizer's length.
     note: one sentence where there were embeddings by other settings alone, ''
       otherwise.
   """
@@ -50,7 +50,7 @@ class Report(NamedTuple):
 
 
 class EmbeddingCache:
-  """Embeddings of captions, by the content of all that they depend on.
+  """Embeddings of captions, kept by the content of all that they depend on.
 
   A folder for each (encoder, tokenizer, length, dtype) holds files of some
   thousand captions. A caption lies there by a digest of its text, without its
@@ -61,7 +61,7 @@ class EmbeddingCache:
   Safe to read from several threads; a copy can be sent to other processes.
 
   Attributes:
-    directory: of these settings.
+    directory: folder of the embeddings of these settings.
   """
 
   def __init__(
@@ -75,10 +75,10 @@ class EmbeddingCache:
     """Opens a cache, which may be empty.
 
     Args:
-      directory: of the caches of all settings; local.
+      directory: local folder of the caches of all settings.
       encoder: a digest of the encoder, as `t5_weights.fingerprint` gives.
-      tokenizer: of the captions.
-      dtype: in which embeddings are kept, 'bfloat16' or 'float32'.
+      tokenizer: tokenizer of the captions.
+      dtype: dtype in which embeddings are kept, 'bfloat16' or 'float32'.
 
     Raises:
       UserError: another dtype.
@@ -158,7 +158,7 @@ class EmbeddingCache:
     return Report(len(captions), computed, truncated, note)
 
   def missing(self, captions: Iterable[str]) -> list[str]:
-    """Which captions are not embedded, each once."""
+    """Returns the captions that are not embedded, each once."""
     captions = list(dict.fromkeys(captions))
     found, _, _ = self._find(captions)
     return [c for c, there in zip(captions, found, strict=True) if not there]
@@ -166,7 +166,7 @@ class EmbeddingCache:
   def lookup(
       self, captions: Sequence[str | bytes]
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings of captions.
+    """Returns the embeddings of captions.
 
     Args:
       captions: one or more; bytes are UTF-8.

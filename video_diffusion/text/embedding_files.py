@@ -1,4 +1,4 @@
-"""Files of embeddings: some thousand captions each, found by their digests.
+"""Files of embeddings, each of some thousand captions with their digests.
 
 A file is four arrays, one after the other, as np.save writes them: a `File` of
 captions, and the tokens of all, [sum of lengths, D], which are not read but
@@ -14,7 +14,7 @@ import numpy as np
 
 
 class File(NamedTuple):
-  """The captions of a file, a row each; then come the tokens of all.
+  """The captions of a file, one in each row.
 
   Attributes:
     digests: S24 [n].
@@ -36,7 +36,7 @@ class Index(NamedTuple):
     truncated: bool [n].
     starts: int64 [n], row of the first token in its file.
     numbers: int32 [n], of the file.
-    paths: of the files, by number.
+    paths: paths of the files, by number.
   """
 
   digests: np.ndarray
@@ -57,7 +57,7 @@ class Index(NamedTuple):
 
 
 def digest(caption: str | bytes) -> bytes:
-  """The name of a caption, 24 characters."""
+  """Returns the digest of a caption, 24 characters."""
   # In hexadecimal: NumPy drops zeros at the end of a string of bytes.
   content = caption if isinstance(caption, bytes) else caption.encode()
   return hashlib.sha256(content).hexdigest()[:24].encode()
@@ -71,7 +71,7 @@ def write(file: BinaryIO, captions: File, tokens: np.ndarray) -> None:
 
 
 def read(path: str | os.PathLike) -> File | None:
-  """The captions of a file, None where a loss of power left it half."""
+  """Reads the captions of a file; None if a loss of power has cut it."""
   try:
     captions, offset, shape, itemsize = _parse(path)
   except (OSError, ValueError, EOFError):

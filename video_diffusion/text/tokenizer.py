@@ -1,4 +1,4 @@
-"""Captions as token ids, by sentencepiece as T5 uses it."""
+"""Turns captions into token ids, by sentencepiece as T5 uses it."""
 from collections.abc import Iterable
 import hashlib
 import io
@@ -16,7 +16,7 @@ _SPACE = '▁'  # sentencepiece's mark of the start of a word
 
 
 class Tokens(NamedTuple):
-  """Captions as ids.
+  """Token ids of captions.
 
   Attributes:
     ids: int32 [n, length]; PAD after the end.
@@ -30,13 +30,13 @@ class Tokens(NamedTuple):
 
 
 class Tokenizer:
-  """T5's way with a sentencepiece model: the end mark, then padding.
+  """A sentencepiece model as T5 uses it: pieces, the end mark, padding.
 
   Attributes:
     length: ids of a caption, with the end mark.
-    num_pieces: of the model; ids are below.
+    num_pieces: number of pieces; ids are below it.
     fingerprint: digest of the model.
-    content: of the model's file.
+    content: content of the model's file.
   """
 
   def __init__(self, model: bytes | os.PathLike | str, *, length: int):
@@ -83,7 +83,7 @@ class Tokenizer:
     self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
 
   def __call__(self, captions: Iterable[str]) -> Tokens:
-    """Token ids of captions; '' is the end mark alone."""
+    """Returns the token ids of captions; '' is the end mark alone."""
     captions = list(captions)
     ids = np.full((len(captions), self.length), PAD, np.int32)
     mask = np.zeros(ids.shape, bool)
@@ -106,7 +106,7 @@ class Tokenizer:
     ]
 
   def without_stop(self, caption: str) -> str:
-    """The caption without marks at its end that the model does not know.
+    """Returns the caption without marks at its end that the model lacks.
 
     To a model of words 'right.' is another word than 'right'.
     """
@@ -117,7 +117,7 @@ class Tokenizer:
     return bare if last == self._processor.unk_id() else caption
 
   def unknown(self, caption: str) -> list[str]:
-    """The parts of a caption that the model does not know, each once."""
+    """Returns the parts of a caption that the model lacks, each once."""
     ids = self._processor.encode(caption)
     names = self._processor.encode(caption, out_type=str)
     # Neighbours that are unknown come as one piece.
@@ -134,14 +134,14 @@ class Tokenizer:
 def train_tokenizer(
     captions: Iterable[str], *, max_pieces: int = 8192
 ) -> bytes:
-  """A small sentencepiece model whose pieces are the words of captions.
+  """Trains a small sentencepiece model whose pieces are words of captions.
 
   For captions of few words, as those of moving_shapes: a word that they do not
   have is unknown, and can be named, which letters could not. The case of
   letters is ignored. Equal captions in any order give equal bytes.
 
   Args:
-    captions: to learn from.
+    captions: captions to learn from.
     max_pieces: the rarest words beyond are left out.
 
   Returns:

@@ -1,8 +1,8 @@
-"""What a model is given of captions: ids, or a frozen encoder's vectors.
+"""Turns captions into tokens: ids, or the vectors of a frozen encoder.
 
-Both make of n captions {'tokens': [n, length] ids or [n, length, D] vectors,
-'mask': bool [n, length]}. A caption without text has no token: the model then
-sees its null condition, as it does for an absent label.
+Both classes turn n captions into {'tokens': [n, length] ids or [n, length, D]
+vectors, 'mask': bool [n, length]}. A caption without text has no token: the
+model then sees its null condition, as it does for an absent label.
 """
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ from video_diffusion.text import tokenizer as tokenizer_lib
 
 
 class Ids:
-  """Captions -> int32 ids, for a table that the model learns.
+  """Turns captions into int32 ids, for a table that the model learns.
 
   Attributes:
-    tokenizer: of the captions.
+    tokenizer: tokenizer of the captions.
     fingerprint: digest of all that the tokens depend on.
   """
 
@@ -32,10 +32,10 @@ class Ids:
 
 
 class Vectors:
-  """Captions -> vectors that a cache holds.
+  """Turns captions into vectors that a cache holds.
 
   Attributes:
-    tokenizer: of the captions.
+    tokenizer: tokenizer of the captions.
     cache: filled before, with every caption that is asked for.
     fingerprint: digest of all that the tokens depend on.
   """

@@ -1,1 +1,1 @@
-"""TFDS builders that write data sets as ArrayRecord files."""
+"""Builders, which make records of videos and images, once."""

@@ -1,4 +1,4 @@
-"""Caption files beside videos: read strictly, then matched to the files."""
+"""Reads the caption file of a folder, and matches captions to files."""
 from collections.abc import Iterator, Sequence
 import itertools
 import logging
@@ -46,7 +46,7 @@ class Matched(NamedTuple):
 
 
 def read(path: pathlib.Path) -> list[Caption]:
-  """The rows of a caption file, in order.
+  """Returns the rows of a caption file, in order.
 
   A captions.jsonl has lines {"file": "a/b.mp4", "caption": "..."}; other fields
   are ignored. A captions.csv has the columns file and caption, perhaps among
@@ -119,9 +119,9 @@ def match(
     captions_naming_sides: `sides.Found` of the captions of all files.
 
   Args:
-    captions: of a file, at least one.
-    names: of the files from the folder on, with forward slashes.
-    path: of the caption file.
+    captions: rows of the caption file, at least one.
+    names: names of the files below the folder, with forward slashes.
+    path: path of the caption file.
 
   Raises:
     UserError: no caption names a file.

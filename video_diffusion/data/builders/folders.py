@@ -1,4 +1,4 @@
-"""Folders of files: what lies in them, and the records made of them before."""
+"""Lists the files of a folder, and finds the records made of them before."""
 from collections.abc import Sequence
 import contextlib
 import hashlib
@@ -28,10 +28,10 @@ def list_folder(
   """Returns the folder at a path and what lies there, at least one file.
 
   Args:
-    path: of the folder.
-    suffixes: of the files wanted.
-    what: the folder to give, for messages.
-    data_dir: of prepared data, which are left out.
+    path: path of the folder.
+    suffixes: suffixes of the files that are wanted.
+    what: what to give instead, for errors.
+    data_dir: folder of prepared data, which are left out.
     companions: see `listing.find`.
 
   Raises:
@@ -76,10 +76,10 @@ def _unusable(folder, rest) -> ArgumentError:
 def listing_key(
     settings: Sequence[Any], paths: Sequence[pathlib.Path], *others: Any
 ) -> str:
-  """Digest of the settings and of all that can be told without reading.
+  """Returns a digest of the settings and of what is known without reading.
 
   Args:
-    settings: of the records.
+    settings: settings of the records.
     paths: files, each counting with its `hashes.identity` and whether it may be
       read.
     *others: further JSON values.
@@ -98,7 +98,7 @@ def listing_key(
 def packed_before(
     listing_key: str, *, name: str, data_dir: str | os.PathLike
 ) -> pathlib.Path | None:
-  """The records of a folder that is still as its listing says, if any."""
+  """Returns the records of a folder that has not changed, if there are any."""
   try:
     content = note(listing_key, name, data_dir).read_text()
   except (OSError, ValueError):
@@ -110,5 +110,5 @@ def packed_before(
 
 
 def note(listing_key, name, data_dir) -> pathlib.Path:
-  """The file that says which records were made of a listing."""
+  """Returns the file that says which records were made of a listing."""
   return pathlib.Path(data_dir, name, f'{listing_key}.listing')

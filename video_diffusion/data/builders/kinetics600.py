@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
   @property
   def clip_id(self) -> str:
-    """What most downloaders name the file."""
+    """The name that most downloaders give the file."""
     return f'{self.youtube_id}_{self.start:06d}_{self.end:06d}'
 
 
@@ -73,8 +73,8 @@ def prepare(
 
   Args:
     path: the folder with CSVs and clips.
-    settings: of the records.
-    data_dir: for prepared data, made where absent.
+    settings: settings of the records.
+    data_dir: folder of prepared data, made if need be.
     keep_cache: False deletes the decoded frames when they are in the records.
 
   Returns:

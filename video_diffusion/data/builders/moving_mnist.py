@@ -1,7 +1,7 @@
 """Stochastic Moving-MNIST: two digits that bounce off walls at random.
 
-The benchmark of Denton & Fergus 2018, "Stochastic Video Generation with a
-Learned Prior", and the rule of the code that they published with it:
+This is the benchmark of Denton & Fergus 2018, "Stochastic Video Generation with
+a Learned Prior", by the rule of the code that they published with it:
 
 - Two digits of MNIST, drawn uniformly, test clips from its test digits; each
   is enlarged from 28 x 28 to 32 x 32 by the bilinear filter. The frame is
@@ -32,7 +32,7 @@ from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
 
 NAME = 'moving_mnist_stochastic'
-SIZE = 64  # of a frame, as drawn
+SIZE = 64  # of a frame, before it is resized
 DIGIT = 32  # of a digit
 LAST = SIZE - DIGIT - 1  # the largest place of a digit's corner
 SPEED = 4  # the largest component of a velocity, pixels a frame
@@ -54,12 +54,13 @@ def prepare(
     test_clips: int,
     seed: int,
 ) -> pathlib.Path:
-  """Packs drawn clips, unless that has been done.
+  """Packs synthetic clips, unless that has been done.
 
   Args:
     path: folder with the FILES of MNIST; '' takes the digits of TFDS's mnist.
     data_dir: local folder of the records, and of TFDS's mnist.
-    height: rows of the stored frames; other than 64 by the area mean.
+    height: rows of the stored frames; a size other than 64 is made by the area
+      mean.
     width: columns, as many as rows.
     clip_frames: frames of a clip.
     train_clips: number of clips of the training digits.
@@ -181,8 +182,8 @@ def draw(
 
   Args:
     digits: uint8 [n, 28, 28] to draw two of, white on black.
-    num_frames: of the clip.
-    seed: of all clips.
+    num_frames: frames of the clip.
+    seed: seed of all clips.
     split: 'train' or 'test'.
     index: from 0.
     size: pixels of a side.

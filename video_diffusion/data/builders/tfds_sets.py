@@ -1,8 +1,8 @@
-"""TFDS's own sets of videos and images, packed once at the training size.
+"""Packs data sets of TFDS, videos or images, once at the training size.
 
 TFDS downloads and prepares the original as it always does, or finds it in the
-data directory; `prepare` writes records of it that `data.records` reads. From
-then on neither the original nor TensorFlow is needed.
+data directory. `prepare` makes records of the original, which `data.records`
+reads. From then on neither the original nor TensorFlow is needed.
 """
 from collections.abc import Iterator
 import functools
@@ -25,7 +25,7 @@ from video_diffusion.errors import UserError
 
 
 class Mapping(NamedTuple):
-  """Where a TFDS data set has what we want; {x} stands for the field data.x.
+  """Names in a TFDS data set; {x} stands for the option x.
 
   Attributes:
     tfds_name: 'name/config:version'.
@@ -97,16 +97,16 @@ def prepare(
 
   Args:
     name: one of SETS.
-    data_dir: of the original, which is prepared there where it is absent, and
-      of the records.
+    data_dir: folder of the records and of the original, which is prepared
+      there if need be.
     height: rows of the stored frames.
     width: columns of the stored frames.
     clip_frames: frames of a clip; the longest window that can be read.
     min_frames: frames of the shortest clip.
-    short_clips: of videos with fewer, see `packing.cut_clips`.
-    train_split: TFDS split, '' for the one in SETS.
-    test_split: the same of what is held out.
-    **fields: those in the braces of the mapping.
+    short_clips: what becomes of shorter videos; see `packing.cut_clips`.
+    train_split: TFDS's split to train on; '' takes the one in SETS.
+    test_split: TFDS's split that is held out; '' takes the one in SETS.
+    **fields: values of the options that the mapping has in braces.
 
   Returns:
     The directory of the records. It is named by the settings, so that a second

@@ -1,4 +1,4 @@
-"""From files on disk to records: what all data sets of files have in common."""
+"""Makes records of video and image files, for all data sets of files."""
 import collections
 from collections.abc import Iterator, Sequence
 import contextlib
@@ -31,8 +31,8 @@ class File(NamedTuple):
   """A video or image file.
 
   Attributes:
-    path: where it is.
-    name: what the records and the report call it.
+    path: path of the file.
+    name: name of the file in the records and in the report.
     split: 'train' or 'test'; '' in all files where the rule of `pack` decides.
     label: class, -1 for none.
     caption: '' for none.
@@ -46,7 +46,7 @@ class File(NamedTuple):
 
 
 class Settings(NamedTuple):
-  """What the records are to hold.
+  """Settings of the records.
 
   Attributes:
     height: rows of the stored frames.
@@ -54,8 +54,9 @@ class Settings(NamedTuple):
     clip_frames: frames of a clip; the longest window that can be read.
     min_frames: frames of the shortest clip.
     fps: frames per second, by time of presentation; 0 takes all frames.
-    short_clips: of videos with fewer than min_frames, see `packing.cut_clips`.
-    limits: of a file.
+    short_clips: what becomes of videos with fewer than min_frames; see
+      `packing.cut_clips`.
+    limits: limits of a file.
   """
 
   height: int
@@ -124,15 +125,15 @@ def pack(
       `video.Frame`.
 
   Args:
-    files: in the order of their clips.
-    settings: of the records.
-    name: of the data set.
-    data_dir: of the records and, in its folder decoded/, of the cache. Needs
+    files: files in the order of their clips.
+    settings: settings of the records.
+    name: name of the data set.
+    data_dir: folder of the records and, in decoded/, of the cache. Needs
       about 12 KB for a frame of 64x64 in the cache and 4 KB in the records.
-    listing_key: by which `folders.packed_before` finds the records again.
+    listing_key: key by which `folders.packed_before` finds the records again.
     keep_cache: False deletes the cached frames of these files at the end.
     listed: the folder that the files are from.
-    class_names: what the labels mean.
+    class_names: names of the classes, in the order of the labels.
     report: goes into report.json.
 
   Returns:

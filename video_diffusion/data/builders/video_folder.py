@@ -1,4 +1,4 @@
-"""Folders of video files, and of image files, with or without captions."""
+"""Makes records of a folder of video or image files, perhaps with captions."""
 import logging
 import os
 import pathlib
@@ -41,8 +41,8 @@ def prepare(
 
   Args:
     path: the folder.
-    settings: of the records.
-    data_dir: for prepared data, made where absent.
+    settings: settings of the records.
+    data_dir: folder of prepared data, made if need be.
     name: one of KINDS; an image is a video of one frame.
     classes: a file's class is the first folder below `path` that it is in.
       Classes are numbered in the order of their names.
