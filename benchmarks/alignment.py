@@ -24,6 +24,7 @@ Needs no TensorFlow.
 import argparse
 from collections.abc import Iterator
 import dataclasses
+import functools
 import itertools
 import json
 import time
@@ -34,15 +35,16 @@ import numpy as np
 
 from benchmarks import timing
 from video_diffusion import media
-from video_diffusion import sample
+from video_diffusion.api import load
+from video_diffusion.api import model as model_lib
 from video_diffusion.checkpoints import weights as weights_lib
-from video_diffusion.config import build
-from video_diffusion.config import text_inputs
+from video_diffusion.config import inputs
 from video_diffusion.data import shapes
-from video_diffusion.diffusion import rng
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
-from video_diffusion.inference import conditioning as conditioning_lib
+from video_diffusion.inference import conditioning
+from video_diffusion.inference import rollout
+from video_diffusion.inference import sampling_plan
 from video_diffusion.metrics import frechet
 from video_diffusion.metrics import shapes_reader
 from video_diffusion.metrics import shapes_score
@@ -77,20 +79,19 @@ def numbers(text: str) -> list[float]:
 
 def restore(
     path: str, overrides: dict, parser: argparse.ArgumentParser
-) -> tuple[epath.Path, sample.Run]:
-  """The folder that a path names and its run, of moving_shapes with captions.
-  """
-  workdir = run_folder(path)
+) -> model_lib.Model:
+  """The model of the run that a path names, of moving_shapes with captions."""
+  run_dir = run_folder(path)
   try:
-    run = sample.restore(overrides, workdir)
+    model = load.load(run_dir, overrides)
   except UserError as error:
     parser.error(str(error))
-  if run.config.data.name != 'moving_shapes' or not run.config.text.encoder:
-    parser.error(f'{workdir} holds no run of moving_shapes with captions')
-  return workdir, run
+  if model.config.data.name != 'moving_shapes' or not model.config.text.encoder:
+    parser.error(f'{run_dir} holds no run of moving_shapes with captions')
+  return model
 
 
-def protocol(run: sample.Run) -> dict:
+def protocol(run: model_lib.Model) -> dict:
   """Which weights were read, by what, and when."""
   return {
       'step': run.step,
@@ -156,18 +157,23 @@ def make_reader(source: shapes.MovingShapes) -> shapes_reader.ShapesReader:
   )
 
 
-def draw(sampler, params, drawn, config, mesh, weight) -> np.ndarray:
-  """uint8 [n, frames, height, width, 3] of conditions, under one weight."""
-  n, size = len(drawn.captions), config.sample.batch_size
-  videos = []
-  for batch, start in enumerate(range(0, n, size)):
-    rows = np.arange(start, start + size) % n
-    condition = {name: x[rows] for name, x in drawn.condition.items()}
-    key = rng.stream_key(config.sample.seed, 'sample', batch)
-    with jax.set_mesh(mesh):
-      x = sampler(params, key, condition, weight=np.float32(weight))
-    videos.append(media.to_uint8(x))
-  return np.concatenate(videos)[:n]
+def sample(
+    model: model_lib.Model,
+    conditions: conditioning.Conditions,
+    weight: float,
+) -> np.ndarray:
+  """uint8 [n, frames, height, width, 3], by one program for all weights."""
+  batches = model.batches(conditions.num_videos)
+  stage = model.stage(
+      model.settings, conditions, batches, block_frames=model.frames
+  )
+  stage = stage._replace(sample_block=functools.partial(
+      stage.sample_block, weight=np.float32(weight)
+  ))
+  plan = sampling_plan.generate(
+      model.frames, block_frames=model.frames, overlap=1
+  )
+  return rollout.run(plan, [stage], batches, seed=model.config.sample.seed)
 
 
 def main(argv: list[str] | None = None) -> list[dict]:
@@ -199,15 +205,14 @@ def main(argv: list[str] | None = None) -> list[dict]:
   }
   out = epath.Path(args.out)
   # The held-out clips' captions of the run are drawn anew below.
-  workdir, run = restore(args.workdir, overrides, parser)
-  config, options = run.config, run.config.sample
-  mesh = build.make_mesh(config)
-  _, sampler = sample.make_grid_sampler(config, run.model, mesh)
-  encode = text_inputs.make_encode(config, workdir)
+  model = restore(args.workdir, overrides, parser)
+  config, options = model.config, model.config.sample
   rows, shown = [], {weight: [] for weight in args.weights}
   kinds = ('seen', 'heldout') if config.data.heldout_pairs else ('seen',)
   for pairs in kinds:
-    source = dataclasses.replace(run.source, pairs=pairs)
+    source = dataclasses.replace(
+        inputs.make_source(config, 'test'), pairs=pairs
+    )
     clips, others = (
         list(itertools.islice(real_clips(source, config, first), args.clips))
         for first in (0, args.clips)
@@ -216,22 +221,22 @@ def main(argv: list[str] | None = None) -> list[dict]:
     real = scores(np.stack([clip['video'] for clip in clips]))
     rows.append({'pairs': pairs, 'weight': None, **real})
     captions = [clip['caption'] for clip in clips]
-    drawn = conditioning_lib.from_captions(captions, encode)
+    conditions = model.conditions(prompts=captions)
     for weight in args.weights:
       began = time.time()
-      videos = draw(sampler, run.params, drawn, config, mesh, weight)
+      videos = sample(model, conditions, weight)
       seconds = round(time.time() - began, 1)
       row = {'pairs': pairs, 'weight': weight, **scores(videos)}
       rows.append(row | {'seconds': seconds})
       print(json.dumps(rows[-1]), flush=True)
-      first = zip(videos, drawn.captions, strict=True)
+      first = zip(videos, conditions.captions, strict=True)
       shown[weight] += itertools.islice(first, SHOWN // len(kinds))
   out.mkdir(parents=True, exist_ok=True)
   for weight, pairs in shown.items():
     videos, captions = zip(*pairs, strict=True)
     grid = media.grid(media.with_texts(np.stack(videos), captions))
     media.write_gif(out / f'w_{weight:g}.gif', grid, fps=options.fps)
-  content = {'rows': rows, 'protocol': protocol(run) | {
+  content = {'rows': rows, 'protocol': protocol(model) | {
       'clips': args.clips,
       'images': config.data.images,
       'sampler': options.sampler,

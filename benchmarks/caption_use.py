@@ -22,11 +22,10 @@ import numpy as np
 
 from benchmarks import alignment
 from benchmarks import timing
-from video_diffusion.config import build
-from video_diffusion.config import text_inputs
+from video_diffusion.config import inputs
 from video_diffusion.data import shapes
 from video_diffusion.diffusion import gaussian
-from video_diffusion.inference import conditioning as conditioning_lib
+from video_diffusion.inference import denoiser
 from video_diffusion.training import step as step_lib
 from video_diffusion.training import writers
 
@@ -71,18 +70,21 @@ def main(argv: list[str] | None = None) -> list[dict]:
   args = parser.parse_args(argv)
   # Nothing is sampled: sizes that do on any number of devices.
   overrides = {'sample.num_videos': 1, 'sample.batch_size': jax.device_count()}
-  workdir, run = alignment.restore(args.workdir, overrides, parser)
-  config = run.config
-  videos, labels = single_shapes(run.source, args.clips, config)
+  model = alignment.restore(args.workdir, overrides, parser)
+  config = model.config
+  source = inputs.make_source(config, 'test')
+  videos, labels = single_shapes(source, args.clips, config)
 
   def condition(labels):
     captions = [shapes.caption([label]) for label in labels]
-    encode = text_inputs.make_encode(config, workdir)
-    return conditioning_lib.from_captions(captions, encode).arrays
+    return model.conditions(prompts=captions).arrays
 
   @jax.jit
   def error(params, x, z, logsnr, condition):
-    denoise = build.make_denoise_fn(config, run.model, params, condition)
+    denoise = denoiser.make_denoise_fn(
+        model.network, params, condition,
+        prediction=config.diffusion.prediction,
+    )
     return jnp.mean(jnp.square(denoise(z, logsnr) - x))
 
   own = condition(labels)
@@ -92,12 +94,13 @@ def main(argv: list[str] | None = None) -> list[dict]:
   for value in args.logsnr:
     logsnr = jnp.full(args.clips, value)
     z = gaussian.diffuse(x=videos, eps=eps, logsnr=logsnr)
-    right = float(error(run.params, videos, z, logsnr, own))
+    right = float(error(model.params, videos, z, logsnr, own))
     row = {'logsnr': value, 'error': right}
     for word, other in others.items():
-      row[word] = float(error(run.params, videos, z, logsnr, other)) / right - 1
+      found = float(error(model.params, videos, z, logsnr, other))
+      row[word] = found / right - 1
     rows.append(row)
-  timing.emit(alignment.protocol(run) | {'clips': args.clips})
+  timing.emit(alignment.protocol(model) | {'clips': args.clips})
   cells = [
       [f'{row["logsnr"]:g}', f'{row["error"]:.4f}',
        *(f'{row[word]:+.1%}' for word in WORDS)]

@@ -25,19 +25,18 @@ import numpy as np
 
 from benchmarks import cases
 from video_diffusion import media
-from video_diffusion import sample
+from video_diffusion.api import load
 from video_diffusion.config import build
-from video_diffusion.config import inputs
-from video_diffusion.config import saved_config
 from video_diffusion.data import shapes
 from video_diffusion.diffusion import extension
 from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import rng
 from video_diffusion.diffusion import sampling
+from video_diffusion.inference import conditioning
+from video_diffusion.inference import denoiser
 from video_diffusion.inference import rollout
 from video_diffusion.metrics import shapes_score
-from video_diffusion.parallel import sharding
 from video_diffusion.training import state as state_lib
 
 CLIPS = 4
@@ -68,23 +67,39 @@ def test_clips(config, frames: int) -> np.ndarray:
   return np.stack(videos).astype(np.float32) / 127.5 - 1
 
 
-def run(config, params, plan, *, mesh, sampler, init):
-  """(videos, seconds): one execution of a plan, compilation included."""
+def make_stage(model, *, weight: float = WEIGHT, upscale: int = 1):
+  """(stage, batches) of CLIPS unconditional videos.
+
+  Args:
+    model: from `api.load`.
+    weight: w_r of reconstruction guidance.
+    upscale: see `block_sampler.make_block_sampler`.
+  """
+  batches = model.batches(CLIPS)
+  stage = model.stage(
+      model.with_settings(reconstruction_weight=weight),
+      conditioning.Conditions(CLIPS), batches,
+      block_frames=model.frames, upscale=upscale,
+  )
+  return stage, batches
+
+
+def run(model, plan, stage, batches, *, given=None):
+  """(videos, seconds): one run of a plan, compilation included."""
   began = time.time()
-  key = rng.stream_key(config.sample.seed, 'sample', 0)
-  stage = rollout.Stage(config, sampler, params, None)
-  video = rollout.execute(plan, [stage], key, init=init, mesh=mesh)
+  key = rng.stream_key(model.config.sample.seed, 'sample', 0)
+  video = rollout.run_batch(plan, [stage], key, batches, given=given)
   return video, time.time() - began
 
 
-def own_error(config, model, params, video, places, frames) -> float:
+def own_error(model, video, places, frames) -> float:
   """Root mean square of x_hat^a - x^a, by block, at the last noise level."""
-  logsnr = build.make_logsnr_fn(config)(jnp.float32(1 / STEPS))
+  logsnr = build.make_logsnr_fn(model.config)(jnp.float32(1 / STEPS))
   x = jnp.asarray(video[:, :frames])
   eps = jax.random.normal(jax.random.key(0), x.shape)
   level = jnp.full((len(x),), logsnr)
   z = gaussian.diffuse(x=x, eps=eps, logsnr=level)
-  denoise = jax.jit(build.make_denoise_fn(config, model, params, None))
+  denoise = jax.jit(model.denoise_fn())
   places = [f for f in places if f < frames]
   difference = (guidance.clip(denoise)(z, level) - x)[:, places]
   return float(jnp.sqrt(jnp.mean(difference**2)))
@@ -93,42 +108,27 @@ def own_error(config, model, params, video, places, frames) -> float:
 def main(workdir: str, out: str, kinetics: bool) -> None:
   """Runs everything, and writes pictures and figures."""
   workdir, out = epath.Path(workdir), epath.Path(out)
-  config = saved_config.load(
-      {
-          'sample.batch_size': CLIPS,
-          'sample.num_steps': STEPS,
-          'sample.reconstruction_weight': WEIGHT,
-          'sample.super_resolution_weight': WEIGHT,
-      },
-      workdir,
-      ('sample',),
-  )
-  source = inputs.make_source(config, 'test')
-  sizes = inputs.label_sizes(source)
-  model = build.make_model(config, sizes)
-  mesh = sharding.make_mesh()
-  params, step = build.restore_ema(config, workdir, model, sizes)
-  frames = config.data.frames
+  model = load.load(workdir, {
+      'sample.batch_size': CLIPS,
+      'sample.num_steps': STEPS,
+      'sample.super_resolution_weight': WEIGHT,
+  })
+  config, frames = model.config, model.frames
   report = {
       'date': datetime.date.today().isoformat(),
       'device': jax.devices()[0].device_kind,
       'jax': jax.__version__,
-      'model_step': step,
+      'model_step': model.step,
       'sampler': f'ancestral, {STEPS} steps, gamma {config.sample.gamma}',
       'clips': CLIPS,
   }
 
   # ---- 64 frames, by guidance and by replacement -----------------------------
   plan = extension.extend(64, block_frames=frames, overlap=frames // 2)
-  long, samplers = {}, {}
+  long = {}
   for name, weight in (('guidance', WEIGHT), ('replacement', 0.0)):
-    config.sample.reconstruction_weight = weight
-    samplers[name] = sample.make_sampler(
-        config, model, mesh, frames=frames
-    )
-    long[name], seconds = run(
-        config, params, plan, mesh=mesh, sampler=samplers[name], init=None
-    )
+    stage, batches = make_stage(model, weight=weight)
+    long[name], seconds = run(model, plan, stage, batches)
     jump = np.sqrt(np.mean(np.diff(long[name], axis=1) ** 2, axis=(0, 2, 3, 4)))
     seams = [block.frames[sum(block.known)] - 1 for block in plan.blocks[1:]]
     report[f'extension_{name}'] = figures(long[name]) | {
@@ -136,7 +136,7 @@ def main(workdir: str, out: str, kinetics: bool) -> None:
         'w_r': weight,
         'frame_to_frame_rms': round(float(jump.mean()), 4),
         'frame_to_frame_rms_at_seams': round(float(jump[seams].mean()), 4),
-        'programs': samplers[name]._cache_size(),
+        'programs': stage.sample_block._cache_size(),
     }
     print(name, report[f'extension_{name}'], flush=True)
   rows = np.concatenate([long['guidance'], long['replacement']])
@@ -144,21 +144,17 @@ def main(workdir: str, out: str, kinetics: bool) -> None:
   media.write_gif(out / 'extension.gif', media.enlarge(picture, 400), fps=8)
 
   # ---- Temporal interpolation ------------------------------------------------
-  config.sample.reconstruction_weight = WEIGHT
   real = test_clips(config, 17)
   sparse = real[:, ::2]
   plan = extension.interpolate(9, factor=2, block_frames=frames)
   # The plan's clips are the batch here: one sparse clip each.
-  video, seconds = run(
-      config, params, plan, mesh=mesh,
-      sampler=samplers['guidance'], init=sparse,
-  )
+  video, seconds = run(model, plan, *make_stage(model), given=sparse)
   assert np.array_equal(video[:, ::2], sparse)
   report['interpolation'] = figures(video) | {
       'seconds': round(seconds, 1),
       'known_frames_exact': True,
       'x_hat_a_rms': round(
-          own_error(config, model, params, video, plan.given, frames), 4
+          own_error(model, video, plan.given, frames), 4
       ),
       'drawn_frames_rms_to_the_real_ones': round(
           float(np.sqrt(np.mean((video - real)[:, 1::2] ** 2))), 4
@@ -175,11 +171,8 @@ def main(workdir: str, out: str, kinetics: bool) -> None:
   plan = extension.super_resolve(
       frames, block_frames=frames, overlap=frames // 2
   )
-  sampler = sample.make_sampler(
-      config, model, mesh, frames=frames, upscale=2
-  )
   video, seconds = run(
-      config, params, plan, mesh=mesh, sampler=sampler, init=low
+      model, plan, *make_stage(model, upscale=2), given=low
   )
   down = np.asarray(guidance.area(2)(video))
   bilinear = np.asarray(jax.image.resize(low, real.shape, 'bilinear'))
@@ -222,7 +215,9 @@ def gradient_memory() -> dict[str, float]:
   mask = jnp.arange(16)[None] < 5
 
   def draw(params, key):
-    denoise = build.make_denoise_fn(config, model, params, None)
+    denoise = denoiser.make_denoise_fn(
+        model, params, None, prediction=config.diffusion.prediction
+    )
     guided = guidance.reconstruction(
         denoise, known=known, known_mask=mask, weight=9.0
     )

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import hlo
-from video_diffusion import sample
 from video_diffusion.config import build
 from video_diffusion.config import build_step
 from video_diffusion.errors import UserError
+from video_diffusion.inference import block_sampler
 from video_diffusion.parallel import sharding
 from video_diffusion.training import compile as compile_lib
 from video_diffusion.training import state as state_lib
@@ -126,7 +126,7 @@ def lower_train(config, mesh, program: str = 'train'):
 
 
 def sample_inputs(config, model, program: str, mesh) -> dict:
-  """Shapes of what a draw takes after the weights, by name."""
+  """Shapes of what the sampler takes after the weights, by name."""
   data, batch = config.data, config.sample.batch_size
   split = functools.partial(
       jax.ShapeDtypeStruct, sharding=sharding.batch_sharding(mesh)
@@ -158,17 +158,26 @@ def lower_sample(config, mesh, program: str):
   )
 
   def sampler_and_inputs(config, mesh):
-    draw = sample.make_sampler(config, model, mesh, frames=config.data.frames)
-    return draw, sample_inputs(config, model, program, mesh)
+    data = config.data
+    sampler = block_sampler.make_block_sampler(
+        model,
+        build.sampling_settings(config),
+        shape=(config.sample.batch_size, data.frames, data.height, data.width,
+               3),
+        prediction=config.diffusion.prediction,
+        logsnr_fn=build.make_logsnr_fn(config),
+        mesh=mesh,
+    )
+    return sampler, sample_inputs(config, model, program, mesh)
 
-  draw, inputs = sampler_and_inputs(config, mesh)
+  sampler, inputs = sampler_and_inputs(config, mesh)
   with jax.set_mesh(mesh):
-    lowered = draw.lower(params, **inputs)
+    lowered = sampler.lower(params, **inputs)
   # A prime number of clips divides over one device alone.
   alone = sharding.make_mesh(devices=jax.devices()[:1])
-  draw, inputs = sampler_and_inputs(marked(config), alone)
+  sampler, inputs = sampler_and_inputs(marked(config), alone)
   traced = hlo.traced_shapes(
-      lambda params, inputs: draw(params, **inputs),
+      lambda params, inputs: sampler(params, **inputs),
       unplaced(params), unplaced(inputs),
   )
   return lowered, traced | shards(params)

@@ -15,14 +15,13 @@ import numpy as np
 
 from benchmarks import cases
 from benchmarks import timing
-from video_diffusion import evaluate
-from video_diffusion import sample
+from video_diffusion.api import model as model_lib
 from video_diffusion.config import build
 from video_diffusion.config import build_step
-from video_diffusion.config import inputs
 from video_diffusion.errors import UserError
-from video_diffusion.inference import rollout
-from video_diffusion.inference import sampling_plan
+from video_diffusion.errors import naming
+from video_diffusion.evaluation import heldout_loss
+from video_diffusion.inference import conditioning
 from video_diffusion.parallel import collectives
 from video_diffusion.parallel import memory
 from video_diffusion.parallel import sharding
@@ -120,21 +119,32 @@ def sample_too_large(config, size):
       )),
       mesh,
   ))
-  plan = sampling_plan.make_plan(config, None)
-  sampler = sample.make_sampler(config, model, mesh, frames=config.data.frames)
-  stage = rollout.Stage(config, sampler, params, None)
-  show('sampling', lambda: rollout.execute(
-      plan, [stage], jax.random.key(0), mesh=mesh))
+  network, model = model, model_lib.Model(
+      config, model, lambda: (params, 0),
+      conditioning.Conditioner(lambda count: iter(())), mesh,
+  )
+
+  def sample():
+    with naming(lambda name: f'sample.{name}'):
+      model.sample(num_videos=size)
+
+  show('sampling', sample)
   batch = {'video': np.zeros(
       (size, config.data.frames, config.data.height, config.data.width, 3),
       np.uint8,
   )}
-  step = evaluate.make_eval_step(config, model, mesh)
-  with mock.patch.object(
-      inputs, 'heldout_batches', lambda *_: iter([batch])
-  ):
-    show('evaluation', lambda: evaluate.mean_losses(
-        config, step, params, None, mesh))
+  step = heldout_loss.make_eval_step(
+      network, prediction=config.diffusion.prediction,
+      logsnr_fn=build.make_logsnr_fn(config), mesh=mesh,
+  )
+
+  def evaluate():
+    with naming(lambda name: f'eval.{name}'):
+      heldout_loss.mean_losses(
+          step, params, [batch], batch_size=size, num_clips=size, mesh=mesh
+      )
+
+  show('evaluation', evaluate)
 
 
 def main():
@@ -155,10 +165,11 @@ def main():
       show(f'batch {size}, when run', trial.run)
   large = cases.case_config('kinetics', batch=8)
   large.model.base_channels = 2048
+  network = build.make_model(large)
   _, optimizer = build_step.make_optimizer(large)
   _, abstract = build_step.abstract_state(
-      large, build.make_model(large), optimizer,
-      build.batch_shapes(large), cases.make_mesh(1),
+      large, network, optimizer,
+      build.batch_shapes(large, network), cases.make_mesh(1),
   )
   show('state of a network of 2,048 channels',
        lambda: compile_lib.check_state(

@@ -3,15 +3,15 @@
   python -m benchmarks.sampler [--case base64] [--batches 16,1] [--rows 24]
       [--minutes 8] [--steps 16]
 
-Each row is the jitted draw of `--mode=sample` (`sample.make_sampler`), bfloat16
-compute, random weights: one draw to warm up, then three, each ended by a wait.
-The figures are the median draw divided by its network calls and by its steps;
-they thus hold the sampler's own arithmetic and the first noise as well. Every
-step denoises once; the Langevin corrector once more in every step but the last;
-classifier-free guidance calls the network twice, with labels and without;
-reconstruction guidance, of half of the frames, calls it forward and backward,
-which counts as one call here. TFLOP/s are of the network alone. The peak is the
-program's arguments (the weights), results and scratch, as compiled.
+Each row is the jitted sampler of `--mode=sample` (`inference.block_sampler`),
+bfloat16 compute, random weights: one batch to warm up, then three, each ended
+by a wait. The figures are the median of these divided by the network calls and
+by the steps; they thus hold the sampler's own arithmetic and the first noise as
+well. Every step denoises once; the Langevin corrector once more in every step
+but the last; classifier-free guidance calls the network twice, with labels and
+without; reconstruction guidance, of half of the frames, calls it forward and
+backward, which counts as one call here. TFLOP/s are of the network alone. The
+peak is the program's arguments (the weights), results and scratch, as compiled.
 
 Rows come in order of importance, each as JSON as soon as it is measured; none
 is begun that may end after --minutes, by the longest row so far. On one GPU
@@ -27,9 +27,10 @@ import numpy as np
 
 from benchmarks import cases
 from benchmarks import timing
-from video_diffusion import sample
 from video_diffusion.config import build
 from video_diffusion.diffusion import guidance
+from video_diffusion.inference import block_sampler
+from video_diffusion.inference import denoiser
 from video_diffusion.parallel import memory
 from video_diffusion.parallel import sharding
 from video_diffusion.training import compile as compile_lib
@@ -87,7 +88,9 @@ def call_flops(config, model, params, guided: str) -> float:
   mask = np.arange(data.frames)[None] < data.frames // 2
 
   def call(params, z, logsnr):
-    denoise_fn = build.make_denoise_fn(config, model, params, None)
+    denoise_fn = denoiser.make_denoise_fn(
+        model, params, None, prediction=config.diffusion.prediction
+    )
     if guided == 'reconstruction':
       denoise_fn = guidance.reconstruction(
           denoise_fn, known=z, known_mask=mask, weight=1.0
@@ -130,10 +133,19 @@ def measure(config, model, params, mesh, guided: str, flops: float) -> dict:
   """
   options = config.sample
   inputs = make_inputs(config, guided)
-  draw = sample.make_sampler(config, model, mesh, frames=config.data.frames)
+  data = config.data
+  sampler = block_sampler.make_block_sampler(
+      model,
+      build.sampling_settings(config),
+      shape=(config.sample.batch_size, data.frames, data.height, data.width,
+             3),
+      prediction=config.diffusion.prediction,
+      logsnr_fn=build.make_logsnr_fn(config),
+      mesh=mesh,
+  )
   began = time.perf_counter()
   with jax.set_mesh(mesh):
-    compiled = draw.lower(params, **inputs).compile()
+    compiled = sampler.lower(params, **inputs).compile()
   compile_seconds = time.perf_counter() - began
   x = None
 
