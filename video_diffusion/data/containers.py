@@ -208,7 +208,7 @@ class _Deinterlacer:
   The other lines are made of these and of the neighbours in time.
 
   Attributes:
-    notes: for the report, once a frame was interlaced.
+    notes: sentences for the report, once a frame was interlaced.
   """
 
   def __init__(self):

@@ -78,7 +78,7 @@ def find(
 
   Args:
     folder: folder to begin at; it counts even if it is the folder of a run.
-    suffixes: in lower case, with their dot.
+    suffixes: suffixes of the files, in lower case, with their dot.
     leave_out: further folders that hold no data, if they lie below `folder`.
     companions: patterns, in lower case, of the names below `folder` of other
       files that belong to the data, such as captions; they do not count as

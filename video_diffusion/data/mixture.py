@@ -79,9 +79,9 @@ class Mixture:
     sources: sources of the clips.
     images: the mixture that image frames are drawn from, itself by default.
     num_examples: clips of all sources together.
-    label_sizes: of all sources, of images too; () where they differ.
-    fingerprint: those of all data on disk, joined by '-'; '' where there are
-      none.
+    label_sizes: label sizes of all sources, also of images; () if they differ.
+    fingerprint: fingerprints of all data on disk, joined by '-'; '' if there
+      are none.
   """
 
   def __init__(

@@ -125,7 +125,7 @@ class VideoRecords:
     """Returns a random window of clip `index`.
 
     Args:
-      index: in [0, num_examples).
+      index: number of the clip, in [0, num_examples).
       rng: draws the window, see `mixing.window`, and nothing else.
       num_frames: frames of the window.
       frameskips: distances of its frames to draw from.

@@ -194,7 +194,7 @@ class MovingShapes:
     """Returns a window of clip `index`.
 
     Args:
-      index: in [0, num_examples).
+      index: number of the clip, in [0, num_examples).
       rng: draws the window; see `mixture.window`.
       num_frames: frames of the window.
       frameskips: distances of its frames to draw from.

@@ -115,7 +115,7 @@ class EmbeddingCache:
       captions: any number, the same one perhaps many times.
       encode: (ids, mask) -> [batch_size, length, D], finite; always given
         batch_size captions, so that it is compiled once.
-      batch_size: see above.
+      batch_size: captions of a call of `encode`.
       file_captions: captions of a file, in memory until it is written.
 
     Raises:

@@ -78,7 +78,7 @@ def encode(
     settings: settings of the text encoder.
     captions: one for each video.
     run_dir: folder of the run, which is trained.
-    prompts: those of the captions that a person has written; they are checked.
+    prompts: captions among these that a person has written; they are checked.
     fingerprint: `Text.fingerprint` of what the run was trained with; '' where
       that is not known.
 

@@ -44,7 +44,7 @@ class Tokenizer:
 
     Args:
       model: the content of a sentencepiece model, or its path, local or gs://.
-      length: see above, at least 2.
+      length: ids of a caption, with the end mark; at least 2.
 
     Raises:
       UserError: there is no such model, it has no end mark, or the length is

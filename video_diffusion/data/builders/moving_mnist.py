@@ -185,7 +185,7 @@ def draw(
     num_frames: frames of the clip.
     seed: seed of all clips.
     split: 'train' or 'test'.
-    index: from 0.
+    index: number of the clip, from 0.
     size: pixels of a side.
 
   Returns:

@@ -113,9 +113,9 @@ def pack(
   every 20th clip. A clip that is alone goes to both.
 
   report.json has, besides what `packing` adds and what `report` brings,
-    files: their number, usable or not,
-    usable: those that clips were cut from,
-    seconds: duration of these together,
+    files: the number of files, usable or not,
+    usable: the number of files that clips were cut from,
+    seconds: the duration of the usable files together,
     smallest_source, largest_source: [rows, columns], by area,
     looped: videos that were started over, see `short_clips`,
     skipped: a list of {file, reason}, folders that cannot be read among them,
