@@ -9,12 +9,12 @@ time of the start-up, the rest up to tens of milliseconds behind a random number
 of steps, or of checkpoints begun, or up to seconds behind a step with held-out
 loss and samples behind it; the last few behind the last step.
 
-Every life must continue from the newest checkpoint that was complete when the
+Every trial must continue from the newest checkpoint that was complete when the
 one before it died. In the end all losses and gradient norms that were ever
 written, those of work done twice included, must be to the bit those of the
 uninterrupted run, and so must the arrays of the last checkpoint.
 
-Writes OUT/kills.json, and the log of every life to OUT/logs. TensorFlow is
+Writes OUT/kills.json, and the log of every trial to OUT/logs. TensorFlow is
 hidden from the runs, whose start it would make half as long again.
 """
 import argparse
@@ -29,34 +29,34 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from benchmarks import lives as lives_lib
+from benchmarks import kill_trials
 from benchmarks import timing
 
-STEPS_A_KILL = 8  # of the whole run: more than a life does, or it ends early
+STEPS_A_KILL = 8  # of the whole run: more than a trial does, or it ends early
 AT_THE_END = 0.05  # share of the kills behind the last step
 # Share of the other kills: what they wait for.
 MOMENTS = {'start': 0.3, 'step': 0.35, 'save': 0.25, 'report': 0.1}
 RATES = {'clips_per_second', 'goodput', 'tflops_per_second'}
 
 
-def wrong(lives: Sequence[lives_lib.Life]) -> list[str]:
-  """What lives did that they must not, in sentences."""
+def wrong(trials: Sequence[kill_trials.Trial]) -> list[str]:
+  """What trials did that they must not, in sentences."""
   found = []
-  for i, life in enumerate(lives, start=1):
-    start = life.resumed
-    if start is not None and start % lives_lib.EVERY:
-      found.append(f'Life {i} continued from step {start}.')
-    if start is not None and start < life.complete:
+  for i, trial in enumerate(trials, start=1):
+    start = trial.resumed
+    if start is not None and start % kill_trials.EVERY:
+      found.append(f'Trial {i} continued from step {start}.')
+    if start is not None and start < trial.complete:
       found.append(
-          f'Life {i} continued from step {start}, and the checkpoint of step '
-          f'{life.complete} was complete.'
+          f'Trial {i} continued from step {start}, and the checkpoint of step '
+          f'{trial.complete} was complete.'
       )
-    if life.first is not None and life.first != start + 1:
-      found.append(f'Life {i} began with step {life.first}, not {start + 1}.')
-    if life.words:
-      found.append(f'Life {i} said {", ".join(life.words)}.')
-    if life.phase not in (*lives_lib.PHASES, lives_lib.FINISHED):
-      found.append(f'Life {i} ended by itself: {life.phase}.')
+    if trial.first is not None and trial.first != start + 1:
+      found.append(f'Trial {i} began with step {trial.first}, not {start + 1}.')
+    if trial.words:
+      found.append(f'Trial {i} said {", ".join(trial.words)}.')
+    if trial.phase not in (*kill_trials.PHASES, kill_trials.FINISHED):
+      found.append(f'Trial {i} ended by itself: {trial.phase}.')
   return found
 
 
@@ -104,29 +104,29 @@ def arrays(workdir: pathlib.Path, step: int) -> dict[str, bytes]:
 
 def kill_often(
     out: pathlib.Path, steps: int, kills: int, seed: int
-) -> list[lives_lib.Life]:
-  """The lives of the run in OUT/killed, the last of which finishes."""
-  killer = lives_lib.Killer(out, 'killed', steps, seed)
+) -> list[kill_trials.Trial]:
+  """The trials of the run in OUT/killed, the last of which finishes."""
+  killer = kill_trials.Killer(out, 'killed', steps, seed)
   rng = np.random.default_rng(seed + 1)
-  began, lives, done = time.time(), [], 0
-  while not lives or lives[-1].phase in lives_lib.PHASES:
+  began, trials, done = time.time(), [], 0
+  while not trials or trials[-1].phase in kill_trials.PHASES:
     if done == kills:
       moment = 'none'
     elif done >= (1 - AT_THE_END) * kills:
       moment = 'end'
     else:
       moment = str(rng.choice(list(MOMENTS), p=list(MOMENTS.values())))
-    life = killer.live(len(lives) + 1, moment)
-    lives.append(life)
-    done += life.phase in lives_lib.PHASES
+    trial = killer.trial(len(trials) + 1, moment)
+    trials.append(trial)
+    done += trial.phase in kill_trials.PHASES
     left = (time.time() - began) / max(done, 1) * (kills - done)
     print(
-        f'kill {done}/{kills}: {life.phase}; from step {life.resumed} '
-        f'({life.complete} was complete) to {life.last} '
-        f'{" ".join(life.words)} {left / 60:.0f} min left',
+        f'kill {done}/{kills}: {trial.phase}; from step {trial.resumed} '
+        f'({trial.complete} was complete) to {trial.last} '
+        f'{" ".join(trial.words)} {left / 60:.0f} min left',
         flush=True,
     )
-  return lives
+  return trials
 
 
 def main() -> None:
@@ -140,28 +140,28 @@ def main() -> None:
   if (out / 'logs').exists():
     raise SystemExit(f'{out} holds an earlier attempt; pass a new folder.')
   (out / 'logs').mkdir(parents=True)
-  every = lives_lib.REPORT
+  every = kill_trials.REPORT
   steps = -(-STEPS_A_KILL * args.kills // every) * every
-  whole = lives_lib.Killer(out, 'whole', steps, args.seed).live(0, 'none')
-  if whole.phase != lives_lib.FINISHED:
+  whole = kill_trials.Killer(out, 'whole', steps, args.seed).trial(0, 'none')
+  if whole.phase != kill_trials.FINISHED:
     raise SystemExit(f'The uninterrupted run has failed, see {out}/logs.')
   print(f'{steps} steps without interruption: {whole.seconds:.0f} s')
 
   began = time.time()
-  lives = kill_often(out, steps, args.kills, args.seed)
+  trials = kill_often(out, steps, args.kills, args.seed)
   minutes = (time.time() - began) / 60
-  phases = collections.Counter(life.phase for life in lives)
-  kills = sum(phases[phase] for phase in lives_lib.PHASES)
-  bad = wrong(lives)
+  phases = collections.Counter(trial.phase for trial in trials)
+  kills = sum(phases[phase] for phase in kill_trials.PHASES)
+  bad = wrong(trials)
   if kills < args.kills:
     bad.append(f'The run ended after {kills} kills.')
   (ours, _), (theirs, broken) = (
-      lives_lib.points(out / name) for name in ('whole', 'killed')
+      kill_trials.points(out / name) for name in ('whole', 'killed')
   )
   differences, counts = compare(ours, theirs)
   if broken:
     differences.append(f'{broken} lines of metrics.jsonl cannot be read.')
-  if lives[-1].phase == lives_lib.FINISHED:
+  if trials[-1].phase == kill_trials.FINISHED:
     a, b = (arrays(out / name, steps) for name in ('whole', 'killed'))
     counts['arrays'] = len(a)
     different = [x for x in a.keys() | b.keys() if a.get(x) != b.get(x)]
@@ -174,12 +174,12 @@ def main() -> None:
       'steps': steps,
       'kills': kills,
       'minutes': round(minutes, 1),
-      'phases': {phase: phases[phase] for phase in lives_lib.PHASES},
+      'phases': {phase: phases[phase] for phase in kill_trials.PHASES},
       **counts,
       'wrong': bad + differences,
   }
   print(json.dumps(result, indent=1))
-  result['lives'] = [dataclasses.asdict(life) for life in lives]
+  result['trials'] = [dataclasses.asdict(trial) for trial in trials]
   (out / 'kills.json').write_text(json.dumps(result, indent=1))
   raise SystemExit(bool(result['wrong']))
 

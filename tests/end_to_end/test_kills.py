@@ -1,25 +1,25 @@
 """What `benchmarks.kills` would not let pass; the killing is its own run."""
+from benchmarks import kill_trials
 from benchmarks import kills
-from benchmarks import lives
 
 
-def life(**fields):
-  return lives.Life(moment='step', phase='steps', **fields)
+def trial(**fields):
+  return kill_trials.Trial(moment='step', phase='steps', **fields)
 
 
 def test_a_life_that_loses_a_checkpoint_is_told():
-  good = life(complete=10, resumed=10, first=11, last=13)
-  killed_early = life(complete=10)
+  good = trial(complete=10, resumed=10, first=11, last=13)
+  killed_early = trial(complete=10)
   assert not kills.wrong([good, killed_early])
-  [text] = kills.wrong([life(complete=10, resumed=5, first=6)])
+  [text] = kills.wrong([trial(complete=10, resumed=5, first=6)])
   assert 'the checkpoint of step 10 was complete' in text
-  [text] = kills.wrong([life(complete=5, resumed=7, first=8)])
+  [text] = kills.wrong([trial(complete=5, resumed=7, first=8)])
   assert 'continued from step 7' in text
-  [text] = kills.wrong([life(complete=5, resumed=5, first=7)])
+  [text] = kills.wrong([trial(complete=5, resumed=5, first=7)])
   assert 'began with step 7, not 6' in text
-  [text] = kills.wrong([life(complete=0, words=['damaged'])])
+  [text] = kills.wrong([trial(complete=0, words=['damaged'])])
   assert 'said damaged' in text
-  ended = lives.Life(moment='step', complete=0, phase='exit code 1')
+  ended = kill_trials.Trial(moment='step', complete=0, phase='exit code 1')
   assert 'ended by itself: exit code 1' in kills.wrong([ended])[0]
 
 
@@ -44,5 +44,5 @@ def test_one_bit_of_one_line_is_told():
 
 def test_points_tolerate_a_line_cut_off(tmp_path):
   (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n{"step": 2}\n{"st')
-  assert lives.points(tmp_path) == ([{'step': 1}, {'step': 2}], 1)
-  assert lives.points(tmp_path, skip=12) == ([{'step': 2}], 1)
+  assert kill_trials.points(tmp_path) == ([{'step': 1}, {'step': 2}], 1)
+  assert kill_trials.points(tmp_path, skip=12) == ([{'step': 2}], 1)

@@ -211,6 +211,6 @@ def test_what_was_refused_may_be_tried_otherwise_in_the_same_folder(
     config.batch_size = size
     device(2**10)
     with pytest.raises(UserError, match='^the train state takes about'):
-      train.train(config, str(tmp_path))
+      train(config, tmp_path)  # the module itself
     saved = json.loads((tmp_path / 'config.json').read_text())
     assert saved['batch_size'] == size

@@ -13,7 +13,7 @@ import numpy as np
 
 EVERY = 5  # steps between checkpoints
 REPORT = 50  # steps between held-out losses and samples
-MOST_STEPS = 12  # that a life is let do before a kill behind a step
+MOST_STEPS = 12  # that a trial is let do before a kill behind a step
 PHASES = (
     'before the first step',
     'steps',
@@ -51,7 +51,7 @@ BAD_WORDS = ('damaged', 'cannot be read', 'could not be written', 'Traceback')
 
 
 @dataclasses.dataclass
-class Life:
+class Trial:
   """One start of the command, and how it ended."""
 
   moment: str  # what the kill waited for
@@ -110,7 +110,7 @@ def _unfinished(workdir):
 
 
 def launch(out: pathlib.Path, name: str, steps: int, log) -> subprocess.Popen:
-  """Starts a life of the run in OUT/name."""
+  """Starts trials of the run in OUT/name."""
   hidden = out / 'hidden'
   hidden.mkdir(exist_ok=True)
   (hidden / 'tensorflow.py').write_text('raise ImportError("hidden")\n')
@@ -146,8 +146,8 @@ class Killer:
     self._rng = np.random.default_rng(seed)
     self._ready, self._ending = 10.0, 5.0  # seconds; the first is measured
 
-  def live(self, number: int, moment: str) -> Life:
-    """One life, killed behind `moment`.
+  def trial(self, number: int, moment: str) -> Trial:
+    """One trial, killed behind `moment`.
 
     Args:
       number: of its log.
@@ -155,7 +155,7 @@ class Killer:
         'report' or 'end', see `_wait`; 'none' lets it finish.
     """
     workdir = self._workdir
-    life = Life(moment, complete(workdir))
+    trial = Trial(moment, complete(workdir))
     before, old = _size(workdir), _unfinished(workdir)
     path = self._out / 'logs' / f'{self._name}_{number:03d}.txt'
     began = time.time()
@@ -169,9 +169,9 @@ class Killer:
       finally:
         process.kill()
         code = process.wait()
-    life.seconds = round(time.time() - began, 2)
-    self._describe(life, path.read_text(), code, before, old)
-    return life
+    trial.seconds = round(time.time() - began, 2)
+    self._describe(trial, path.read_text(), code, before, old)
+    return trial
 
   def _sleep(self, process, seconds):
     """Waits so long, or until the process has ended."""
@@ -209,28 +209,28 @@ class Killer:
         self._sleep(process, rng.uniform(0.0, most))
         return
 
-  def _describe(self, life, log, code, before, old):
-    """Fills in what files and log say of a life that has ended."""
+  def _describe(self, trial, log, code, before, old):
+    """Fills in what files and log say of a trial that has ended."""
     seen = _losses(self._workdir, before)
     match = re.search(r'Continuing .* from step (\d+)\.', log)
     if match:
-      life.resumed = int(match.group(1))
+      trial.resumed = int(match.group(1))
     elif seen:
-      life.resumed = 0
+      trial.resumed = 0
     if seen:
-      life.first, life.last = seen[0], seen[-1]
-    life.words = [word for word in BAD_WORDS if word in log]
+      trial.first, trial.last = seen[0], seen[-1]
+    trial.words = [word for word in BAD_WORDS if word in log]
     if code == 0:
-      life.phase = FINISHED
+      trial.phase = FINISHED
     elif code != -signal.SIGKILL:
-      life.phase = f'exit code {code}'
+      trial.phase = f'exit code {code}'
     elif _unfinished(self._workdir) - old:
-      life.phase = 'checkpoint being written'
-    elif self._steps in (life.resumed, life.last):
-      life.phase = 'end of the run'
+      trial.phase = 'checkpoint being written'
+    elif self._steps in (trial.resumed, trial.last):
+      trial.phase = 'end of the run'
     elif not seen:
-      life.phase = 'before the first step'
-    elif life.last % REPORT == 0:
-      life.phase = 'held-out loss and samples'
+      trial.phase = 'before the first step'
+    elif trial.last % REPORT == 0:
+      trial.phase = 'held-out loss and samples'
     else:
-      life.phase = 'steps'
+      trial.phase = 'steps'
