@@ -106,10 +106,10 @@ def test_a_training_that_lost_its_folder_stops_and_saves_nothing(
   assert json.loads(mark.read_text()) == others
 
 
-def test_samples_of_one_seed_are_drawn_by_one_process(short_run, run_main):
-  folder = short_run / 'samples' / 'step_2_seed_0'
-  with locks.Lock(short_run), locks.Lock(folder):
-    flags = ('--mode=sample', f'--workdir={short_run}')
+def test_samples_of_one_seed_are_drawn_by_one_process(copied_run, run_main):
+  folder = copied_run / 'samples' / 'step_6_seed_0'
+  with locks.Lock(copied_run), locks.Lock(folder):
+    flags = ('--mode=sample', f'--workdir={copied_run}')
     code, output = run_main(*flags, tiny=False)
     last = output.strip().splitlines()[-1]
     assert code == 1 and 'Traceback' not in output, output
@@ -119,8 +119,8 @@ def test_samples_of_one_seed_are_drawn_by_one_process(short_run, run_main):
     code, output = run_main(*flags, '--config.sample.seed=1', tiny=False)
     assert code == 0, output
     code, output = run_main(
-        '--mode=evaluate', f'--workdir={short_run}', tiny=False
+        '--mode=evaluate', f'--workdir={copied_run}', tiny=False
     )
     assert code == 0, output
-  assert not (short_run / 'samples' / 'step_2_seed_1' / '.lock').exists()
-  assert (short_run / 'evaluation.json').exists()
+  assert not (copied_run / 'samples' / 'step_6_seed_1' / '.lock').exists()
+  assert (copied_run / 'evaluation.json').exists()

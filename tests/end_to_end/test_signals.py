@@ -138,7 +138,7 @@ def test_ctrl_c_in_the_modes_that_do_not_train(
   flags, line = {
       'sample': (
           ['--config.sample.num_steps=100000', '--config.sample.seed=7'],
-          'XLA compilation of jit(sampler)',
+          'XLA compilation of jit(sample_block)',
       ),
       'evaluate': (
           ['--config.eval.num_clips=800000'], 'compilation of jit(eval_step)',
@@ -148,7 +148,7 @@ def test_ctrl_c_in_the_modes_that_do_not_train(
   }[mode]
   workdir = tmp_path / 'run'
   if mode in ('sample', 'evaluate'):
-    workdir = request.getfixturevalue('short_run')
+    workdir = request.getfixturevalue('copied_run')
   if mode == 'prepare':
     pytest.importorskip('tensorflow_datasets')
     write_videos(tmp_path / 'videos', 3000)
