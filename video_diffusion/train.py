@@ -1,7 +1,6 @@
 """The train loop: one flat function, its sections in execution order."""
 from collections.abc import Callable
 import contextlib
-import enum
 import functools
 import signal
 import sys
@@ -37,19 +36,11 @@ from video_diffusion.parallel import distributed
 from video_diffusion.parallel import memory
 from video_diffusion.text import encode
 from video_diffusion.text import tokenizer_files
+from video_diffusion.training import actions
 from video_diffusion.training import compile as compile_lib
 from video_diffusion.training import preemption
 from video_diffusion.training import progress
 from video_diffusion.training import writers
-
-
-class Action(enum.IntEnum):
-  """What a process wants of the loop; all do what the largest says."""
-
-  GO_ON = 0
-  STOP = 1  # end as at the last step
-  QUIT = 2  # Ctrl-C: save, and leave
-  RESTART = 3  # SIGTERM: save, and leave to be started again
 
 
 def train(
@@ -241,26 +232,31 @@ def _train(
       trace.after(step, metrics)
 
       # ---- What all processes want, and the progress line --------------------
-      vote = collectives.largest(wanted(config, watch, began), mesh)
+      wanted = actions.wanted(
+          watch, began=began, max_minutes=config.train.max_minutes
+      )
+      vote = collectives.largest(wanted, mesh)
       pending.append((metrics, vote))
       # The newest step is waited for only where a line is due, or the end.
       logs = due(step, config.log.every, last_step)
       try:
-        action = read(pending, window, leave=0 if logs else 1)
+        action = actions.read(pending, window, leave=0 if logs else 1)
       except progress.TooManySkipsError:
         save(step, state)
         raise
-      if action == Action.STOP:
+      if action == actions.Action.STOP:
         logging.info('train.max_minutes is reached at step %d.', step)
         last_step = step
       if logs or action:
         window.write(writer, step, last_step)
 
       # ---- SIGTERM and Ctrl-C: save, and end the process ---------------------
-      if action in (Action.QUIT, Action.RESTART):
+      if action == actions.Action.QUIT:
         save(step, state)
-        quits = action == Action.QUIT
-        watch.leave(signal.SIGINT if quits else signal.SIGTERM)
+        watch.leave(signal.SIGINT)
+      if action == actions.Action.RESTART:
+        save(step, state)
+        watch.leave(signal.SIGTERM)
 
       # ---- Checkpoint, then what an interruption may cut off -----------------
       reports = due(step, config.log.eval_every, last_step) or due(
@@ -295,34 +291,6 @@ def _train(
       f', peak memory {peak / 2**30:.1f} GiB a device' if peak else '',
       run_dir,
   )
-
-
-def wanted(config, watch, began) -> Action:
-  """What this process wants of the loop after a step."""
-  if watch.requested == signal.SIGTERM:
-    return Action.RESTART
-  if watch.requested == signal.SIGINT:
-    return Action.QUIT
-  minutes = config.train.max_minutes
-  late = minutes and time.time() - began > 60 * minutes
-  return Action.STOP if late else Action.GO_ON
-
-
-def read(pending, window, *, leave: int) -> Action:
-  """Takes steps off `pending` until `leave` are left, all where it is to end.
-
-  Returns:
-    What all processes have agreed on.
-
-  Raises:
-    progress.TooManySkipsError: see `progress.Window.add`.
-  """
-  action = Action.GO_ON
-  while len(pending) > (0 if action else leave):
-    metrics, vote = pending.pop(0)
-    window.add(metrics)
-    action = max(action, Action(int(vote)))
-  return action
 
 
 def due(step: int, every: int, last_step: int) -> bool:

@@ -9,7 +9,6 @@ not check, and a byte that has changed there would go unnoticed.
 import contextlib
 import errno
 import os
-import sys
 import threading
 from typing import Any
 
@@ -22,6 +21,7 @@ import orbax.checkpoint as ocp
 
 from video_diffusion import errors
 from video_diffusion.checkpoints import digests
+from video_diffusion.checkpoints import orbax_errors
 from video_diffusion.errors import UserError
 from video_diffusion.parallel import memory
 
@@ -58,7 +58,7 @@ class Checkpoints:
     Raises:
       UserError: the directory is a file.
     """
-    _hide_late_calls()
+    orbax_errors.hide_late_calls()
     self._directory = epath.Path(directory).resolve()
     self._options = ocp.CheckpointManagerOptions(
         max_to_keep=keep, keep_period=keep_every or None
@@ -178,7 +178,7 @@ class Checkpoints:
     self._remove_unfinished()  # it may be what has filled the disk
     self._failed = (
         f'the checkpoint of step {self._saving} could not be written to '
-        f'{self._directory} ({_reason(error)}); {self._left()}'
+        f'{self._directory} ({orbax_errors.reason(error)}); {self._left()}'
     )
     bug = errors.is_bug(error)
     if not bug:
@@ -252,7 +252,7 @@ class Checkpoints:
           raise  # the checkpoint is sound, and the device too small
         logging.error(
             'The checkpoint of step %d in %s cannot be read (%s).',
-            step, self._directory, _reason(error),
+            step, self._directory, orbax_errors.reason(error),
             exc_info=error if errors.is_bug(error) else None,
         )
         bad.append(step)
@@ -297,36 +297,6 @@ class Checkpoints:
       self.wait()
     finally:
       self._manager.close()
-
-
-def _reason(error):
-  """What an error of Orbax is about: the first line of its first cause."""
-  error = errors.first_cause(error)
-  line = next((line for line in str(error).splitlines() if line), '')
-  # TensorStore goes from the array to the file, which is the one to look at.
-  line = line[max(line.rfind('Error reading'), 0) :]
-  line = line.partition(' [tensorstore_spec')[0][:300]
-  if isinstance(error, (OSError, ValueError)) and line:
-    return line
-  return f'{type(error).__name__} {line}'.strip()
-
-
-def _hide_late_calls():
-  """Of many reads or writes, those behind one that failed print no traceback.
-
-  Orbax has then closed the event loop that TensorStore reports them to, and
-  each of hundreds would come to sys.unraisablehook.
-  """
-  known = sys.unraisablehook
-  if getattr(known, 'hides_late_calls', False):
-    return
-
-  def hook(args):
-    if str(args.exc_value) != 'Event loop is closed':
-      known(args)
-
-  hook.hides_late_calls = True
-  sys.unraisablehook = hook
 
 
 def _compare(item, saved, found):
