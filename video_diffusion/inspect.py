@@ -91,11 +91,11 @@ def picture(batch: dict[str, np.ndarray], num_images: int) -> np.ndarray:
   return media.grid(np.stack(cells), columns=1 + num_images)
 
 
-def inspect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
-  """Writes workdir/inspect/: batch.gif, batch.mp4 and inspect.json.
+def inspect(config: ml_collections.ConfigDict, run_dir: str) -> dict[str, Any]:
+  """Writes run_dir/inspect/: batch.gif, batch.mp4 and inspect.json.
 
   The batch is the first that `train` would draw. Nothing is compiled, and no
-  accelerator is touched; the workdir stays free for any run.
+  accelerator is touched; the folder stays free for any run.
 
   Returns:
     What inspect.json holds: the rows of the table, the input rate in clips a
@@ -107,8 +107,8 @@ def inspect(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
   # Devices are counted, and a GPU's memory would be taken on that occasion.
   jax.config.update('jax_platforms', 'cpu')
   validate.check(config, 'inspect')
-  workdir = epath.Path(files.expand(workdir, '--workdir', bucket=True))
-  folder = workdir / 'inspect'
+  run_dir = epath.Path(files.expand(run_dir, '--workdir', bucket=True))
+  folder = run_dir / 'inspect'
   source = inputs.make_source(config, 'train')
   rows = data_table.rows(config, source)
   writers.log_lines(data_table.as_text(rows))

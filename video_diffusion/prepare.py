@@ -9,7 +9,7 @@ from video_diffusion.config import validate
 from video_diffusion.training import writers
 
 
-def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
+def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
   """Prepares both splits of the config's data sets and prints a table of them.
 
   Training does the same when it starts; this needs no accelerator. The captions
@@ -17,12 +17,12 @@ def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
 
   Args:
     config: the whole config, of which the data fields count.
-    workdir: of the run; nothing is written there.
+    run_dir: folder of the run; nothing is written there.
 
   Raises:
     UserError: a bad config, or data that is missing or unusable.
   """
-  del workdir  # all modes have it
+  del run_dir  # every mode is given it
   validate.check(config, 'prepare')
   synthetic, computed = inputs.synthetic(config), config.text.encoder == 't5'
   if computed:

@@ -118,7 +118,7 @@ class Window:
             f'{self._skips} updates in a row were not finite, steps {first} to '
             f'{self._added}, and were skipped; the weights of before step '
             f'{first} are saved, the clips are in {self._path}: lower '
-            'optim.lr, in a workdir of its own, or go on behind these clips by '
+            'optim.lr, with another --workdir, or go on behind these clips by '
             'the same command.'
         )
       return
