@@ -224,7 +224,7 @@ PHASES = {
     ),
     'sampling': (
         ('--config.log.sample_every=3', '--config.sample.num_steps=100000'),
-        'XLA compilation of jit(sampler)', '100%', 3,
+        'XLA compilation of jit(sample_block)', '100%', 3,
     ),
     'evaluate': (
         ('--config.log.eval_every=3', '--config.eval.num_clips=800000'),
