@@ -115,13 +115,16 @@ def compile_step(
   Raises:
     UserError: the step needs more memory than a device has.
   """
-  plain = model.clone(unet=model.unet.clone(remat=()))
+  counted = None
+  if model.unet.remat or config.train.accumulate > 1:
+    plain = model.clone(unet=model.unet.clone(remat=()))
+    counted = make_step(config, plain, optimizer, learning_rate, accumulate=1)
   return compile_lib.compile_step(
       make_step(config, model, optimizer, learning_rate),
       abstract,
       shapes,
       mesh,
-      counted=make_step(config, plain, optimizer, learning_rate, accumulate=1),
+      counted=counted,
       too_large=functools.partial(batch_too_large, config, abstract, mesh),
   )
 

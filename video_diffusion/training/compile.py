@@ -47,7 +47,7 @@ def compile_step(
     shapes: dict[str, jax.ShapeDtypeStruct],
     mesh: jax.sharding.Mesh,
     *,
-    counted: Callable,
+    counted: Callable | None,
     too_large: Callable[[memory.Need], UserError],
 ) -> tuple[jax.stages.Compiled, float]:
   """(the compiled train step, FLOPs of one global step).
@@ -57,9 +57,9 @@ def compile_step(
     abstract: see `lower_step`.
     shapes: see `lower_step`.
     mesh: see `lower_step`.
-    counted: the step whose FLOPs are counted. It recomputes nothing and takes
-      the batch at once: recomputation is no work, and the body of a scan would
-      count once.
+    counted: the step whose FLOPs are counted, where it is another one. It
+      recomputes nothing and takes the batch at once: recomputation is no work,
+      and the body of a scan would count once.
     too_large: makes the error about a batch that does not fit.
 
   Raises:
@@ -70,7 +70,10 @@ def compile_step(
   with memory.explained(too_large):
     compiled = lowered.compile()
   check_batch(compiled, too_large)
-  flops = lowered_flops(counted, abstract, shapes)
+  if counted is None and jax.default_backend() == 'cpu':
+    flops = float(lowered.cost_analysis()['flops'])  # of all devices
+  else:
+    flops = lowered_flops(counted or step, abstract, shapes)
   logging.info(
       'Compiled the train step in %.0f s: %.3g FLOP, %s parameters, %d %s, '
       'mesh %s.',
