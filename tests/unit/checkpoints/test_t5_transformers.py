@@ -9,7 +9,7 @@ transformers = pytest.importorskip(
 import numpy as np  # noqa: E402
 from transformers.models.t5 import modeling_t5  # noqa: E402
 
-from video_diffusion import t5_weights  # noqa: E402
+from video_diffusion.checkpoints import t5_weights  # noqa: E402
 from video_diffusion.models import attention  # noqa: E402
 from video_diffusion.models import t5  # noqa: E402
 

@@ -65,7 +65,7 @@ def test_neither_t5x_nor_tensorflow_nor_torch_is_imported(
 ):
   folder = files.write_zarr(tmp_path / 'checkpoint_7', make_t5(files.GATED))
   code = (
-      'import sys; from video_diffusion import t5_weights; '
+      'import sys; from video_diffusion.checkpoints import t5_weights; '
       f't5_weights.load_t5({str(folder)!r}); '
       'print(*({"t5x", "seqio", "tensorflow", "torch"} & set(sys.modules)))'
   )
@@ -297,7 +297,7 @@ def test_tensorstore_reads_a_bucket(tmp_path, make_t5):
   threading.Thread(target=server.serve_forever, daemon=True).start()
   code = (
       'import sys, numpy, tensorstore, flax.serialization\n'
-      'from video_diffusion import t5x_checkpoint\n'
+      'from video_diffusion.checkpoints import t5x_checkpoint\n'
       'tree = flax.serialization.msgpack_restore('
       'open(sys.argv[1], "rb").read())\n'
       'spec = tree["optimizer"]["target"]["token_embedder"]["embedding"]\n'

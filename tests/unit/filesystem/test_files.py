@@ -63,7 +63,7 @@ def test_a_folder_is_replaced_when_the_new_one_is_whole(tmp_path):
 
 def test_parts_of_killed_processes_are_removed(tmp_path):
   code = (
-      'import os, sys; from video_diffusion import files\n'
+      'import os, sys; from video_diffusion.filesystem import files\n'
       'with files.writing(sys.argv[1]) as part:\n'
       '  part.write_text("half"); os._exit(9)'
   )

@@ -9,7 +9,7 @@ from tests.support.paths import ROOT
 from video_diffusion.data import datasets
 from video_diffusion.data import records
 from video_diffusion.data.builders import moving_mnist
-from video_diffusion.data.builders import tfds_sets
+from video_diffusion.data.builders import tfds_originals
 
 pytest.importorskip('PIL')
 MNIST = ROOT.parent / 'shared' / 'data' / 'mnist'
@@ -180,7 +180,7 @@ def test_digits_of_tfds(tmp_path, monkeypatch):
       builder = tfds.builder(name)
     return builder
 
-  monkeypatch.setattr(tfds_sets, 'open_original', digits_of_tfds)
+  monkeypatch.setattr(tfds_originals, 'open_original', digits_of_tfds)
   with tfds.testing.mock_data(num_examples=2):
     digits = moving_mnist._tfds_digits(tmp_path)
   assert {s: (d.shape, d.dtype) for s, d in digits.items()} == {

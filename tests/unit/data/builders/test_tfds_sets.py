@@ -13,6 +13,7 @@ from video_diffusion.data import datasets
 from video_diffusion.data import packing
 from video_diffusion.data import records
 from video_diffusion.data import video
+from video_diffusion.data.builders import tfds_originals
 from video_diffusion.data.builders import tfds_sets
 
 for module in ['tensorflow', 'array_record']:
@@ -215,7 +216,7 @@ def test_a_second_call_needs_neither_the_original_nor_tensorflow(
     tmp_path, monkeypatch
 ):
   first = prepare(tmp_path)
-  monkeypatch.setattr(tfds_sets, 'open_original', None)  # not to be called
+  monkeypatch.setattr(tfds_originals, 'open_original', None)  # not to be called
   assert prepare(tmp_path) == first
   with pytest.raises(TypeError):
     prepare(tmp_path, height=3)
