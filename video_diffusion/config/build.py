@@ -161,9 +161,14 @@ def saved_label_sizes(
       if (found := re.fullmatch(r'encoder\.table_(\d+)', name))
   }
   validate.require(
-      bool(sizes),
+      bool(shapes),
       f'{run_dir} holds no checkpoint yet; train longer than one '
       'checkpoint.every, or to the end.',
+  )
+  validate.require(
+      bool(sizes),
+      f'{run_dir} holds weights without a table of labels, which its '
+      'config.json asks for; put the config.json of these weights there.',
   )
   return tuple(sizes[slot] for slot in sorted(sizes))
 
