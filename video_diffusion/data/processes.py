@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 # What terminals and schedulers send to a whole group of processes.
 GROUP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+START_SECONDS = 5.0  # a process takes milliseconds to be given its work
+
+_starting = threading.Lock()
 
 
 class Died(NamedTuple):
@@ -121,12 +124,26 @@ def born_deaf() -> Iterator[None]:
   """Starts the processes that the block spawns with GROUP_SIGNALS blocked.
 
   Until they have said what these mean, Ctrl-C would print a traceback of each.
+  `kill_children` waits for the end of the block.
   """
-  mask = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
-  try:
-    yield
-  finally:
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+  with _starting:
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
+    try:
+      yield
+    finally:
+      signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def kill_children() -> None:
+  """Kills the processes that this one started; from any thread, before _exit.
+
+  A process whose parent ends before it has been given its work would print a
+  traceback: a start that another thread has begun is waited for, and no other
+  one can begin after it.
+  """
+  _starting.acquire(timeout=START_SECONDS)  # for good
+  for process in multiprocessing.active_children():
+    process.kill()
 
 
 def end_with_parent() -> None:

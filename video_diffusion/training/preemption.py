@@ -27,6 +27,7 @@ import threading
 from absl import logging
 import jax
 
+from video_diffusion.data import processes
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import locks
 
@@ -145,6 +146,7 @@ class Preemption:
 
 
 def _end_process(code):
+  processes.kill_children()
   locks.release_all()
   logging.flush()
   sys.stdout.flush()

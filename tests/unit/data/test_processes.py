@@ -2,6 +2,9 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import time
 
 import pytest
@@ -68,3 +71,34 @@ def test_an_error_of_a_process_says_where_it_was():
 
 def test_usable_cores():
   assert 1 <= processes.usable_cores() <= os.cpu_count()
+
+
+def test_an_end_amid_a_start_prints_nothing():
+  """Also where a process has been spawned and not yet been given its work."""
+  program = textwrap.dedent("""
+      import multiprocessing.util, os, threading, time
+      from video_diffusion.data import processes
+      spawn = multiprocessing.util.spawnv_passfds
+
+      def slow(*args):
+        pid = spawn(*args)
+        if any(b'spawn_main' in arg for arg in map(os.fsencode, args[1])):
+          spawned.set()
+          time.sleep(0.5)
+        return pid
+
+      if __name__ == '__main__':
+        multiprocessing.util.spawnv_passfds = slow
+        spawned = threading.Event()
+        run = processes.run(abs, [(0, 1)] * 9, jobs_per_worker=9)
+        threading.Thread(target=lambda: list(run), daemon=True).start()
+        spawned.wait()
+        processes.kill_children()
+        print('ended', flush=True)
+        os._exit(0)
+  """)
+  ended = subprocess.run(
+      [sys.executable, '-c', program], capture_output=True, text=True
+  )
+  assert ended.stdout == 'ended\n'
+  assert 'Traceback' not in ended.stderr, ended.stderr
