@@ -466,9 +466,8 @@ if __name__ == '__main__':
 
 
 def start_preparation(tmp_path, folder):
-  (tmp_path / 'main.py').write_text(SCRIPT)
   return subprocess.Popen(
-      [sys.executable, tmp_path / 'main.py', folder, tmp_path / 'data'],
+      [sys.executable, '-c', SCRIPT, folder, tmp_path / 'data'],
       env={**os.environ, 'PYTHONPATH': str(ROOT)},
       start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
       text=True,
