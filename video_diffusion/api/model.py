@@ -1,6 +1,7 @@
 """A trained model: videos from noise, and from given videos."""
 from collections.abc import Callable, Sequence
 import copy
+import dataclasses
 import functools
 from typing import Any
 
@@ -93,6 +94,19 @@ class Model:
     """The same model with other parameters; compiled programs are shared."""
     other = copy.copy(self)
     other.__dict__['_weights'] = params, step
+    return other
+
+  def with_examples(self, examples: Sequence[dict[str, Any]]) -> 'Model':
+    """The same model, which conditions its videos on these examples.
+
+    Args:
+      examples: at least as many as there are videos, with what the model takes:
+        'caption', 'labels' or other arrays; see `data.mixture.Source.example`.
+    """
+    other = copy.copy(self)
+    other.conditioner = dataclasses.replace(
+        self.conditioner, heldout=lambda count: iter(examples[:count])
+    )
     return other
 
   def denoise_fn(
