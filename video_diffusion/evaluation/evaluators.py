@@ -1,31 +1,62 @@
 """What is measured of a trained model: one evaluator is one object.
 
 The field eval.evaluators lists which of EVALUATORS run, in training every
-log.eval_every steps and in --mode=evaluate. A further evaluator is a further
-class here, or an import of it.
+log.eval_every steps and in --mode=evaluate; log.scores lists those that run in
+training every log.score_every steps. A further evaluator is a further class
+here, or an import of it.
 """
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+import dataclasses
 from typing import Protocol
 
+from absl import logging
 from etils import epath
+import jax
+import ml_collections
 
 from video_diffusion.api import model as model_lib
 from video_diffusion.config import build
 from video_diffusion.config import inputs
+from video_diffusion.config import validate
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import pipeline
 from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
+from video_diffusion.evaluation import bars
 from video_diffusion.evaluation import heldout_loss
+from video_diffusion.evaluation import report_page
+from video_diffusion.evaluation import score_run
 from video_diffusion.parallel import distributed
 from video_diffusion.training import writers
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What evaluators are made of.
+
+  Attributes:
+    model: model of the run, perhaps without weights so far.
+    source: held-out clips.
+    encode: makes the arrays of captions, for a run with text.
+    source_of: name of a split, 'train' or 'test' -> its clips.
+    folder: folder for reports, and for what an interrupted call goes on from.
+    num_samples: number of samples that are scored; 0 takes that of the config.
+    keep: whether samples stay on disk.
+  """
+
+  model: model_lib.Model
+  source: mixture_lib.Source
+  encode: pipeline.Encode | None
+  source_of: Callable[[str], mixture_lib.Source]
+  folder: epath.Path
+  num_samples: int = 0
+  keep: bool = False
 
 
 class Evaluator(Protocol):
   """Measures a model.
 
-  It is made once, by (model, held-out clips, encode of their captions), and
-  keeps what it compiles. The model that it is made with may have no weights.
+  It is made once, of a `Run`, and keeps what it compiles.
 
   Attributes:
     key: where evaluation.json has its values.
@@ -49,13 +80,9 @@ class HeldoutLoss:
 
   key, prefix, raw = 'losses', 'heldout_', True
 
-  def __init__(
-      self,
-      model: model_lib.Model,
-      source: mixture_lib.Source,
-      encode: pipeline.Encode | None,
-  ):
-    self._source, self._encode = source, encode
+  def __init__(self, run: Run):
+    self._source, self._encode = run.source, run.encode
+    model = run.model
     step = heldout_loss.make_eval_step(
         model.network,
         prediction=model.config.diffusion.prediction,
@@ -82,33 +109,80 @@ class HeldoutLoss:
     yield from losses.items()
 
 
-# A name in eval.evaluators -> its class.
-EVALUATORS = {'heldout_loss': HeldoutLoss}
+class Scores:
+  """Distances of samples to real clips, by the protocol of eval.protocol.
+
+  Each call leaves a report, report.json and report.html, in a folder of the
+  step below the run's evaluation/.
+  """
+
+  key, prefix, raw = 'scores', 'score_', False
+
+  def __init__(self, run: Run):
+    self._run = run
+    self._options = score_options(run.model.config, run.num_samples)
+    with naming(lambda name: f'eval.{name}'):
+      # What does not fit is said before hours are spent.
+      score_run.check(self._options, run.model.frames)
+
+  def __call__(
+      self, model: model_lib.Model
+  ) -> Iterator[tuple[str, float | None]]:
+    """Yields 'fvd', 'kvd', ... and writes the report."""
+    run, options = self._run, self._options
+    name = f'{options.protocol}_step_{model.step}_seed_{options.seed}'
+    folder = run.folder / name
+    with naming(lambda name: f'eval.{name}'):
+      found = score_run.score_run(
+          model, run.source_of, options, folder, bars.bar
+      )
+    if jax.process_index() == 0:
+      report_page.write(folder, found, fps=model.config.sample.fps)
+      logging.info('Wrote %s.', folder / 'report.html')
+      if not run.keep:
+        for kept in folder.iterdir():
+          if kept.is_dir():
+            kept.rmtree()
+    yield from score_run.values(found).items()
 
 
-def make(
-    model: model_lib.Model,
-    source: mixture_lib.Source,
-    encode: pipeline.Encode | None = None,
-) -> dict[str, Evaluator]:
-  """The evaluators of a run, by name, in the order of eval.evaluators.
+def score_options(
+    config: ml_collections.ConfigDict, num_samples: int = 0
+) -> score_run.Options:
+  """How the eval fields of a config score.
 
   Args:
-    model: model of the run, perhaps without weights so far.
-    source: held-out clips.
-    encode: makes the arrays of captions, for a run with text.
+    config: the config.
+    num_samples: number of samples; 0 takes that of the config.
+  """
+  names = [field.name for field in dataclasses.fields(score_run.Options)]
+  options = score_run.Options(**{name: config.eval[name] for name in names})
+  if num_samples:
+    options = dataclasses.replace(options, num_samples=num_samples)
+  return options
+
+
+# A name in eval.evaluators -> its class.
+EVALUATORS = {'heldout_loss': HeldoutLoss, 'scores': Scores}
+
+
+def make(run: Run, field: str = 'eval.evaluators') -> dict[str, Evaluator]:
+  """The evaluators of a run, by name, in the order of a field of its config.
+
+  Args:
+    run: what they are made of.
+    field: name of the field that lists them.
 
   Raises:
-    UserError: eval.evaluators holds an unknown name.
+    UserError: the field holds an unknown name.
   """
-  names = model.config.eval.evaluators
+  names = validate.field(run.model.config, field)
   for name in names:
     if name not in EVALUATORS:
       raise UserError(
-          f'eval.evaluators holds {name!r}; there are '
-          f'{", ".join(EVALUATORS)}.'
+          f'{field} holds {name!r}; there are {", ".join(EVALUATORS)}.'
       )
-  return {name: EVALUATORS[name](model, source, encode) for name in names}
+  return {name: EVALUATORS[name](run) for name in names}
 
 
 def run(
