@@ -113,7 +113,7 @@ def _scores(scores):
         (interval, 'number'),
         (score.note, 'note'),
     ])
-  columns = ['Score', 'Value', '95 % interval', 'Compared with']
+  columns = ['Score', 'Value', '95 % interval', 'Note']
   kept = [
       i for i in range(4)
       if i < 2 or any(row[i][0] not in ('', '–') for row in rows)
