@@ -71,10 +71,11 @@ class _Axis:
     self._scale = math.log10 if log else float
     self._low, self._high = self._scale(low), self._scale(high)
     self.ticks = _decades(low, high) if log else []
-    if len(self.ticks) < 2:
+    is_even = len(self.ticks) < 2
+    if is_even:
       first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
       self.ticks = [i * step for i in range(first, last + 1)]
-    self.labels = _labels(self.ticks)
+    self.labels = _labels(self.ticks, is_even)
 
   def __call__(self, value: float) -> float:
     return (self._scale(value) - self._low) / (self._high - self._low)
@@ -96,17 +97,32 @@ def _decades(low, high):
   return [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
 
 
-def _labels(ticks):
-  """Texts of the ticks of an axis, with k or M where all are large."""
+def _labels(ticks, is_even):
+  """Texts of the ticks of an axis.
+
+  Those of large numbers end in k or M. Where the distances of the ticks are
+  even, all but 0 have the same letter and as many decimals.
+  """
+  if not is_even:
+    return [label for tick in ticks for label in _labels([tick], True)]
   largest = max(map(abs, ticks))
   unit, letter = 1.0, ''
   if 1e4 <= largest < 1e9:
     unit, letter = (1e6, 'M') if largest >= 2e6 else (1e3, 'k')
-  labels = []
-  for tick in ticks:
-    shown = report_lib.number(float(f'{tick / unit:.6g}'), zeros=False)
-    labels.append(shown + letter if tick else shown)
-  return labels
+  labels = [
+      report_lib.number(float(f'{tick / unit:.6g}'), zeros=False)
+      for tick in ticks
+  ]
+  decimals = max(len(label.partition('.')[2]) for label in labels)
+  if not any('×' in label for label in labels):
+    labels = [
+        f'{tick / unit:.{decimals}f}'.replace('-', '−') if tick else '0'
+        for tick in ticks
+    ]
+  return [
+      label + letter if tick else label
+      for tick, label in zip(ticks, labels, strict=True)
+  ]
 
 
 def _svg(curve):

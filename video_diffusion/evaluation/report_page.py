@@ -88,7 +88,10 @@ def _sections(report, fps) -> Iterator[tuple[str, str]]:
   if report.protocol:
     yield 'Protocol', _protocol(report.protocol)
   for table in report.tables:
-    rows = [[_cell(cell) for cell in row] for row in table.rows]
+    rows = [
+        [(report_lib.number(head), ''), *map(_cell, cells)]
+        for head, *cells in table.rows
+    ]
     content = _table(table.title, list(table.columns), rows)
     yield table.title, _note(table.note) + content
   if report.curves:
@@ -101,25 +104,18 @@ def _sections(report, fps) -> Iterator[tuple[str, str]]:
 
 
 def _scores(scores):
-  """The table of the scores; columns that would be empty are left out."""
-  rows = []
+  """The table of the scores, with a column of intervals if there are any."""
+  columns, rows = ['Score', 'Value', '95 % interval'], []
   for score in scores:
     low, high = map(report_lib.number, (score.low, score.high))
-    has_interval = score.low is not None or score.high is not None
-    interval = f'{low} to {high}' if has_interval else '–'
     rows.append([
-        (score.name, ''),
+        (score.name, score.note),
         (report_lib.number(score.value), 'number value'),
-        (interval, 'number'),
-        (score.note, 'note'),
+        ('–' if low == high == '–' else f'{low} to {high}', 'number interval'),
     ])
-  columns = ['Score', 'Value', '95 % interval', 'Note']
-  kept = [
-      i for i in range(4)
-      if i < 2 or any(row[i][0] not in ('', '–') for row in rows)
-  ]
-  rows = [[row[i] for i in kept] for row in rows]
-  return _table('Scores', [columns[i] for i in kept], rows)
+  if all(row[2][0] == '–' for row in rows):
+    columns, rows = columns[:2], [row[:2] for row in rows]
+  return _table('Scores', columns, rows)
 
 
 def _cell(value):
@@ -132,25 +128,34 @@ def _cell(value):
 
 
 def _table(title, columns, rows):
-  """A table from the (text, class) of every cell; it scrolls where it is wide.
+  """A table, which scrolls where it is wide.
 
-  A column of numbers has its head above them, on the right.
+  Args:
+    title: name of the table.
+    columns: their heads. The head of a column of numbers is on the right, too.
+    rows: of each row, (head, note) and then (text, class) of its cells.
   """
   if not rows:
     return '<p class="note">There are none.</p>\n'
-  heads = ''.join(
-      f'<th scope="col"{_class(column[0][1].split(" ")[0])}>{escape(name)}</th>'
-      for name, *column in zip(columns, *rows, strict=True)
+  heads, lines = [''], []
+  for column in list(zip(*rows, strict=True))[1:]:
+    is_number = all('number' in kind for _, kind in column)
+    heads.append('number' if is_number else '')
+  head = ''.join(
+      f'<th scope="col"{_class(kind)}>{escape(name)}</th>'
+      for name, kind in zip(columns, heads, strict=True)
   )
-  lines = []
-  for (name, _), *cells in rows:
+  for (name, note), *cells in rows:
     others = ''.join(
         f'<td{_class(kind)}>{escape(shown)}</td>' for shown, kind in cells
     )
-    lines.append(f'<tr><th scope="row">{escape(name)}</th>{others}</tr>\n')
+    note = f' <span class="note">{escape(note)}</span>' if note else ''
+    lines.append(
+        f'<tr><th scope="row">{escape(name)}{note}</th>{others}</tr>\n'
+    )
   return (
       f'<div class="scroll" role="region" aria-label="{escape(title)}, table" '
-      f'tabindex="0">\n<table>\n<thead>\n<tr>{heads}</tr>\n</thead>\n'
+      f'tabindex="0">\n<table>\n<thead>\n<tr>{head}</tr>\n</thead>\n'
       f'<tbody>\n{"".join(lines)}</tbody>\n</table>\n</div>\n'
   )
 

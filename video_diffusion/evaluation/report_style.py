@@ -22,7 +22,7 @@ body {
   background: var(--ground); color: var(--ink);
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans",
     "Helvetica Neue", Arial, sans-serif;
-  overflow-wrap: anywhere;
+  overflow-wrap: break-word;
 }
 h1 { margin: 0; font-size: 1.85rem; line-height: 1.2; letter-spacing: -0.015em;
   font-weight: 650; }
@@ -42,14 +42,15 @@ table { width: 100%; border-collapse: collapse; line-height: 1.4;
 th, td { padding: 0.55rem 1rem; text-align: left; vertical-align: baseline;
   min-width: 5rem; }
 th:first-child { padding-left: 0.25rem; min-width: 7rem; }
-td:last-child { padding-right: 0.25rem; }
+tr > :last-child { padding-right: 0.25rem; }
 thead th { color: var(--soft); font-size: 0.85rem; font-weight: 500;
   white-space: nowrap; border-bottom: 1px solid var(--rule); }
 tbody tr + tr > * { border-top: 1px solid var(--faint); }
 tbody th { font-weight: 500; }
-.number { text-align: right; white-space: nowrap; }
+.number { text-align: right; white-space: nowrap; overflow-wrap: normal; }
 .value { font-weight: 650; }
-td.note { min-width: 13rem; width: 50%; padding-left: 1.5rem; }
+tbody th .note { display: block; font-weight: 400; }
+td, dd, figcaption { overflow-wrap: anywhere; }
 
 dl { display: grid; grid-template-columns: 1fr 1fr; gap: 0 2.5rem; margin: 0;
   border-block: 1px solid var(--rule); padding: 0.35rem 0; }
@@ -76,7 +77,7 @@ svg text { fill: var(--soft); font-size: 13px;
 .axis { stroke: var(--soft); fill: none; }
 .line { stroke: var(--k); stroke-width: 2; fill: none; stroke-linecap: round;
   stroke-linejoin: round; }
-.band { fill: var(--k); opacity: 0.18; }
+.band { fill: var(--k); opacity: 0.25; }
 circle { fill: var(--k); stroke: var(--ground); }
 .k0 { --k: var(--k0); }
 .k1 { --k: var(--k1); } .k1 .line { stroke-dasharray: 7 4; }
@@ -90,8 +91,8 @@ circle { fill: var(--k); stroke: var(--ground); }
   background: var(--panel); border: 1px solid var(--faint);
   border-radius: 6px; max-width: 100%; }
 .group figure { display: grid; align-content: start; width: min-content; }
-.group video, .group img { display: block; max-width: 100%; height: auto;
-  background: #000; border-radius: 3px; }
+.group video, .group img { display: block; height: auto; background: #000;
+  border-radius: 3px; }
 .group figcaption { margin-top: 0.45rem; color: var(--soft);
   font-size: 0.85rem; line-height: 1.4; }
 .pixels { image-rendering: pixelated; }
@@ -99,7 +100,12 @@ circle { fill: var(--k); stroke: var(--ground); }
 @media (max-width: 44rem) {
   body { padding: 1.5rem 1rem 3rem; }
   h1 { font-size: 1.5rem; }
+  th, td { padding-inline: 0.5rem; min-width: 4.5rem; }
+  thead th, .interval { white-space: normal; }
+  .interval { max-width: 6rem; }
   dl { grid-template-columns: 1fr; }
+  dl div { grid-template-columns: 9rem 1fr; }
+  dl div.wide { grid-template-columns: 1fr; gap: 0; }
   svg text { font-size: 15px; }
   .group { width: 100%; padding: 0.6rem; gap: 0.6rem; }
   .group figure { width: calc(50% - 0.3rem); }
