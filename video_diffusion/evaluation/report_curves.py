@@ -108,7 +108,7 @@ def _labels(ticks, is_even):
   largest = max(map(abs, ticks))
   unit, letter = 1.0, ''
   if 1e4 <= largest < 1e9:
-    unit, letter = (1e6, 'M') if largest >= 2e6 else (1e3, 'k')
+    unit, letter = (1e6, 'M') if largest >= 1e6 else (1e3, 'k')
   labels = [
       report_lib.number(float(f'{tick / unit:.6g}'), zeros=False)
       for tick in ticks
@@ -184,11 +184,34 @@ def _point(point, log_x):
   return x, y, *band
 
 
+def _thinned(points, column) -> Iterator[tuple[float, ...]]:
+  """Yields at most 4 points for each pixel across: the ends and the extremes.
+
+  Args:
+    points: (x, y, low, high), neighbours on the curve.
+    column: maps a point to its pixel.
+  """
+  for _, near in itertools.groupby(points, key=column):
+    near = list(near)
+    if len(near) <= 4:
+      yield from near
+      continue
+    order = range(len(near))
+    kept = {0, len(near) - 1}
+    kept |= {f(order, key=lambda i: near[i][1]) for f in (min, max)}
+    band = min(point[2] for point in near), max(point[3] for point in near)
+    has_band = any(low != high for _, _, low, high in near)
+    for i in sorted(kept):
+      yield (*near[i][:2], *band) if has_band else near[i]
+
+
 def _line(name, points, place) -> Iterator[str]:
   """The band, the curve and the marks of one series."""
   shown, lines = [point for point in points if point], []
   for is_shown, piece in itertools.groupby(points, key=bool):
-    piece = list(piece) if is_shown else []
+    piece = list(_thinned(
+        piece, lambda point: int(float(place(*point[:2]).split()[0]))
+    )) if is_shown else []
     if any(low != high for _, _, low, high in piece):
       edge = [place(x, high) for x, _, _, high in piece]
       edge += [place(x, low) for x, _, low, _ in reversed(piece)]

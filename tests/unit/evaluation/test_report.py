@@ -240,6 +240,21 @@ def test_a_curve_is_interrupted_where_it_has_no_value():
   assert page.count('<circle') == 4
 
 
+def test_a_long_curve_keeps_its_ends_and_its_extremes():
+  values = np.sin(np.arange(100_000) / 7000)
+  values[12_345], values[54_321] = -3.0, 3.0
+  points = [(i, y, y - 1, y + 1) for i, y in enumerate(values)]
+  page = report_curves.figure(report_lib.Curve('t', 'x', 'y', {'a': points}))
+  assert len(page) < 100_000
+  line = re.search(r'class="line" d="M([^"]*)"/></g>', page)[1]
+  places = np.array([p.split() for p in line.split('L')], float)
+  assert (np.diff(places[:, 0]) >= 0).all()
+  low, high = places[:, 1].argmax(), places[:, 1].argmin()
+  share = (places[[low, high], 0] - places[0, 0]) / np.ptp(places[:, 0])
+  np.testing.assert_allclose(share, [0.12345, 0.54321], atol=0.001)
+  assert '<circle' not in page
+
+
 @pytest.mark.parametrize('video', [
     np.zeros((2, 8, 8, 3), np.float32), np.zeros((2, 8, 8), np.uint8),
     np.zeros((0, 8, 8, 3), np.uint8),
