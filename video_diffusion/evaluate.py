@@ -1,4 +1,4 @@
-"""The mode evaluate: measures the EMA weights of a run."""
+"""The mode evaluate: measures the EMA weights of a run, or scores a folder."""
 import datetime
 import json
 from typing import Any
@@ -6,25 +6,38 @@ from typing import Any
 from absl import logging
 from etils import epath
 import jax
+import ml_collections
 
 from video_diffusion.api import load as load_lib
 from video_diffusion.config import inputs
 from video_diffusion.config import text_inputs
+from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import mixture as mixture_lib
+from video_diffusion.errors import naming
+from video_diffusion.evaluation import bars
 from video_diffusion.evaluation import evaluators as evaluators_lib
+from video_diffusion.evaluation import folder_clips
 from video_diffusion.evaluation import heldout_loss
+from video_diffusion.evaluation import report_page
+from video_diffusion.evaluation import score_run
 from video_diffusion.filesystem import files
 
+FOLDER_FRAMES = 16  # frames of a clip of a folder, unless eval.frames is set
+FPS = 8.0  # of the videos of folders in a report
 
-def evaluate(overrides: dict[str, Any], run_dir: str) -> dict[str, Any]:
+
+def evaluate(
+    overrides: dict[str, Any], run_dir: str, step: int | None = None
+) -> dict[str, Any]:
   """Writes evaluation.json into a run's folder and logs it as tables.
 
-  Measured are the EMA weights of the newest checkpoint, by the evaluators of
-  the field eval.evaluators.
+  The EMA weights of a checkpoint are measured by the evaluators of the field
+  eval.evaluators.
 
   Args:
     overrides: config fields of the command line: {'eval.num_clips': 64}.
     run_dir: folder of the run, local or gs://.
+    step: step of the checkpoint; None takes the newest.
 
   Returns:
     What evaluation.json holds.
@@ -33,12 +46,18 @@ def evaluate(overrides: dict[str, Any], run_dir: str) -> dict[str, Any]:
     UserError: no run or no checkpoint in run_dir; bad eval fields, or no data.
   """
   run_dir = epath.Path(files.expand(run_dir, '--workdir', bucket=True))
-  model = load_lib.load(run_dir, overrides, mode='evaluate')
+  model = load_lib.load(run_dir, overrides, mode='evaluate', step=step)
   config = model.config
   source = inputs.make_source(config, 'test')
   inputs.require_arrays(config, model.network, source)
   encode = text_inputs.open_text(config, run_dir, source)
-  evaluators = evaluators_lib.make(model, source, encode)
+  evaluators = evaluators_lib.make(evaluators_lib.Run(
+      model, source, encode,
+      lambda split: (
+          source if split == 'test' else inputs.make_source(config, split)
+      ),
+      run_dir / evaluators_lib.FOLDER, keep=True,
+  ))
   title = f'EMA, step {model.step}'
   results = evaluators_lib.run(evaluators, {title: model})
   report = {
@@ -64,3 +83,46 @@ def evaluate(overrides: dict[str, Any], run_dir: str) -> dict[str, Any]:
     files.write(path, json.dumps(report, indent=1))
   logging.info('Wrote %s.', path)
   return report
+
+
+def evaluate_folders(
+    config: ml_collections.ConfigDict,
+    samples: str,
+    reference: str,
+    output: str,
+) -> dict[str, float | None]:
+  """Scores a folder of videos against another, without a run.
+
+  Writes report.json and report.html into the folder `output`.
+
+  Args:
+    config: a config; its eval fields and the limits of its data group count.
+    samples: local folder of the videos that are scored.
+    reference: local folder of real videos.
+    output: folder of the report, local or gs://.
+
+  Returns:
+    Name of a score -> its value.
+
+  Raises:
+    UserError: a folder holds too few videos that can be scored, or videos of
+      several sizes; bad eval fields.
+  """
+  output = epath.Path(files.expand(output, '--workdir', bucket=True))
+  options = evaluators_lib.score_options(config)
+  frames = options.frames or FOLDER_FRAMES
+  with naming(lambda name: f'eval.{name}'):
+    score_run.check(options, frames)
+    limits = limits_lib.from_fields(config.data)
+    clips = [
+        folder_clips.FolderClips(folder, name, frames=frames, limits=limits)
+        for folder, name in (
+            (samples, '--samples'), (reference, '--reference')
+        )
+    ]
+    report = score_run.score_folders(*clips, options, output, bars.bar)
+  report_page.write(output, report, fps=FPS)
+  values = score_run.values(report)
+  evaluators_lib.log_table('scores', {'samples': values})
+  logging.info('Wrote %s.', output / 'report.html')
+  return values

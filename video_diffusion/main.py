@@ -55,9 +55,13 @@ def run(command: flags.Command) -> None:
     case 'train':
       train.train(command.config, command.workdir, watch)
     case 'sample':
-      sample.sample(command.overrides, command.workdir)
+      sample.sample(command.overrides, command.workdir, command.step)
+    case 'evaluate' if command.samples:
+      evaluate.evaluate_folders(
+          command.config, command.samples, command.reference, command.workdir
+      )
     case 'evaluate':
-      evaluate.evaluate(command.overrides, command.workdir)
+      evaluate.evaluate(command.overrides, command.workdir, command.step)
     case 'prepare':
       prepare.prepare(command.config, command.workdir)
     case 'inspect':

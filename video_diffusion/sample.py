@@ -25,11 +25,16 @@ from video_diffusion.parallel import distributed
 _FIELDS = {'refiner': 'refine_workdir'}
 
 
-def sample(overrides: dict[str, Any], run_dir: epath.PathLike) -> None:
+def sample(
+    overrides: dict[str, Any],
+    run_dir: epath.PathLike,
+    step: int | None = None,
+) -> None:
   """Samples videos from the run in run_dir.
 
   `overrides` are the config fields of the command line ('sample.frames': 32);
-  everything else is as the run was trained.
+  everything else is as the run was trained. `step` is that of the checkpoint;
+  None takes the newest.
 
   Writes to run_dir/samples/step_<step>_seed_<seed> what `outputs.write`
   describes. A call that was interrupted and is made again goes on behind its
@@ -40,7 +45,7 @@ def sample(overrides: dict[str, Any], run_dir: epath.PathLike) -> None:
       fit; another process writes to the same folder.
   """
   run_dir = epath.Path(files.expand(run_dir, '--workdir', bucket=True))
-  base = load_lib.load(run_dir, overrides)
+  base = load_lib.load(run_dir, overrides, step=step)
   options = base.config.sample
   with naming(lambda name: f'sample.{_FIELDS.get(name, name)}'):
     arguments = build.sample_arguments(base.config)

@@ -24,6 +24,7 @@ from video_diffusion.config import run_dir as run_dir_lib
 from video_diffusion.config import saved_config
 from video_diffusion.config import text_inputs
 from video_diffusion.config import validate
+from video_diffusion.config.validate import require
 from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
 from video_diffusion.evaluation import evaluators as evaluators_lib
@@ -37,6 +38,7 @@ from video_diffusion.parallel import memory
 from video_diffusion.text import encode
 from video_diffusion.text import tokenizer_files
 from video_diffusion.training import actions
+from video_diffusion.training import best as best_lib
 from video_diffusion.training import compile as compile_lib
 from video_diffusion.training import preemption
 from video_diffusion.training import progress
@@ -121,7 +123,20 @@ def _train(
   model = model_lib.Model(config, network, None, conditioner, mesh)
   with naming(lambda name: f'sample.{name}'):
     model.check(**build.sample_arguments(config))
-  evaluators = evaluators_lib.make(model, heldout, text)
+  measured = evaluators_lib.Run(
+      model, heldout, text, {'train': source, 'test': heldout}.get,
+      run_dir / evaluators_lib.FOLDER, num_samples=config.log.score_samples,
+  )
+  evaluators = evaluators_lib.make(measured)
+  scorers = evaluators_lib.make(measured, 'log.scores')
+  best_name = config.checkpoint.best
+  prefixes = [made.prefix for made in (*evaluators.values(), *scorers.values())]
+  require(
+      not best_name or best_name.startswith(tuple(prefixes)),
+      f'checkpoint.best is {best_name!r}; its curve must begin with one of '
+      f'{", ".join(prefixes)}, of the evaluators in eval.evaluators and '
+      'log.scores.',
+  )
 
   # ---- The folder: whose it is, and what killed processes have left ----------
   def claim():
@@ -148,10 +163,15 @@ def _train(
   )
   state_too_large = functools.partial(build_step.state_too_large, config)
   compile_lib.check_state(abstract, state_too_large)
+  best = best_lib.Best(
+      best_name and f'{best_name}/ema', config.checkpoint.best_is,
+      writers.points(run_dir),
+  )
   checkpoints = checkpoint.Checkpoints(
       run_dir / 'checkpoints',
       keep=config.checkpoint.keep,
       keep_every=config.checkpoint.keep_every,
+      keep_also=best.steps,
       clean=True,
   )
   watch.before_exit(checkpoints.wait)
@@ -184,12 +204,17 @@ def _train(
   def report(step, state):
     """Evaluators and samples, where due and not there from before."""
     ema = model.with_weights(state.ema_params, step)
-    if due(step, config.log.eval_every, last_step) and not (
-        evaluators_lib.have_run(evaluators.values(), run_dir, step)
+    raw = model.with_weights(state.params, step)
+    for every, made in (
+        (config.log.eval_every, evaluators), (config.log.score_every, scorers)
     ):
-      raw = model.with_weights(state.params, step)
-      results = evaluators_lib.run(evaluators, {'raw': raw, 'ema': ema})
-      writer.scalars(step, evaluators_lib.as_curves(evaluators, results))
+      if due(step, every, last_step) and not (
+          evaluators_lib.have_run(made.values(), run_dir, step)
+      ):
+        results = evaluators_lib.run(made, {'raw': raw, 'ema': ema})
+        curves = evaluators_lib.as_curves(made, results)
+        writer.scalars(step, curves)
+        best.update(step, curves)
     if due(step, config.log.sample_every, last_step) and not (
         outputs.grid_path(run_dir, step).exists()
     ):
@@ -259,8 +284,12 @@ def _train(
         watch.leave(signal.SIGTERM)
 
       # ---- Checkpoint, then what an interruption may cut off -----------------
-      reports = due(step, config.log.eval_every, last_step) or due(
-          step, config.log.sample_every, last_step
+      reports = any(
+          due(step, every, last_step)
+          for every in (
+              config.log.eval_every, config.log.sample_every,
+              *([config.log.score_every] if scorers else []),
+          )
       )
       if reports or due(step, config.checkpoint.every, last_step):
         pause = time.time()

@@ -23,8 +23,8 @@ from video_diffusion.config import validate
 from video_diffusion.filesystem import files
 from video_diffusion.inference import conditioning
 
-# Mode -> the group of fields that a call may set.
-_GROUPS = {'sample': 'sample', 'evaluate': 'eval'}
+# Mode -> the groups of fields that a call may set.
+_GROUPS = {'sample': ('sample',), 'evaluate': ('eval', 'sample')}
 
 
 def load(
@@ -33,6 +33,7 @@ def load(
     *,
     optional: Collection[str] = (),
     mode: str = 'sample',
+    step: int | None = None,
 ) -> Model:
   """The model of a run's folder, or of a copy of its config.json and weights/.
 
@@ -44,8 +45,9 @@ def load(
       'T5'}. They are the fields that name files, which a run's own config is
       not trusted with, and those of the groups mesh and sample, or eval.
     optional: overrides that are passed over where the run has no such field.
-    mode: 'sample'; or 'evaluate', which takes fields of the group eval in place
-      of sample, and needs the data at once.
+    mode: 'sample'; or 'evaluate', which takes fields of the group eval as well
+      and needs the data at once.
+    step: step of the checkpoint; None takes the newest.
 
   Raises:
     UserError: the folder holds no run, or a field cannot be set.
@@ -53,7 +55,7 @@ def load(
   overrides = overrides or {}
   run_dir = epath.Path(files.expand(path, 'path', bucket=True))
   config = saved_config.load(
-      overrides, run_dir, (_GROUPS[mode], 'mesh'), optional=optional
+      overrides, run_dir, (*_GROUPS[mode], 'mesh'), optional=optional
   )
   named = text_inputs.places(config, run_dir)
   if mode == 'sample':
@@ -81,5 +83,5 @@ def load(
       label_sizes=sizes,
       arrays=network.arrays(),
   )
-  read = lambda: build.restore_ema(config, run_dir, network)
+  read = lambda: build.restore_ema(config, run_dir, network, step)
   return Model(config, network, read, conditioner)

@@ -6,6 +6,7 @@ which sampling reads alone), 'config' (JSON, the whole config of the run) and
 'digests' (JSON, of every array): what Orbax reads from a file of arrays it does
 not check, and a byte that has changed there would go unnoticed.
 """
+from collections.abc import Callable, Collection
 import contextlib
 import errno
 import os
@@ -18,6 +19,7 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
 
 from video_diffusion import errors
 from video_diffusion.checkpoints import digests
@@ -28,6 +30,18 @@ from video_diffusion.parallel import memory
 
 class DamagedError(UserError):
   """A checkpoint does not hold what was saved."""
+
+
+class _Steps:
+  """Keeps the checkpoints of some steps, which may change in the meantime."""
+
+  def __init__(self, steps: Callable[[], Collection[int]]):
+    self._steps = steps
+
+  def should_preserve(self, checkpoints, *, context):
+    del context
+    steps = {*self._steps()}
+    return [checkpoint.step in steps for checkpoint in checkpoints]
 
 
 class Checkpoints:
@@ -45,6 +59,7 @@ class Checkpoints:
       *,
       keep: int | None = None,
       keep_every: int = 0,
+      keep_also: Callable[[], Collection[int]] = tuple,
       clean: bool = False,
   ):
     """Opens, and makes, the directory.
@@ -53,6 +68,8 @@ class Checkpoints:
       directory: local path or gs:// bucket path.
       keep: how many of the newest to keep; None keeps all.
       keep_every: and, for good, those at multiples of so many steps; 0 is none.
+      keep_also: returns further steps to keep, the same in every process; it
+        is called at each save.
       clean: removes what killed saves have left; for the one that saves.
 
     Raises:
@@ -60,8 +77,11 @@ class Checkpoints:
     """
     orbax_errors.hide_late_calls()
     self._directory = epath.Path(directory).resolve()
+    kept = [policies.LatestN(keep), _Steps(keep_also)]
+    if keep_every:
+      kept.append(policies.EveryNSteps(keep_every))
     self._options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep, keep_period=keep_every or None
+        preservation_policy=policies.AnyPreservationPolicy(kept)
     )
     self._lock = threading.Lock()  # a SIGTERM's thread waits for saves, too
     self._failed, self._saving = '', None
@@ -231,20 +251,33 @@ class Checkpoints:
     return state.replace(ema_params=restored['ema'])
 
   def restore_latest(
-      self, abstract_state: Any, *, set_aside: bool = True
+      self,
+      abstract_state: Any,
+      *,
+      set_aside: bool = True,
+      step: int | None = None,
   ) -> tuple[Any, int] | None:
     """(state, step) of the newest checkpoint that can be read; None if none is.
 
     Args:
       abstract_state: as of `restore`.
+      step: the step that is asked for; None is the newest.
       set_aside: those that cannot be read are renamed to '<step>.damaged',
         once an older one has been read.
 
     Raises:
-      UserError: there are checkpoints, and none can be read.
+      UserError: there are checkpoints, and none can be read, or none is of the
+        step that is asked for.
     """
-    bad = []
-    for step in sorted(self._manager.all_steps(), reverse=True):
+    bad, steps = [], sorted(self._manager.all_steps(), reverse=True)
+    if step is not None:
+      if step not in steps:
+        raise UserError(
+            f'{self._directory} holds no checkpoint of step {step}; there are '
+            f'those of {", ".join(map(str, steps)) or "no step"}.'
+        )
+      steps = [step]
+    for step in steps:
       try:
         state = self.restore(step, abstract_state)
       except Exception as error:  # pylint: disable=broad-except

@@ -177,10 +177,17 @@ def restore_ema(
     config: ml_collections.ConfigDict,
     workdir: epath.Path,
     model: conditioning.ConditionalUNet,
+    step: int | None = None,
 ) -> tuple[Any, int]:
   """(EMA parameters, step) of the newest checkpoint, else exported weights.
 
   A checkpoint that cannot be read is passed over for the one before it.
+
+  Args:
+    config: config of the run.
+    workdir: folder of the run.
+    model: network of the run.
+    step: step of the checkpoint; None takes the newest.
 
   Raises:
     UserError: workdir holds neither, none that can be read, weights that are
@@ -208,9 +215,12 @@ def restore_ema(
     try:
       # A training may be at work there: nothing is renamed under its hands.
       found = checkpoints.restore_latest(
-          state_lib.TrainState(None, None, target, None), set_aside=False
+          state_lib.TrainState(None, None, target, None), set_aside=False,
+          step=step,
       )
     except UserError as error:
+      if step is not None:
+        raise
       raise UserError(
           f'{error} If they are sound, they do not hold the model of '
           f'{workdir / "config.json"}.'
@@ -227,8 +237,12 @@ def restore_ema(
       f'{workdir} holds no checkpoint yet; train longer than one '
       'checkpoint.every, or to the end.',
   )
-  ema, step = weights.load(exported, target)
+  ema, found = weights.load(exported, target)
+  validate.require(
+      step in (None, found),
+      f'{exported} holds the weights of step {found}, not of step {step}.',
+  )
   layout = sharding.shardings(ema, mesh, config.mesh.min_sharded)
   ema = jax.device_put(ema, layout)
   weights.require_finite(ema, exported)
-  return ema, step
+  return ema, found

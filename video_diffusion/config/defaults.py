@@ -289,6 +289,11 @@ def _checkpoint():
   # Checkpoints at multiples of so many steps are kept for good. 0 keeps none of
   # them.
   checkpoint.keep_every = 0
+  # Name of a curve of the EMA weights, as 'heldout_loss' or 'score_fvd'. The
+  # checkpoint at its best point is kept for good; --step samples from it.
+  checkpoint.best = ''
+  # Which point of that curve is the best: 'lowest' or 'highest'.
+  checkpoint.best_is = 'lowest'
   # Type ('float32' or 'bfloat16') in which a finished run also writes its EMA
   # weights to weights/*.safetensors, which sampling can read. '' writes none.
   checkpoint.export = ''

@@ -22,6 +22,7 @@ from video_diffusion.filesystem import files
 MODES = ('train', 'sample', 'evaluate', 'prepare', 'inspect')
 # These modes take the config of the run in the workdir.
 FROM_RUN = ('sample', 'evaluate')
+SCORES = 'runs/scores'  # default of --workdir where folders are scored
 # What Python's parsers say of a wrong value -> what would be right.
 _PARSERS = {
     'invalid literal for int': 'a whole number',
@@ -77,6 +78,23 @@ _PROMPT_FILE = flags.DEFINE_string(
 )
 
 
+_STEP = flags.DEFINE_integer(
+    'step', None,
+    'Step of the checkpoint that --mode=sample and --mode=evaluate take. '
+    'Defaults to the newest.', lower_bound=0,
+)
+_SAMPLES = flags.DEFINE_string(
+    'samples', None,
+    'Folder of videos that --mode=evaluate scores against those of '
+    '--reference, without a run. The report is written to --workdir, which '
+    'defaults to runs/scores.',
+)
+_REFERENCE = flags.DEFINE_string(
+    'reference', None,
+    'Folder of real videos. Set this flag together with --samples.',
+)
+
+
 class Command(NamedTuple):
   """What the command line asks for.
 
@@ -90,6 +108,9 @@ class Command(NamedTuple):
     num_processes: number of processes, or None.
     process_id: number of this process, or None.
     compilation_cache: folder of compiled programs; None keeps none.
+    samples: folder of videos to score, or None.
+    reference: folder of real videos, or None.
+    step: step of the checkpoint, or None.
   """
 
   mode: str
@@ -100,6 +121,9 @@ class Command(NamedTuple):
   num_processes: int | None
   process_id: int | None
   compilation_cache: str | None
+  samples: str | None = None
+  reference: str | None = None
+  step: int | None = None
 
 
 def workdir() -> str:
@@ -120,6 +144,8 @@ def command() -> Command:
       raise UserError('--prompt and --prompt_file go with --mode=sample.')
     overrides.setdefault('sample.num_videos', len(prompts))
     overrides['sample.prompts'] = prompts
+  if _STEP.value is not None and _MODE.value not in FROM_RUN:
+    raise UserError(f'--step goes with --mode={" or ".join(FROM_RUN)}.')
   return Command(
       mode=_MODE.value,
       config=flags.FLAGS['config'].value,
@@ -132,6 +158,9 @@ def command() -> Command:
           _CACHE.value,
           is_default=flags.FLAGS['compilation_cache'].using_default_value,
       ),
+      samples=_SAMPLES.value,
+      reference=_REFERENCE.value,
+      step=_STEP.value,
   )
 
 
@@ -181,14 +210,20 @@ def parse(argv: list[str]) -> list[str]:
 def _parse(argv):
   renamed.require_new_names(renamed.flag_names(argv[1:]), '--config.')
   (name,), rest = _take(argv, 'config')
-  (mode, folder), _ = _take(rest, 'mode', 'workdir')
+  (mode, folder, *videos), _ = _take(
+      rest, 'mode', 'workdir', 'samples', 'reference'
+  )
+  _check_folders(mode, *videos)
+  of_run = mode in FROM_RUN and not any(videos)
   path = name or config_files.DEFAULT
   if folder == '':  # as a script gives it whose variable is not set
     raise UserError('--workdir is empty; name a folder, or leave it out.')
+  if any(videos):
+    folder = folder or SCORES
   folder = folder or config_files.default_workdir(path)
-  if name or mode not in FROM_RUN:
+  if name or not of_run:
     config = config_files.get_config(path)
-  if mode in FROM_RUN:
+  if of_run:
     run = config_files.of_run(folder)
     if name:  # its paths and prompts count as if they were given as flags
       rest[1:1] = config_files.places_as_flags(config, run)
@@ -203,6 +238,18 @@ def _parse(argv):
         f'--mode is {_MODE.value!r}; it must be one of {", ".join(MODES)}.'
     )
   return rest
+
+
+def _check_folders(mode, samples, reference):
+  """Requires that --samples and --reference are given together, or neither."""
+  for flag, given, other, partner in (
+      ('--samples', samples, '--reference', reference),
+      ('--reference', reference, '--samples', samples),
+  ):
+    if given and mode != 'evaluate':
+      raise UserError(f'{flag} goes with --mode=evaluate.')
+    if given and not partner:
+      raise UserError(f'{flag} is given without {other}; give both folders.')
 
 
 def _in_words(error):

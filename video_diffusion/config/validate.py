@@ -22,6 +22,7 @@ from video_diffusion.models import conditioning
 from video_diffusion.models import text_pooling
 from video_diffusion.models import unet3d
 from video_diffusion.parallel import sharding
+from video_diffusion.training import best
 
 DTYPES = ('float32', 'bfloat16')
 TEXT_ENCODERS = ('', 'table', 't5')
@@ -83,6 +84,7 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
   if mode == 'train':
     _check_train(config, devices)
   _require_one_of(config, 'checkpoint.export', ('', *DTYPES))
+  _require_one_of(config, 'checkpoint.best_is', best.DIRECTIONS)
   _check_eval(config)
   _check_sample(config, mode)
 

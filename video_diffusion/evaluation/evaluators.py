@@ -12,7 +12,6 @@ from typing import Protocol
 from absl import logging
 from etils import epath
 import jax
-import ml_collections
 
 from video_diffusion.api import model as model_lib
 from video_diffusion.config import build
@@ -51,6 +50,9 @@ class Run:
   folder: epath.Path
   num_samples: int = 0
   keep: bool = False
+
+
+FOLDER = 'evaluation'  # of a run, which holds reports
 
 
 class Evaluator(Protocol):
@@ -146,13 +148,11 @@ class Scores:
     yield from score_run.values(found).items()
 
 
-def score_options(
-    config: ml_collections.ConfigDict, num_samples: int = 0
-) -> score_run.Options:
+def score_options(config, num_samples: int = 0) -> score_run.Options:
   """How the eval fields of a config score.
 
   Args:
-    config: the config.
+    config: the config of a run.
     num_samples: number of samples; 0 takes that of the config.
   """
   names = [field.name for field in dataclasses.fields(score_run.Options)]
@@ -204,8 +204,15 @@ def run(
         for weights, model in models.items()
         if weights != 'raw' or evaluator.raw
     }
-    writers.log_lines(as_table(name, results[name]))
+    log_table(name, results[name])
   return results
+
+
+def log_table(
+    title: str, rows: Mapping[str, Mapping[str, float | None]]
+) -> None:
+  """Logs a table, a row for each set of weights."""
+  writers.log_lines(as_table(title, rows))
 
 
 def as_curves(

@@ -57,3 +57,14 @@ class Thumbnails:
   def __call__(self, videos: np.ndarray) -> np.ndarray:
     """uint8 [n, frames, height, width, 3] -> float32 [n, frames * 192]."""
     return thumbnails(videos).reshape(len(videos), -1)
+
+
+def make_i3d(weights: str = '', resize: str = 'reference'):
+  """The network of the FVD; see `features.I3DFeatures`."""
+  from video_diffusion.evaluation import features
+
+  return features.I3DFeatures(weights or None, resize=resize)
+
+
+def make_c3d(weights: str = ''):
+  raise NotImplementedError

@@ -1,5 +1,5 @@
 """Metrics to TensorBoard event files, a JSON-lines file and the log."""
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import itertools
 import json
 import os
@@ -136,20 +136,26 @@ def _is_cut(path):
     return f.read() != b'\n'
 
 
-def has(directory: epath.PathLike, step: int, prefix: str) -> bool:
-  """Whether a curve in `directory` whose name starts so has a point at a step.
+def points(directory: epath.PathLike) -> Iterator[dict[str, float]]:
+  """Yields the points of the curves in `directory`, {'step': 10, name: value}.
   """
   path = epath.Path(directory) / 'metrics.jsonl'
   if not path.exists():
-    return False
+    return
   for line in path.read_text().splitlines():
     try:
-      point = json.loads(line)
+      yield json.loads(line)
     except ValueError:  # cut off by a full disk or a kill
       continue
-    if point['step'] == step and any(n.startswith(prefix) for n in point):
-      return True
-  return False
+
+
+def has(directory: epath.PathLike, step: int, prefix: str) -> bool:
+  """Whether a curve in `directory` whose name starts so has a point at a step.
+  """
+  return any(
+      point['step'] == step and any(name.startswith(prefix) for name in point)
+      for point in points(directory)
+  )
 
 
 def duration(seconds: float) -> str:
