@@ -87,6 +87,8 @@ def _require_admitted(content: bytes) -> None:
   A tuple or a dict may not be used twice: a few that hold each other twice make
   a tree of billions, over which a hash or a repr would take for ever.
   """
+  if content[:2] != b'\x80\x04':
+    raise _RefusedError('it does not begin as one of protocol 4')
   memo, last = [], ''
   for i, (instruction, argument, _) in enumerate(pickletools.genops(content)):
     name = instruction.name

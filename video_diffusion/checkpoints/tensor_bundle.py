@@ -128,7 +128,7 @@ def _block(content: bytes, handle: tuple[int, int]) -> bytes:
   if stop + _TRAILER > len(content):
     raise ValueError('a block lies behind its end')
   if content[stop]:
-    raise ValueError('its blocks are compressed')
+    raise ValueError('its blocks are compressed, which Saver never does')
   stored = int.from_bytes(content[stop + 1 : stop + _TRAILER], 'little')
   if stored != crc32c.masked(content[offset : stop + 1]):
     raise ValueError(f'the block at byte {offset:,} has another CRC-32C')
