@@ -1,9 +1,13 @@
 """The Frechet distance between two Gaussians, in numpy alone."""
 import numpy as np
 
+from video_diffusion.metrics import moments
+
 
 def mean_and_covariance(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """float64 ([d], [d, d]) of features [n, d], by n - 1.
+
+  `moments.Moments` does the same for features that come in batches.
 
   Raises:
     ValueError: fewer than two rows, or numbers that are not finite.
@@ -14,9 +18,8 @@ def mean_and_covariance(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         f'{len(features)} feature vectors; there must be at least two, all '
         'finite.'
     )
-  return features.mean(0), np.cov(features, rowvar=False).reshape(
-      (features.shape[1],) * 2
-  )
+  found = moments.Moments.of(features)
+  return found.mean, found.covariance
 
 
 def frechet_distance(
