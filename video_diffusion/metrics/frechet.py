@@ -30,17 +30,25 @@ def frechet_distance(
 ) -> float:
   """|mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2)).
 
-  The trace of the root by eigenvalues of the symmetric cov_a^(1/2) cov_b
-  cov_a^(1/2), which has those of cov_a cov_b: a covariance that is singular, as
-  of fewer vectors than dimensions, needs no help.
+  The trace of the root is the sum of the singular values of cov_a^(1/2)
+  cov_b^(1/2), for their squares are the eigenvalues of cov_a cov_b. It takes no
+  root of what rounding has left of a zero, so that a singular covariance, as of
+  fewer vectors than dimensions, loses no digits.
 
   Args:
     mean_a: [d]; mean_b likewise.
     cov_a: [d, d], symmetric, without negative eigenvalues; cov_b likewise.
   """
-  values, vectors = np.linalg.eigh(np.asarray(cov_a, np.float64))
-  root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-  product = np.linalg.eigvalsh(root @ np.asarray(cov_b, np.float64) @ root)
-  cross = np.sqrt(np.maximum(product, 0.0)).sum()
+  cross = np.linalg.svd(_root(cov_a).T @ _root(cov_b), compute_uv=False).sum()
   gap = np.asarray(mean_a, np.float64) - np.asarray(mean_b, np.float64)
   return float(gap @ gap + np.trace(cov_a) + np.trace(cov_b) - 2.0 * cross)
+
+
+def _root(cov):
+  """float64 [d, rank] whose product with its own transpose is cov.
+
+  Eigenvalues within the rounding of the largest are zeros.
+  """
+  values, vectors = np.linalg.eigh(np.asarray(cov, np.float64))
+  kept = values > len(values) * np.finfo(np.float64).eps * values[-1]
+  return vectors[:, kept] * np.sqrt(values[kept])
