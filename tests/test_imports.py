@@ -54,7 +54,7 @@ OUTSIDE = {
     'inference': {'absl', 'etils', 'jax'},
     'config': {'absl', 'etils', 'jax', 'ml_collections'},
     'api': {'etils', 'jax', 'ml_collections'},
-    'evaluation': {'absl', 'etils', 'jax'},
+    'evaluation': {'absl', 'etils', 'jax', 'torch', 'torch_fidelity'},
     'train': {'absl', 'clu', 'etils', 'jax', 'ml_collections'},
     'sample': {'absl', 'etils', 'jax', 'tqdm'},
     'evaluate': {'absl', 'etils', 'jax'},
@@ -65,7 +65,7 @@ OUTSIDE = {
 # Too heavy, or not everywhere: only inside functions.
 LAZY = {'tensorflow', 'tensorflow_datasets', 'array_record', 'av', 'PIL', 'cv2',
         'anyascii', 'imageio', 'tensorboard', 'tensorstore', 'safetensors',
-        'sentencepiece'}
+        'sentencepiece', 'torch', 'torch_fidelity'}
 FILES = sorted(ROOT.rglob('*.py'))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
