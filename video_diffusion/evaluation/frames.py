@@ -5,6 +5,7 @@ that the figures compare with those of the literature on images. It fetches the
 weights when it first runs.
 """
 from collections.abc import Iterable
+import os
 from typing import Any, NamedTuple
 import urllib.error
 
@@ -13,6 +14,7 @@ import numpy as np
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
+from video_diffusion.filesystem import files
 
 
 class FrameScores(NamedTuple):
@@ -59,17 +61,26 @@ def frame_scores(
     extractor: name of a network registered with torch-fidelity; None is its
       Inception.
     weights: file of the network's weights; None lets torch-fidelity fetch them.
+      torch unpickles the file, which may run whatever it holds: take it from
+      where you trust.
     cuda: whether torch uses a GPU; None uses one where torch finds one.
 
   Raises:
-    ArgumentError: an argument is out of its range, or videos are not uint8 of
-      those axes, of unlike sizes or too few.
+    ArgumentError: an argument is out of its range, there is no such file of
+      weights, or videos are not uint8 of those axes, of unlike sizes or too
+      few.
     UserError: torch-fidelity does not import, or its weights cannot be fetched.
   """
   if frames not in ('all', 'first'):
     raise ArgumentError(
         Argument('frames'), f" is {frames!r}; it must be 'all' or 'first'."
     )
+  if weights is not None:
+    weights = files.expand(weights, Argument('weights'))
+    if not os.path.isfile(weights):
+      raise ArgumentError(
+          Argument('weights'), f' is {weights!r}, where there is no file.'
+      )
   torch, torch_fidelity = _import()
   shown = frames_of(samples, frames, name='samples')
   count = sum(map(len, shown))

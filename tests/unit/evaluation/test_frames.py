@@ -148,6 +148,7 @@ def test_without_torch_fidelity_it_says_what_to_install(monkeypatch, missing):
     ({'samples': [videos(1, 0), videos(1, 0, (4, 4))]},
      r'frames of \(6, 8\) and of \(4, 4\) pixels; all must be of one size'),
     ({'reference': videos(1, 0)[:, :1]}, 'reference has 1 frames'),
+    ({'weights': 'none.pth'}, "weights is 'none.pth', where there is no file"),
     ({'splits': 41}, 'splits is 41; it must be from 1 to the 40 frames'),
 ])
 def test_mistakes_are_one_sentence(monkeypatch, wrong, sentence):
