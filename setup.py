@@ -64,6 +64,8 @@ setuptools.setup(
         # own. On PyPI there is a dummy alone.
         't5x': ['t5x @ git+https://github.com/google-research/t5x'],
         'eval': EVAL,
+        # FID and IS of single frames; it brings torch and torchvision.
+        'frames': ['torch-fidelity>=0.4'],
         'demo': ['jupyterlab>=4'],
         # The TPU compiler, for benchmarks/compile_for_topology.py on a machine
         # without TPU; jax[tpu] names the version that belongs to it.

@@ -55,7 +55,9 @@ OUTSIDE = {
     'inference': {'absl', 'etils', 'jax'},
     'config': {'absl', 'etils', 'jax', 'ml_collections'},
     'api': {'etils', 'jax', 'ml_collections'},
-    'evaluation': {'absl', 'etils', 'jax', 'tqdm'},
+    'evaluation': {
+        'absl', 'etils', 'jax', 'torch', 'torch_fidelity', 'tqdm',
+    },
     'train': {'absl', 'clu', 'etils', 'jax', 'ml_collections'},
     'sample': {'absl', 'etils', 'jax', 'tqdm'},
     'evaluate': {'absl', 'etils', 'jax', 'ml_collections'},
@@ -66,7 +68,7 @@ OUTSIDE = {
 # Too heavy, or not everywhere: only inside functions.
 LAZY = {'tensorflow', 'tensorflow_datasets', 'array_record', 'av', 'PIL', 'cv2',
         'anyascii', 'imageio', 'tensorboard', 'tensorstore', 'safetensors',
-        'sentencepiece', 'google_crc32c'}
+        'sentencepiece', 'google_crc32c', 'torch', 'torch_fidelity'}
 FILES = sorted(ROOT.rglob('*.py'))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 

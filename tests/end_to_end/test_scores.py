@@ -1,4 +1,5 @@
 """Scores of samples: in training, of a run, and of folders without a run."""
+import functools
 import json
 import random
 import signal
@@ -61,12 +62,16 @@ def test_a_step_can_be_chosen(trained, run_main_here):
       f'--workdir={folder}', '--mode=sample', '--step=77', tiny=False
   )
   assert code == 1
-  assert f'holds no checkpoint of step 77; there are those of 6' in output
+  assert 'holds no checkpoint of step 77; there are those of 6' in output
 
 
 def scores_of(folder):
   report = json.loads((folder / 'report.json').read_text())
   return report['scores'], report['tables']
+
+
+def has_chunks(folder, count):
+  return len(list(folder.glob('*/chunk_*'))) >= count
 
 
 def samples_of(folder):
@@ -99,11 +104,8 @@ def test_an_evaluation_that_is_killed_thrice(
   rng = random.Random(3)
   for _ in range(3):
     process = start_main(*flags, '--config.eval.seed=5', tiny=False)
-    before = len(list(whole.glob('*/chunk_*')))
-    more = rng.randint(1, 2)
-    until(
-        lambda: len(list(whole.glob('*/chunk_*'))) >= before + more, process
-    )
+    wanted = len(list(whole.glob('*/chunk_*'))) + rng.randint(1, 2)
+    until(functools.partial(has_chunks, whole, wanted), process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
   assert not (whole / 'report.json').exists()

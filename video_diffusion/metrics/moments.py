@@ -25,6 +25,12 @@ class Moments:
   mean: np.ndarray
   scatter: np.ndarray
 
+  def __post_init__(self):
+    for name in ('mean', 'scatter'):
+      array = np.asarray(getattr(self, name), np.float64).view()
+      array.setflags(write=False)
+      object.__setattr__(self, name, array)
+
   @classmethod
   def empty(cls, dim: int) -> 'Moments':
     """The moments of no vectors of length dim."""
@@ -126,7 +132,7 @@ class Moments:
     Raises:
       ValueError: no moments have an array of this shape.
     """
-    array = np.asarray(array, np.float64)
+    array = np.array(array, np.float64)
     # 1 + d + d^2 lies between d^2 and (d + 1)^2.
     dim = int(np.sqrt(array.size))
     if array.shape != (1 + dim + dim * dim,):

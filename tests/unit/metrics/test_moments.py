@@ -58,6 +58,8 @@ def test_merging_changes_none_of_the_parts():
   a.add(np.ones((2, 6)))
   np.testing.assert_array_equal(a.to_array(), before[0])
   np.testing.assert_array_equal(b.to_array(), before[1])
+  with pytest.raises(ValueError, match='read-only'):
+    a.scatter[0] = 1.0
 
 
 def test_counts_are_repeated_rows():
