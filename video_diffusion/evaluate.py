@@ -19,6 +19,7 @@ from video_diffusion.evaluation import evaluators as evaluators_lib
 from video_diffusion.evaluation import folder_clips
 from video_diffusion.evaluation import heldout_loss
 from video_diffusion.evaluation import report_page
+from video_diffusion.evaluation import score_options
 from video_diffusion.evaluation import score_run
 from video_diffusion.filesystem import files
 
@@ -109,10 +110,10 @@ def evaluate_folders(
       several sizes; bad eval fields.
   """
   output = epath.Path(files.expand(output, '--workdir', bucket=True))
-  options = evaluators_lib.score_options(config)
+  options = evaluators_lib.options_of(config)
   frames = options.frames or FOLDER_FRAMES
   with naming(lambda name: f'eval.{name}'):
-    score_run.check(options, frames)
+    score_options.check(options, frames)
     limits = limits_lib.from_fields(config.data)
     clips = [
         folder_clips.FolderClips(folder, name, frames=frames, limits=limits)

@@ -24,6 +24,7 @@ from video_diffusion.errors import naming
 from video_diffusion.evaluation import bars
 from video_diffusion.evaluation import heldout_loss
 from video_diffusion.evaluation import report_page
+from video_diffusion.evaluation import score_options
 from video_diffusion.evaluation import score_run
 from video_diffusion.parallel import distributed
 from video_diffusion.training import writers
@@ -122,10 +123,10 @@ class Scores:
 
   def __init__(self, run: Run):
     self._run = run
-    self._options = score_options(run.model.config, run.num_samples)
+    self._options = options_of(run.model.config, run.num_samples)
     with naming(lambda name: f'eval.{name}'):
       # What does not fit is said before hours are spent.
-      score_run.check(self._options, run.model.frames)
+      score_options.check(self._options, run.model.frames)
 
   def __call__(
       self, model: model_lib.Model
@@ -148,15 +149,15 @@ class Scores:
     yield from score_run.values(found).items()
 
 
-def score_options(config, num_samples: int = 0) -> score_run.Options:
+def options_of(config, num_samples: int = 0) -> score_options.Options:
   """How the eval fields of a config score.
 
   Args:
     config: the config of a run.
     num_samples: number of samples; 0 takes that of the config.
   """
-  names = [field.name for field in dataclasses.fields(score_run.Options)]
-  options = score_run.Options(**{name: config.eval[name] for name in names})
+  names = [field.name for field in dataclasses.fields(score_options.Options)]
+  options = score_options.Options(**{name: config.eval[name] for name in names})
   if num_samples:
     options = dataclasses.replace(options, num_samples=num_samples)
   return options

@@ -6,8 +6,6 @@ methods do. Every report prints the protocol beside the score.
 """
 import dataclasses
 
-METRICS = ('fvd', 'kvd', 'i3d_is', 'c3d', 'frames', 'flicker')
-
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
@@ -26,7 +24,7 @@ class Protocol:
     replacement: the real clips are drawn with replacement, and those that are
       compared are others than those that give the known frames. Otherwise the
       samples continue the very clips that they are compared with.
-    metrics: names of METRICS.
+    metrics: names of `scores.METRICS`.
   """
 
   num_samples: int

@@ -13,106 +13,28 @@ import numpy as np
 
 from video_diffusion.api import model as model_lib
 from video_diffusion.data import mixture as mixture_lib
-from video_diffusion.errors import Argument
-from video_diffusion.errors import ArgumentError
 from video_diffusion.evaluation import chunk_files
 from video_diffusion.evaluation import clip_sets
 from video_diffusion.evaluation import extractors as extractors_lib
 from video_diffusion.evaluation import feature_files
-from video_diffusion.evaluation import features as features_lib
 from video_diffusion.evaluation import folder_clips
-from video_diffusion.evaluation import frames as frames_lib
 from video_diffusion.evaluation import protocols
 from video_diffusion.evaluation import report
 from video_diffusion.evaluation import sample_sets
+from video_diffusion.evaluation import score_options
+from video_diffusion.evaluation import scorer as scorer_lib
 from video_diffusion.evaluation import scores
 
-I3D = {'fvd', 'kvd', 'i3d_is'}  # metrics of its features
 SHOWN = 8  # clips that play in the page
 NEAREST = 4_096  # training clips among which the nearest are looked for
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-  """How videos are scored.
-
-  Attributes:
-    protocol: name of a protocol.
-    metrics: names of metrics; () takes those of the protocol.
-    num_samples: number of samples; 0 takes that of the protocol.
-    frames: number of frames of a clip; 0 takes that of a clip of the run, or 16
-      for folders.
-    seed: seed of samples, real clips and intervals.
-    resize: how frames are resized for the I3D; see `features`.
-    i3d: path to the weights of the I3D; '' finds the installed ones.
-    c3d: path to the weights of the C3D.
-    c3d_mean: path to the mean clip of the C3D's training data.
-    inception: path to the weights of the Inception network of frames; '' lets
-      torch-fidelity fetch them.
-  """
-
-  protocol: str = 'heldout'
-  metrics: tuple[str, ...] = ()
-  num_samples: int = 0
-  frames: int = 0
-  seed: int = 0
-  resize: str = 'reference'
-  i3d: str = ''
-  c3d: str = ''
-  c3d_mean: str = ''
-  inception: str = ''
-
-  def resolved(self) -> protocols.Protocol:
-    """The protocol, with what the options say.
-
-    Raises:
-      ArgumentError: there is no such protocol or metric.
-    """
-    if self.protocol not in protocols.PROTOCOLS:
-      raise ArgumentError(
-          Argument('protocol'), f' is {self.protocol!r}; it must be one of '
-          f'{", ".join(protocols.PROTOCOLS)}.',
-      )
-    for name in self.metrics:
-      if name not in protocols.METRICS:
-        raise ArgumentError(
-            Argument('metrics'), f' holds {name!r}; there are '
-            f'{", ".join(protocols.METRICS)}.',
-        )
-    protocol = protocols.PROTOCOLS[self.protocol]
-    return dataclasses.replace(
-        protocol,
-        metrics=tuple(self.metrics) or protocol.metrics,
-        num_samples=self.num_samples or protocol.num_samples,
-    )
-
-
-def make_extractors(
-    options: Options, protocol: protocols.Protocol
-) -> dict[str, feature_files.Extractor]:
-  """The networks that the metrics need, with their weights.
-
-  Raises:
-    UserError: weights are missing or wrong.
-  """
-  made = {'flicker': extractors_lib.Flicker()}
-  if I3D & {*protocol.metrics}:
-    made['i3d'] = features_lib.I3DFeatures(
-        options.i3d or None, resize=options.resize
-    )
-  if 'c3d' in protocol.metrics:
-    made['c3d'] = extractors_lib.C3D(options.c3d, options.c3d_mean)
-  if 'frames' in protocol.metrics:
-    frames_lib.require()
-  return made
 
 
 def score_run(
     model: model_lib.Model,
     source_of: Callable[[str], mixture_lib.Source],
-    options: Options,
+    options: score_options.Options,
     folder: epath.Path,
-    progress: scores.Progress = lambda title: None,
+    progress: scorer_lib.Progress = lambda title: None,
 ) -> report.Report:
   """Samples from a model, and scores the samples.
 
@@ -121,13 +43,13 @@ def score_run(
     source_of: name of a split, 'train' or 'test' -> its clips.
     options: how to score.
     folder: keeps samples and features.
-    progress: see `scores.Scorer`.
+    progress: see `scorer_lib.Scorer`.
 
   Raises:
     UserError: an option does not fit, or weights of a metric are missing.
   """
   protocol = options.resolved()
-  extractors = make_extractors(options, protocol)
+  extractors = score_options.make_extractors(options, protocol)
   frames = options.frames or model.frames
   clips = {
       split: _real_clips(model, source_of(split), split, protocol, options)
@@ -154,14 +76,14 @@ def score_run(
   )
   samples = wanted.generate(folder, progress('samples'))
   names = {'train': 'training clips', 'test': 'held-out clips'}
-  sets = scores.Sets(
+  sets = scorer_lib.Sets(
       samples, {names[name]: real for name, real in clips.items()}, others
   )
-  scorer = scores.Scorer(
+  scorer = scorer_lib.Scorer(
       sets, extractors, folder, seed=options.seed,
       inception=options.inception, progress=progress,
   )
-  found = scorer.score(protocol.metrics)
+  found = scores.score(scorer, protocol.metrics)
   shown = range(min(SHOWN, len(samples)))
   panels = [report.Clips('Samples and real clips', [
       {f'sample {i}': samples.read(i, i + 1)[0],
@@ -202,9 +124,9 @@ def score_run(
 def score_folders(
     samples: folder_clips.FolderClips,
     reference: folder_clips.FolderClips,
-    options: Options,
+    options: score_options.Options,
     folder: epath.Path,
-    progress: scores.Progress = lambda title: None,
+    progress: scorer_lib.Progress = lambda title: None,
 ) -> report.Report:
   """Scores a folder of videos against another.
 
@@ -213,7 +135,7 @@ def score_folders(
     reference: real videos.
     options: how to score.
     folder: keeps features.
-    progress: see `scores.Scorer`.
+    progress: see `scorer_lib.Scorer`.
 
   Raises:
     UserError: the videos of the folders have several sizes, or weights of a
@@ -221,13 +143,13 @@ def score_folders(
   """
   protocol = options.resolved()
   folder_clips.require_same_size(samples, reference)
-  extractors = make_extractors(options, protocol)
-  sets = scores.Sets(samples, {'the reference': reference})
-  scorer = scores.Scorer(
+  extractors = score_options.make_extractors(options, protocol)
+  sets = scorer_lib.Sets(samples, {'the reference': reference})
+  scorer = scorer_lib.Scorer(
       sets, extractors, folder, seed=options.seed,
       inception=options.inception, progress=progress,
   )
-  found = scorer.score(protocol.metrics)
+  found = scores.score(scorer, protocol.metrics)
   shown = range(min(SHOWN, len(samples), len(reference)))
   panels = [report.Clips('Samples and reference', [
       {f'sample {i}': samples.read(i, i + 1)[0],
@@ -253,33 +175,6 @@ def score_folders(
       'Samples against a reference', found, options, protocol, extractors,
       block, panels,
   )
-
-
-def check(options: Options, frames: int) -> None:
-  """Checks that options fit, before anything is sampled.
-
-  Args:
-    options: how to score.
-    frames: number of frames of a clip, unless the options say another.
-
-  Raises:
-    UserError: clips are too short, weights of a metric are missing, or there is
-      no such protocol or metric.
-  """
-  protocol, frames = options.resolved(), options.frames or frames
-  if frames < folder_clips.MIN_FRAMES and I3D & {*protocol.metrics}:
-    raise ArgumentError(
-        Argument('frames'), f': clips of {frames} frames cannot be scored, '
-        f'since the I3D network needs at least {folder_clips.MIN_FRAMES}; set '
-        'it, or leave fvd, kvd and i3d_is out of ', Argument('metrics'), '.',
-    )
-  if protocol.known_frames >= frames:
-    raise ArgumentError(
-        Argument('protocol'), f' {options.protocol!r} gives the model '
-        f'{protocol.known_frames} frames, of clips of {frames}; take a model '
-        'of longer clips, or another protocol.',
-    )
-  make_extractors(options, protocol)
 
 
 def values(found: report.Report) -> dict[str, float | None]:
@@ -340,7 +235,7 @@ def _nearest(samples, shown, source, model, options, folder, progress):
 def _report(
     title: str,
     found: scores.Found,
-    options: Options,
+    options: score_options.Options,
     protocol: protocols.Protocol,
     extractors: Mapping[str, feature_files.Extractor],
     block: dict[str, Any],
