@@ -225,7 +225,7 @@ class BatchNorm(nn.Module):
 
 
 def endpoints(params, x: jax.Array) -> dict[str, jax.Array]:
-  """The 19 endpoints of the original graph, by their names there, in order.
+  """The 19 endpoints of the original graph, by their names there.
 
   Args:
     params: of `I3D`.
