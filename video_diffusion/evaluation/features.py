@@ -137,7 +137,7 @@ class I3DFeatures:
     Raises:
       ArgumentError: there are no videos, or they are of another kind.
     """
-    check = functools.partial(_require_videos, dtype=np.uint8)
+    check = functools.partial(_require, name='videos', dtype=np.uint8)
     return self._features(videos, check, progress)
 
   def of_clips(
@@ -160,7 +160,7 @@ class I3DFeatures:
       ArgumentError: there are no clips, or they are of another kind.
     """
     check = functools.partial(
-        _require_videos, dtype=np.float32, size=i3d_lib.SIZE
+        _require, name='clips', dtype=np.float32, size=i3d_lib.SIZE
     )
     return self._features(clips, check, progress)
 
@@ -229,7 +229,7 @@ def _batches(
     yield np.concatenate(held)
 
 
-def _require_videos(x: np.ndarray, *, dtype, size: int = 0) -> None:
+def _require(x: np.ndarray, *, name: str, dtype, size: int = 0) -> None:
   """Requires [n, time, height, width, 3] of a dtype and, for clips, a size."""
   sides = f'{size}, {size}' if size else 'height, width'
   if (
@@ -240,11 +240,11 @@ def _require_videos(x: np.ndarray, *, dtype, size: int = 0) -> None:
       or size and x.shape[2:4] != (size, size)
   ):
     raise ArgumentError(
-        Argument('videos'), f' are {x.dtype} of the shape {x.shape}; they must '
+        Argument(name), f' are {x.dtype} of the shape {x.shape}; they must '
         f'be {np.dtype(dtype)} [n, time, {sides}, 3].',
     )
   if x.shape[1] < i3d_lib.MIN_FRAMES:
     raise ArgumentError(
-        Argument('videos'), f' have {x.shape[1]} frames; I3D needs at least '
+        Argument(name), f' have {x.shape[1]} frames; I3D needs at least '
         f'{i3d_lib.MIN_FRAMES}.',
     )

@@ -225,7 +225,7 @@ class BatchNorm(nn.Module):
 
 
 def endpoints(params, x: jax.Array) -> dict[str, jax.Array]:
-  """The 19 endpoints of the original graph, by their names there, in order.
+  """The 19 endpoints of the original graph, by their names there.
 
   Args:
     params: of `I3D`.
@@ -237,4 +237,14 @@ def endpoints(params, x: jax.Array) -> dict[str, jax.Array]:
 
 
 def _max_pool(x, window, strides):
-  return nn.max_pool(x, window, strides, padding='SAME')
+  """A max-pool padded as SAME, one axis after the other.
+
+  The maximum of maxima is the same to the last bit, with 9 comparisons in place
+  of 27 for a window of 3x3x3.
+  """
+  for axis in range(3):
+    size, stride = [1, 1, 1], [1, 1, 1]
+    size[axis], stride[axis] = window[axis], strides[axis]
+    if size != [1, 1, 1] or stride != [1, 1, 1]:
+      x = nn.max_pool(x, tuple(size), tuple(stride), padding='SAME')
+  return x
