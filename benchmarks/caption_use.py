@@ -25,6 +25,7 @@ from benchmarks import timing
 from video_diffusion.config import inputs
 from video_diffusion.data import shapes
 from video_diffusion.diffusion import gaussian
+from video_diffusion.evaluation import shapes_clips
 from video_diffusion.inference import denoiser
 from video_diffusion.training import step as step_lib
 from video_diffusion.training import writers
@@ -48,7 +49,9 @@ def wrong(labels: np.ndarray, word: str) -> np.ndarray:
 
 def single_shapes(source, n: int, config) -> tuple[jax.Array, np.ndarray]:
   """The first n clips of one shape: videos in [-1, 1] and labels [n, 3]."""
-  clips = alignment.real_clips(source, config)
+  clips = shapes_clips.real_clips(
+      source, frames=config.data.frames, frameskips=config.data.frameskips
+  )
   single = (clip for clip in clips if clip['labels'][1, 0] < 0)
   found = list(itertools.islice(single, n))
   videos = np.stack([clip['video'] for clip in found])

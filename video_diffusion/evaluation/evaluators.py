@@ -16,6 +16,7 @@ from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import pipeline
 from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
+from video_diffusion.evaluation import alignment
 from video_diffusion.evaluation import heldout_loss
 from video_diffusion.parallel import distributed
 from video_diffusion.training import writers
@@ -83,7 +84,7 @@ class HeldoutLoss:
 
 
 # A name in eval.evaluators -> its class.
-EVALUATORS = {'heldout_loss': HeldoutLoss}
+EVALUATORS = {'heldout_loss': HeldoutLoss, 'alignment': alignment.Alignment}
 
 
 def make(
