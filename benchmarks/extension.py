@@ -9,7 +9,8 @@ configs/moving_shapes.py:accelerator. Writes to OUT, drawn without labels:
   interpolation.gif      a test clip, every other frame of it, and the model's
                          frames between them
   super_resolution.gif   a test clip, a quarter of its pixels, and the model's
-  extension.json         figures, with the protocol
+  extension.json         figures, with the protocol; those that score are from
+                         video_diffusion/evaluation/extension_figures.py
 With --kinetics also the peak memory of reconstruction guidance through the
 Kinetics-size network at 16x64x64.
 """
@@ -29,28 +30,18 @@ from video_diffusion.api import load
 from video_diffusion.config import build
 from video_diffusion.data import shapes
 from video_diffusion.diffusion import extension
-from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import rng
 from video_diffusion.diffusion import sampling
+from video_diffusion.evaluation import extension_figures
 from video_diffusion.inference import conditioning
 from video_diffusion.inference import denoiser
 from video_diffusion.inference import rollout
-from video_diffusion.metrics import shapes_score
 from video_diffusion.training import state as state_lib
 
 CLIPS = 4
 STEPS = 128
 WEIGHT = 9.0
-
-
-def figures(videos: np.ndarray) -> dict[str, float]:
-  """`shape_figures` of float videos in [-1, 1]."""
-  return shapes_score.shape_figures(
-      media.to_uint8(videos),
-      np.array(list(shapes.PALETTE.values())),
-      shapes.BACKGROUND,
-  )
 
 
 def test_clips(config, frames: int) -> np.ndarray:
@@ -92,19 +83,6 @@ def run(model, plan, stage, batches, *, given=None):
   return video, time.time() - began
 
 
-def own_error(model, video, places, frames) -> float:
-  """Root mean square of x_hat^a - x^a, by block, at the last noise level."""
-  logsnr = build.make_logsnr_fn(model.config)(jnp.float32(1 / STEPS))
-  x = jnp.asarray(video[:, :frames])
-  eps = jax.random.normal(jax.random.key(0), x.shape)
-  level = jnp.full((len(x),), logsnr)
-  z = gaussian.diffuse(x=x, eps=eps, logsnr=level)
-  denoise = jax.jit(model.denoise_fn())
-  places = [f for f in places if f < frames]
-  difference = (guidance.clip(denoise)(z, level) - x)[:, places]
-  return float(jnp.sqrt(jnp.mean(difference**2)))
-
-
 def main(workdir: str, out: str, kinetics: bool) -> None:
   """Runs everything, and writes pictures and figures."""
   workdir, out = epath.Path(workdir), epath.Path(out)
@@ -129,13 +107,13 @@ def main(workdir: str, out: str, kinetics: bool) -> None:
   for name, weight in (('guidance', WEIGHT), ('replacement', 0.0)):
     stage, batches = make_stage(model, weight=weight)
     long[name], seconds = run(model, plan, stage, batches)
-    jump = np.sqrt(np.mean(np.diff(long[name], axis=1) ** 2, axis=(0, 2, 3, 4)))
-    seams = [block.frames[sum(block.known)] - 1 for block in plan.blocks[1:]]
-    report[f'extension_{name}'] = figures(long[name]) | {
+    report[f'extension_{name}'] = {
+        **extension_figures.shape_figures(long[name]),
         'seconds_with_compilation': round(seconds, 1),
         'w_r': weight,
-        'frame_to_frame_rms': round(float(jump.mean()), 4),
-        'frame_to_frame_rms_at_seams': round(float(jump[seams].mean()), 4),
+        **extension_figures.frame_to_frame(
+            long[name], extension_figures.seams(plan)
+        ),
         'programs': stage.sample_block._cache_size(),
     }
     print(name, report[f'extension_{name}'], flush=True)
@@ -150,14 +128,19 @@ def main(workdir: str, out: str, kinetics: bool) -> None:
   # The plan's clips are the batch here: one sparse clip each.
   video, seconds = run(model, plan, *make_stage(model), given=sparse)
   assert np.array_equal(video[:, ::2], sparse)
-  report['interpolation'] = figures(video) | {
+  # At the last noise level, of the frames of one block.
+  own_error = extension_figures.own_error(
+      jax.jit(model.denoise_fn()), video[:, :frames],
+      [place for place in plan.given if place < frames],
+      logsnr=build.make_logsnr_fn(config)(jnp.float32(1 / STEPS)),
+  )
+  report['interpolation'] = {
+      **extension_figures.shape_figures(video),
       'seconds': round(seconds, 1),
       'known_frames_exact': True,
-      'x_hat_a_rms': round(
-          own_error(model, video, plan.given, frames), 4
-      ),
+      'x_hat_a_rms': round(own_error, 4),
       'drawn_frames_rms_to_the_real_ones': round(
-          float(np.sqrt(np.mean((video - real)[:, 1::2] ** 2))), 4
+          extension_figures.rms(video[:, 1::2], real[:, 1::2]), 4
       ),
   }
   print(report['interpolation'], flush=True)
@@ -174,15 +157,11 @@ def main(workdir: str, out: str, kinetics: bool) -> None:
   video, seconds = run(
       model, plan, *make_stage(model, upscale=2), given=low
   )
-  down = np.asarray(guidance.area(2)(video))
-  bilinear = np.asarray(jax.image.resize(low, real.shape, 'bilinear'))
-  rms = lambda a, b: round(float(np.sqrt(np.mean((a - b) ** 2))), 4)
-  report['super_resolution'] = figures(video) | {
+  report['super_resolution'] = {
+      **extension_figures.shape_figures(video),
       'seconds_with_compilation': round(seconds, 1),
       'w_r': WEIGHT,
-      'low_res_rms': rms(down, low),
-      'rms_to_the_real_clip': rms(video, real),
-      'rms_of_bilinear_enlargement': rms(bilinear, real),
+      **extension_figures.enlargement(video, low, real),
   }
   print(report['super_resolution'], flush=True)
   rows = np.concatenate([real, low.repeat(2, 2).repeat(2, 3), video])

@@ -17,8 +17,9 @@ labels:
     --mode=sample --prompt='a red circle moves right'
 
 The captions of every variant below the first two leave out three pairs of a
-colour and a shape, to see whether a model combines words anew (`python -m
-benchmarks.alignment`).
+colour and a shape, to see whether a model combines words anew: the evaluator
+'alignment' says it in --mode=evaluate, and `python -m benchmarks.alignment` for
+several guidance weights.
 
 `text_small`, 16 + 8 frames of 32x32 and 26 M parameters, is fast enough to
 compare numbers of image frames K. One H200 took 11.5 minutes; the held-out loss

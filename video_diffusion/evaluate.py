@@ -15,6 +15,7 @@ from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.errors import naming
 from video_diffusion.evaluation import bars
+from video_diffusion.evaluation import evaluator as evaluator_lib
 from video_diffusion.evaluation import evaluators as evaluators_lib
 from video_diffusion.evaluation import folder_clips
 from video_diffusion.evaluation import heldout_loss
@@ -52,12 +53,12 @@ def evaluate(
   source = inputs.make_source(config, 'test')
   inputs.require_arrays(config, model.network, source)
   encode = text_inputs.open_text(config, run_dir, source)
-  evaluators = evaluators_lib.make(evaluators_lib.Run(
+  evaluators = evaluators_lib.make(evaluator_lib.Run(
       model, source, encode,
       lambda split: (
           source if split == 'test' else inputs.make_source(config, split)
       ),
-      run_dir / evaluators_lib.FOLDER, keep=True,
+      run_dir / evaluator_lib.FOLDER, keep=True,
   ))
   title = f'EMA, step {model.step}'
   results = evaluators_lib.run(evaluators, {title: model})

@@ -27,6 +27,7 @@ from video_diffusion.config import validate
 from video_diffusion.config.validate import require
 from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
+from video_diffusion.evaluation import evaluator as evaluator_lib
 from video_diffusion.evaluation import evaluators as evaluators_lib
 from video_diffusion.evaluation import samples
 from video_diffusion.filesystem import files
@@ -123,9 +124,9 @@ def _train(
   model = model_lib.Model(config, network, None, conditioner, mesh)
   with naming(lambda name: f'sample.{name}'):
     model.check(**build.sample_arguments(config))
-  measured = evaluators_lib.Run(
+  measured = evaluator_lib.Run(
       model, heldout, text, {'train': source, 'test': heldout}.get,
-      run_dir / evaluators_lib.FOLDER, num_samples=config.log.score_samples,
+      run_dir / evaluator_lib.FOLDER, num_samples=config.log.score_samples,
   )
   evaluators = evaluators_lib.make(measured)
   scorers = evaluators_lib.make(measured, 'log.scores')

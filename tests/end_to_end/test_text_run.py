@@ -8,8 +8,6 @@ import pytest
 from benchmarks import read_samples
 from video_diffusion import sample
 from video_diffusion.config import build
-from video_diffusion.config import defaults as defaults_lib
-from video_diffusion.data import shapes
 from video_diffusion.text import tokenizer as tokenizer_lib
 
 CONFIG = '--config=configs/moving_shapes.py:text'
@@ -106,11 +104,6 @@ def test_what_a_model_takes_from_captions(finished, capsys):
     assert 0 < row['error'] < 4
     assert all(np.isfinite(row[word]) for word in caption_use.WORDS)
   assert 'weights_sha256' in capsys.readouterr().out
-  label = np.array([[2, 5, 6], [0, 0, 1]])
-  assert caption_use.wrong(label, 'shape').tolist() == [[0, 5, 6], [1, 0, 1]]
-  assert caption_use.wrong(label, 'colour').tolist() == [[2, 0, 6], [0, 1, 1]]
-  opposite = caption_use.wrong(label, 'direction')
-  assert opposite.tolist() == [[2, 5, 2], [0, 0, 5]]
 
 
 @pytest.mark.parametrize('flags, words', [
@@ -151,6 +144,21 @@ def test_alignment_is_a_table_by_weight_and_pairs(finished, tmp_path):
   assert (tmp_path / 'w_3.gif').stat().st_size > 100
 
 
+def test_alignment_is_an_evaluator_of_a_text_run(finished, run_main_here):
+  code, output = run_main_here(
+      CONFIG, f'--workdir={finished}', '--mode=evaluate',
+      "--config.eval.evaluators=('alignment',)", tiny=False,
+  )
+  assert code == 0, output
+  report = json.loads((finished / 'evaluation.json').read_text())
+  assert 'losses' not in report and report['step'] == 3
+  found = report['alignment']
+  for pairs in ('seen', 'heldout'):
+    assert 0 <= found[f'{pairs}_all'] <= found[f'{pairs}_colour'] <= 1
+    assert found[f'{pairs}_frames'] > found[f'{pairs}_real_frames'] > 0
+  assert 'heldout_motion' in output
+
+
 def test_samples_are_read_by_their_captions(finished, run_main_here):
   code, output = run_main_here(
       CONFIG, f'--workdir={finished}', '--mode=sample', *PROMPTS,
@@ -165,50 +173,6 @@ def test_samples_are_read_by_their_captions(finished, run_main_here):
   assert (folder / 'alignment.json').exists()
   with pytest.raises(ValueError, match='does not exist'):
     read_samples.read(str(finished))
-
-
-def test_real_clips_are_read_as_their_captions_say(tmp_path):
-  """By parts, from the files of two processes and of two calls."""
-  source = shapes.MovingShapes(
-      split='test', seed=0, num_examples=40, num_frames=20, height=64, width=64
-  )
-  rng = np.random.default_rng(0)
-  clips = [source.example(i, rng, 20) for i in range(40)]
-  videos = np.stack([clip['video'] for clip in clips])
-  captions = np.array([f'{clip["caption"].capitalize()}.' for clip in clips])
-  videos[0, 5] = 0
-  config = defaults_lib.get_config()
-  config.data.update(name='moving_shapes', radius=source.radius)
-  (tmp_path / 'config.json').write_text(config.to_json())
-  folders = [tmp_path / 'samples' / name for name in ('a', 'b')]
-  for folder, name, part in (
-      (folders[0], 'samples_0', slice(10)),
-      (folders[0], 'samples_1', slice(10, 20)),
-      (folders[1], 'samples', slice(20, 40)),
-  ):
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        folder / f'{name}.npz', video=videos[part], captions=captions[part]
-    )
-  rows = read_samples.read(*map(str, folders))
-  rows = {row['part']: row for row in rows}
-  two = sum(', ' in caption for caption in captions)
-  assert {name: row['clips'] for name, row in rows.items()} == {
-      'all frames': 40, '- one object': 40 - two, '- two objects': two,
-      'first 16': 40, 'last 16': 40,
-  }
-  assert 0 < two < 40
-  # The empty frame may hide which way a clip goes.
-  assert all(row['all'] > 0.97 and row['path'] < 1 for row in rows.values())
-  assert rows['all frames']['empty'] == rows['first 16']['empty'] == 1
-  assert rows['last 16']['empty'] == 1  # of 20 frames they share the middle
-  np.savez(folders[1] / 'samples.npz', video=videos[:, :9], captions=captions)
-  with pytest.raises(ValueError, match='several sizes'):
-    read_samples.read(*map(str, folders))
-  config.data.name = 'video_folder'
-  (tmp_path / 'config.json').write_text(config.to_json())
-  with pytest.raises(ValueError, match="data.name 'video_folder'"):
-    read_samples.read(str(folders[0]))
 
 
 def test_a_cascade_hands_its_captions_on(finished, run_main_here, tmp_path):

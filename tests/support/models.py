@@ -1,9 +1,11 @@
 """A model of the API whose network is a formula."""
+from etils import epath
 import jax
 import jax.numpy as jnp
 
 from video_diffusion.api import model as model_lib
 from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.evaluation import evaluator
 from video_diffusion.inference import conditioning
 
 
@@ -50,6 +52,13 @@ def make(*, frames=4, side=8, label_sizes=(), params=1.0, fields=(), **sample):
   return model_lib.Model(
       config, Net(), lambda: (jnp.float32(params), 7),
       conditioning.Conditioner(heldout, label_sizes=label_sizes),
+  )
+
+
+def run_of(model, source=None, folder='/nowhere', **fields):
+  """What evaluators of a model are made of."""
+  return evaluator.Run(
+      model, source, None, lambda split: source, epath.Path(folder), **fields
   )
 
 

@@ -303,12 +303,15 @@ def _checkpoint():
 def _eval():
   """The evaluation of a model on held-out examples."""
   evaluation = ml_collections.ConfigDict()
-  # Names of what is evaluated, of `evaluation/evaluators.py`.
+  # Names of what is evaluated, of `evaluation/evaluators.py`. 'alignment' is
+  # for runs with captions of moving_shapes: it samples, by the fields of
+  # sample, and says how often samples show what their captions say.
   evaluation.evaluators = ('heldout_loss',)
   # Number of held-out clips. They are windows of fewer clips where there are
-  # not so many.
+  # not so many. 'alignment' samples as many clips of the pairs of colour and
+  # shape that were seen in training, and as many of those that were not.
   evaluation.num_clips = 1024
-  # Number of clips that are evaluated at once, over all devices.
+  # Number of clips that are evaluated, or sampled, at once, over all devices.
   evaluation.batch_size = 64
   # How samples are scored by the evaluator 'scores': a name of
   # `evaluation/protocols.py`.

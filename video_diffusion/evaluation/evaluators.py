@@ -5,9 +5,8 @@ log.eval_every steps and in --mode=evaluate; log.scores lists those that run in
 training every log.score_every steps. A further evaluator is a further class
 here, or an import of it.
 """
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
-from typing import Protocol
 
 from absl import logging
 from etils import epath
@@ -17,64 +16,18 @@ from video_diffusion.api import model as model_lib
 from video_diffusion.config import build
 from video_diffusion.config import inputs
 from video_diffusion.config import validate
-from video_diffusion.data import mixture as mixture_lib
-from video_diffusion.data import pipeline
 from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
+from video_diffusion.evaluation import alignment
 from video_diffusion.evaluation import bars
+from video_diffusion.evaluation import evaluator as evaluator_lib
 from video_diffusion.evaluation import heldout_loss
 from video_diffusion.evaluation import report_page
 from video_diffusion.evaluation import score_options
 from video_diffusion.evaluation import score_run
+from video_diffusion.inference import rollout
 from video_diffusion.parallel import distributed
 from video_diffusion.training import writers
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-  """What evaluators are made of.
-
-  Attributes:
-    model: model of the run, perhaps without weights so far.
-    source: held-out clips.
-    encode: makes the arrays of captions, for a run with text.
-    source_of: name of a split, 'train' or 'test' -> its clips.
-    folder: folder for reports, and for what an interrupted call goes on from.
-    num_samples: number of samples that are scored; 0 takes that of the config.
-    keep: whether samples stay on disk.
-  """
-
-  model: model_lib.Model
-  source: mixture_lib.Source
-  encode: pipeline.Encode | None
-  source_of: Callable[[str], mixture_lib.Source]
-  folder: epath.Path
-  num_samples: int = 0
-  keep: bool = False
-
-
-FOLDER = 'evaluation'  # of a run, which holds reports
-
-
-class Evaluator(Protocol):
-  """Measures a model.
-
-  It is made once, of a `Run`, and keeps what it compiles.
-
-  Attributes:
-    key: where evaluation.json has its values.
-    prefix: begins the names of its curves; no other evaluator has it.
-    raw: training also gives it the raw weights, not only their EMA.
-  """
-
-  key: str
-  prefix: str
-  raw: bool
-
-  def __call__(
-      self, model: model_lib.Model
-  ) -> Iterator[tuple[str, float | None]]:
-    """Yields (name, value); None where there is no value."""
 
 
 class HeldoutLoss:
@@ -83,7 +36,7 @@ class HeldoutLoss:
 
   key, prefix, raw = 'losses', 'heldout_', True
 
-  def __init__(self, run: Run):
+  def __init__(self, run: evaluator_lib.Run):
     self._source, self._encode = run.source, run.encode
     model = run.model
     step = heldout_loss.make_eval_step(
@@ -121,7 +74,7 @@ class Scores:
 
   key, prefix, raw = 'scores', 'score_', False
 
-  def __init__(self, run: Run):
+  def __init__(self, run: evaluator_lib.Run):
     self._run = run
     self._options = options_of(run.model.config, run.num_samples)
     with naming(lambda name: f'eval.{name}'):
@@ -135,10 +88,15 @@ class Scores:
     run, options = self._run, self._options
     name = f'{options.protocol}_step_{model.step}_seed_{options.seed}'
     folder = run.folder / name
-    with naming(lambda name: f'eval.{name}'):
-      found = score_run.score_run(
-          model, run.source_of, options, folder, bars.bar
-      )
+    try:
+      with naming(lambda name: f'eval.{name}'):
+        found = score_run.score_run(
+            model, run.source_of, options, folder, bars.bar
+        )
+    except rollout.NotFiniteError as error:
+      # A training goes on, and may recover.
+      logging.error('No scores of step %d: %s', model.step, error)
+      return
     if jax.process_index() == 0:
       report_page.write(folder, found, fps=model.config.sample.fps)
       logging.info('Wrote %s.', folder / 'report.html')
@@ -157,17 +115,24 @@ def options_of(config, num_samples: int = 0) -> score_options.Options:
     num_samples: number of samples; 0 takes that of the config.
   """
   names = [field.name for field in dataclasses.fields(score_options.Options)]
-  options = score_options.Options(**{name: config.eval[name] for name in names})
+  fields = {name: config.eval[name] for name in names}
+  options = score_options.Options(**fields)
   if num_samples:
     options = dataclasses.replace(options, num_samples=num_samples)
   return options
 
 
 # A name in eval.evaluators -> its class.
-EVALUATORS = {'heldout_loss': HeldoutLoss, 'scores': Scores}
+EVALUATORS = {
+    'heldout_loss': HeldoutLoss,
+    'scores': Scores,
+    'alignment': alignment.Alignment,
+}
 
 
-def make(run: Run, field: str = 'eval.evaluators') -> dict[str, Evaluator]:
+def make(
+    run: evaluator_lib.Run, field: str = 'eval.evaluators'
+) -> dict[str, evaluator_lib.Evaluator]:
   """The evaluators of a run, by name, in the order of a field of its config.
 
   Args:
@@ -187,7 +152,8 @@ def make(run: Run, field: str = 'eval.evaluators') -> dict[str, Evaluator]:
 
 
 def run(
-    evaluators: Mapping[str, Evaluator], models: Mapping[str, model_lib.Model]
+    evaluators: Mapping[str, evaluator_lib.Evaluator],
+    models: Mapping[str, model_lib.Model],
 ) -> dict[str, dict[str, dict[str, float | None]]]:
   """Runs evaluators and logs a table of each.
 
@@ -217,7 +183,7 @@ def log_table(
 
 
 def as_curves(
-    evaluators: Mapping[str, Evaluator],
+    evaluators: Mapping[str, evaluator_lib.Evaluator],
     results: Mapping[str, Mapping[str, Mapping[str, float | None]]],
 ) -> dict[str, float]:
   """{'heldout_loss/raw': ..., ...} of the results of `run`, without None."""
@@ -231,7 +197,9 @@ def as_curves(
 
 
 def have_run(
-    evaluators: Iterable[Evaluator], run_dir: epath.PathLike, step: int
+    evaluators: Iterable[evaluator_lib.Evaluator],
+    run_dir: epath.PathLike,
+    step: int,
 ) -> bool:
   """Whether the curves of a run have the points of a step."""
   return all(

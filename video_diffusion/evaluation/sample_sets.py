@@ -89,6 +89,8 @@ class SampleSet:
     chunks = chunk_files.ChunkFiles(epath.Path(run_dir) / name, self.identity)
     process = jax.process_index()
     num_chunks = -(-self.count // self.chunk_size)
+    if progress:
+      progress(0, self.count)
     for chunk in range(num_chunks):
       missing = int(not chunks.path(chunk, process).exists())
       # All processes sample a chunk together, or none does.

@@ -9,6 +9,13 @@ from video_diffusion.metrics import shapes_score
 from video_diffusion.training import writers
 
 
+def figures(videos: np.ndarray) -> dict[str, float]:
+  """`shapes_score.shape_figures` of uint8 [n, time, height, width, 3]."""
+  return shapes_score.shape_figures(
+      videos, np.array(list(shapes.PALETTE.values())), shapes.BACKGROUND
+  )
+
+
 def table(videos: np.ndarray, examples: Iterable[dict[str, Any]]) -> str:
   """`shape_figures` of samples beside real clips, noise and blank clips.
 
@@ -24,10 +31,7 @@ def table(videos: np.ndarray, examples: Iterable[dict[str, Any]]) -> str:
       ('noise', rng.integers(0, 256, videos.shape, np.uint8)),
       ('blank', np.broadcast_to(np.uint8(shapes.BACKGROUND), videos.shape)),
   ):
-    figures = shapes_score.shape_figures(
-        clips, np.array(list(shapes.PALETTE.values())), shapes.BACKGROUND
-    )
-    rows.append([name, *(f'{value:.3f}' for value in figures.values())])
+    rows.append([name, *(f'{value:.3f}' for value in figures(clips).values())])
   return writers.table(
       [f'{len(videos)} clips', 'palette share', 'area',
        'motion (pixels a frame)'],

@@ -94,7 +94,7 @@ def damaged(path):
     lambda path: path.write_bytes(pickle.dumps({'mean': 1})),
     lambda path: np.savez(path, mean=np.array([{}], object)),
     lambda path: path.mkdir(),
-], ids=str)
+])
 def test_other_files_are_one_sentence(tmp_path, make):
   make(tmp_path / 'file.npz')
   with pytest.raises(UserError, match='cannot be read as an npz') as error:

@@ -11,8 +11,8 @@ class Scale:
 
   key, prefix, raw = 'scale', 'scale_', False
 
-  def __init__(self, model, source, encode):
-    self.made_with = model, source, encode
+  def __init__(self, run):
+    self.run = run
 
   def __call__(self, model):
     yield 'mean', float(model.params)
@@ -29,12 +29,12 @@ def evaluators(monkeypatch):
       evaluators_lib, 'EVALUATORS', {'scale': Scale, 'raw': RawScale}
   )
   model = models.make(fields=[('eval', 'evaluators', ('raw', 'scale'))])
-  return evaluators_lib.make(model, 'clips', 'encode')
+  return evaluators_lib.make(models.run_of(model, 'clips'))
 
 
 def test_those_of_the_list_are_made_in_its_order(evaluators):
   assert [*evaluators] == ['raw', 'scale']
-  assert evaluators['scale'].made_with[1:] == ('clips', 'encode')
+  assert evaluators['scale'].run.source == 'clips'
 
 
 def test_an_unknown_name_is_a_sentence():
@@ -42,7 +42,13 @@ def test_an_unknown_name_is_a_sentence():
   with pytest.raises(
       UserError, match="eval.evaluators holds 'heldout_los'; there are heldout"
   ):
-    evaluators_lib.make(model, None)
+    evaluators_lib.make(models.run_of(model))
+
+
+def test_scores_of_a_training_are_listed_by_a_field_of_their_own():
+  model = models.make(fields=[('log', 'scores', ('heldout_los',))])
+  with pytest.raises(UserError, match="log.scores holds 'heldout_los'"):
+    evaluators_lib.make(models.run_of(model), 'log.scores')
 
 
 def test_values_become_a_table_and_curves(evaluators, caplog, tmp_path):
