@@ -83,25 +83,9 @@ def run(model, plan, stage, batches, *, given=None):
   return video, time.time() - began
 
 
-def main(workdir: str, out: str, kinetics: bool) -> None:
-  """Runs everything, and writes pictures and figures."""
-  workdir, out = epath.Path(workdir), epath.Path(out)
-  model = load.load(workdir, {
-      'sample.batch_size': CLIPS,
-      'sample.num_steps': STEPS,
-      'sample.super_resolution_weight': WEIGHT,
-  })
-  config, frames = model.config, model.frames
-  report = {
-      'date': datetime.date.today().isoformat(),
-      'device': jax.devices()[0].device_kind,
-      'jax': jax.__version__,
-      'model_step': model.step,
-      'sampler': f'ancestral, {STEPS} steps, gamma {config.sample.gamma}',
-      'clips': CLIPS,
-  }
-
-  # ---- 64 frames, by guidance and by replacement -----------------------------
+def extend(model, out: epath.Path) -> dict[str, dict]:
+  """64 frames, by guidance and by replacement."""
+  frames, report = model.frames, {}
   plan = extension.extend(64, block_frames=frames, overlap=frames // 2)
   long = {}
   for name, weight in (('guidance', WEIGHT), ('replacement', 0.0)):
@@ -120,8 +104,12 @@ def main(workdir: str, out: str, kinetics: bool) -> None:
   rows = np.concatenate([long['guidance'], long['replacement']])
   picture = media.grid(media.to_uint8(rows), columns=CLIPS)
   media.write_gif(out / 'extension.gif', media.enlarge(picture, 400), fps=8)
+  return report
 
-  # ---- Temporal interpolation ------------------------------------------------
+
+def interpolate(model, out: epath.Path) -> dict[str, dict]:
+  """Frames between those of test clips."""
+  config, frames = model.config, model.frames
   real = test_clips(config, 17)
   sparse = real[:, ::2]
   plan = extension.interpolate(9, factor=2, block_frames=frames)
@@ -134,7 +122,7 @@ def main(workdir: str, out: str, kinetics: bool) -> None:
       [place for place in plan.given if place < frames],
       logsnr=build.make_logsnr_fn(config)(jnp.float32(1 / STEPS)),
   )
-  report['interpolation'] = {
+  report = {
       **extension_figures.shape_figures(video),
       'seconds': round(seconds, 1),
       'known_frames_exact': True,
@@ -143,12 +131,16 @@ def main(workdir: str, out: str, kinetics: bool) -> None:
           extension_figures.rms(video[:, 1::2], real[:, 1::2]), 4
       ),
   }
-  print(report['interpolation'], flush=True)
+  print(report, flush=True)
   rows = np.concatenate([real, sparse.repeat(2, axis=1)[:, :17], video])
   picture = media.grid(media.to_uint8(rows), columns=CLIPS)
   media.write_gif(out / 'interpolation.gif', media.enlarge(picture, 400), fps=8)
+  return {'interpolation': report}
 
-  # ---- Spatial super-resolution ----------------------------------------------
+
+def super_resolve(model, out: epath.Path) -> dict[str, dict]:
+  """Test clips, from a quarter of their pixels."""
+  config, frames = model.config, model.frames
   real = test_clips(config, frames)
   low = np.asarray(guidance.area(2)(real))
   plan = extension.super_resolve(
@@ -157,18 +149,39 @@ def main(workdir: str, out: str, kinetics: bool) -> None:
   video, seconds = run(
       model, plan, *make_stage(model, upscale=2), given=low
   )
-  report['super_resolution'] = {
+  report = {
       **extension_figures.shape_figures(video),
       'seconds_with_compilation': round(seconds, 1),
       'w_r': WEIGHT,
       **extension_figures.enlargement(video, low, real),
   }
-  print(report['super_resolution'], flush=True)
+  print(report, flush=True)
   rows = np.concatenate([real, low.repeat(2, 2).repeat(2, 3), video])
   picture = media.grid(media.to_uint8(rows), columns=CLIPS)
   media.write_gif(
       out / 'super_resolution.gif', media.enlarge(picture, 400), fps=8
   )
+  return {'super_resolution': report}
+
+
+def main(workdir: str, out: str, kinetics: bool) -> None:
+  """Runs everything, and writes pictures and figures."""
+  workdir, out = epath.Path(workdir), epath.Path(out)
+  model = load.load(workdir, {
+      'sample.batch_size': CLIPS,
+      'sample.num_steps': STEPS,
+      'sample.super_resolution_weight': WEIGHT,
+  })
+  report = {
+      'date': datetime.date.today().isoformat(),
+      'device': jax.devices()[0].device_kind,
+      'jax': jax.__version__,
+      'model_step': model.step,
+      'sampler': f'ancestral, {STEPS} steps, gamma {model.config.sample.gamma}',
+      'clips': CLIPS,
+  }
+  for part in (extend, interpolate, super_resolve):
+    report |= part(model, out)
   (out / 'extension.json').write_text(json.dumps(report, indent=1))
 
   if kinetics:
