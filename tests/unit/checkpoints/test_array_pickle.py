@@ -106,6 +106,8 @@ def test_functions_are_refused_by_name(tmp_path, function, name):
         (b'\x8e' + b'\xff' * 7 + b'\x7fabc.', 'cut or damaged|BINBYTES8'),
         # A tuple in a tuple in a tuple, each twice.
         (b')\x94' + b'h\x00h\x00\x86\x94', 'uses a tuple or a dict twice'),
+        # A key that is a tuple in a tuple, 19,000 deep.
+        (b'})' + b'\x85' * 19_000 + b'Ns.', 'cut or damaged|is no name'),
         # A state for what has none: attributes of our own objects stay.
         (b'\x8c\x05numpy\x8c\x07ndarray\x93}\x8c\x01a\x8c\x01bsb.',
          'sets what is no array'),
