@@ -54,6 +54,7 @@ def get_config(variant: str = 'laptop'):
       'text': text,
       'text_accelerator': text_accelerator,
       'text_small': text_small,
+      'demo': demo,
       'cascade_base': cascade_base,
       'cascade_refine': cascade_refine,
   })
@@ -155,6 +156,28 @@ def text_small():
   config.eval.num_clips = 256
   config.sample.sampler = 'dpmpp_2m'
   config.sample.num_steps = 32
+  return config
+
+
+def demo():
+  """`text_small` as a network of 1.9 M parameters, for two CPU cores."""
+  config = text_small()
+  data, model, optim = config.data, config.model, config.optim
+  data.images = 4
+  config.batch_size = 64
+  model.base_channels = 28
+  model.channel_mults = (1, 2, 3)
+  model.num_blocks = 1
+  model.head_dim = 28
+  model.emb_dim = 128
+  model.cond_dim = 64
+  # At the width of the first level a group would be a single channel.
+  model.group_size = 4
+  config.train.steps = optim.decay_steps = 8_000
+  optim.lr = 1.5e-3
+  optim.warmup_steps = 200
+  optim.ema_decay = 0.999
+  config.sample.num_videos = config.sample.batch_size = 4
   return config
 
 

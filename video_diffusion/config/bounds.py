@@ -35,6 +35,7 @@ RANGES = {
     'model.base_channels': (4, 8192),
     'model.num_blocks': (1, 64),
     'model.head_dim': (1, 8192),
+    'model.group_size': (1, 8192),
     'model.emb_dim': (1, 2**16),
     'model.emb_layers': (1, 64),
     'model.cond_dim': (0, 2**16),

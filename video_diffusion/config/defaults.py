@@ -172,6 +172,11 @@ def _model():
   # starts with no difference between past and future, which captions of motion
   # must first undo.
   model.position_stddev = 0.0
+  # Smallest number of channels that a norm takes together. There are up to 32
+  # such groups, so it has an effect where a level has fewer than 32 times as
+  # many channels. A norm of single channels loses their mean and contrast in
+  # each frame.
+  model.group_size = 1
   # Type of convolutions and matrix products: 'bfloat16' or 'float32'. The
   # parameters are float32 in both cases. 'float32' is exact on every device; it
   # uses neither TF32 on NVIDIA GPUs nor bfloat16 passes on TPUs, and is several

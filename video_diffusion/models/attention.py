@@ -201,12 +201,13 @@ class SpatialAttention(nn.Module):
 
   head_dim: int
   dtype: jnp.dtype
+  group_size: int = 1
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     b, f, h, w, c = x.shape
     heads = c // self.head_dim
-    y = blocks.GroupNorm(self.dtype, name='norm')(x)
+    y = blocks.GroupNorm(self.dtype, self.group_size, name='norm')(x)
     y = y.reshape(b * f, h * w, c)
     dense = functools.partial(
         nn.DenseGeneral,
@@ -244,6 +245,7 @@ class TemporalAttention(nn.Module):
     position_stddev: standard deviation of these tables at the start.
     num_buckets: number of buckets of signed distances, see `relative_buckets`.
     max_distance: distance from which on all share a bucket.
+    group_size: see `blocks.GroupNorm`.
   """
 
   head_dim: int
@@ -252,13 +254,14 @@ class TemporalAttention(nn.Module):
   position_stddev: float = 0.0
   num_buckets: int = 32
   max_distance: int = 128
+  group_size: int = 1
 
   @nn.compact
   def __call__(self, x: jax.Array, num_images: int) -> jax.Array:
     b, f, h, w, c = x.shape
     heads = c // self.head_dim
     t = f - num_images
-    y = blocks.GroupNorm(self.dtype, name='norm')(x)
+    y = blocks.GroupNorm(self.dtype, self.group_size, name='norm')(x)
     y = y.reshape(b, f, h * w, c)
     dense = functools.partial(
         nn.DenseGeneral,

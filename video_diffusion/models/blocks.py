@@ -29,15 +29,23 @@ class GroupNorm(nn.Module):
   """GroupNorm with statistics of each frame alone, float32 inside.
 
   Statistics pooled over frames would leak between a video and the images
-  appended to it. Groups: the largest divisor of the channels up to 32 (this
-  project's choice).
+  appended to it. The number of groups is the largest divisor of the channels up
+  to 32 that leaves each group at least `group_size` channels (this project's
+  choice). A group of one channel loses the mean and the contrast of that
+  channel in each frame.
 
   The sums run over height and width alone; groups are formed from what is left,
   [batch, frames, channels]. So each pass forward or backward reads the
   activations once, and all else is small.
+
+  Attributes:
+    dtype: type of the result.
+    group_size: smallest number of channels of a group.
+    epsilon: added to the variance.
   """
 
   dtype: jnp.dtype
+  group_size: int = 1
   epsilon: float = 1e-6
 
   @nn.compact
@@ -46,7 +54,8 @@ class GroupNorm(nn.Module):
   ) -> jax.Array:
     """x [b, f, h, w, c], shift [b, f or 1, c] added after -> x's shape."""
     b, f, h, w, c = x.shape
-    groups = max(g for g in range(1, 33) if c % g == 0)
+    most = max(1, min(32, c // self.group_size))
+    groups = max(g for g in range(1, most + 1) if c % g == 0)
     scale = self.param('scale', nn.initializers.ones, (c,), jnp.float32)
     bias = self.param('bias', nn.initializers.zeros, (c,), jnp.float32)
     x = x.astype(jnp.float32)
@@ -175,6 +184,7 @@ class ResidualBlock(nn.Module):
   injection: str
   dropout: float
   dtype: jnp.dtype
+  group_size: int = 1
 
   @nn.compact
   def __call__(self, x: jax.Array, emb: jax.Array, train: bool) -> jax.Array:
@@ -182,14 +192,14 @@ class ResidualBlock(nn.Module):
     resample = {'none': lambda a: a, 'down': downsample, 'up': upsample}[
         self.resample
     ]
-    y = nn.swish(GroupNorm(self.dtype, name='norm_1')(x))
+    y = nn.swish(GroupNorm(self.dtype, self.group_size, name='norm_1')(x))
     y = SpaceConv(self.features, self.dtype, name='conv_1')(resample(y))
     affine = self.injection == 'scale_shift'
     dense = functools.partial(
         nn.Dense, dtype=self.dtype, precision=precision(self.dtype)
     )
     emb = dense(self.features * (2 if affine else 1), name='emb')(nn.swish(emb))
-    norm = GroupNorm(self.dtype, name='norm_2')
+    norm = GroupNorm(self.dtype, self.group_size, name='norm_2')
     if affine:
       scale, shift = jnp.split(emb[:, :, None, None], 2, axis=-1)
       y = norm(y) * (1 + scale) + shift

@@ -20,6 +20,7 @@ class Block(nn.Module):
   position_stddev: float
   dropout: float
   dtype: jnp.dtype
+  group_size: int = 1
 
   @nn.compact
   def __call__(
@@ -31,17 +32,19 @@ class Block(nn.Module):
         self.injection,
         self.dropout,
         self.dtype,
+        self.group_size,
         name='residual',
     )(x, emb, train)
     if self.attend:
       x = attention.SpatialAttention(
-          self.head_dim, self.dtype, name='spatial'
+          self.head_dim, self.dtype, self.group_size, name='spatial'
       )(x)
       x = attention.TemporalAttention(
           self.head_dim,
           self.dtype,
           self.position,
           self.position_stddev,
+          group_size=self.group_size,
           name='temporal',
       )(x, num_images)
     return sharding.constrain_batch(x)
@@ -72,6 +75,7 @@ class UNet3D(nn.Module):
     position: how attention over frames knows their distance, one of
       `attention.POSITIONS`.
     position_stddev: of what it learns of each distance, at the start.
+    group_size: smallest number of channels that a norm takes together.
     dtype: of convolutions and matrix products; parameters, norm statistics,
       softmax and the last layer stay float32. Products of float32 numbers are
       exact to float32 on every device (`blocks.precision`).
@@ -90,6 +94,7 @@ class UNet3D(nn.Module):
   injection: str = 'add'
   position: str = 'bias'
   position_stddev: float = 0.0
+  group_size: int = 1
   dtype: jnp.dtype = jnp.float32
   remat: tuple[int, ...] = ()
 
@@ -143,6 +148,7 @@ class UNet3D(nn.Module):
           self.position_stddev,
           self.dropout,
           self.dtype,
+          self.group_size,
           name=name,
       )(x, emb, num_images, train)
 
@@ -165,5 +171,6 @@ class UNet3D(nn.Module):
       if level > 0:
         x = block(f'up_{level}_unpool', x, level, 'up', attend=False)
     assert not skips
-    x = nn.swish(blocks.GroupNorm(jnp.float32, name='norm_out')(x))
+    norm = blocks.GroupNorm(jnp.float32, self.group_size, name='norm_out')
+    x = nn.swish(norm(x))
     return blocks.SpaceConv(c, jnp.float32, zero=True, name='conv_out')(x)
