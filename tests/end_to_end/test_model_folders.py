@@ -1,4 +1,4 @@
-"""Folders of models: saved, loaded elsewhere, from a hub, and in the package."""
+"""Folders of models: saved, loaded, from a hub, and in the package."""
 import json
 import pathlib
 import shutil
@@ -141,7 +141,7 @@ def test_without_a_run_sample_draws_from_the_model_of_the_package(
       '--config.sample.num_steps=2', tiny=False,
   )
   assert code == 0, output
-  assert 'is copied to runs/demo' in output
+  assert 'the package, in runs/demo.' in output
   [folder] = pathlib.Path('runs/demo/samples').iterdir()
   with np.load(folder / 'samples.npz') as arrays:
     assert arrays['video'].shape == (1, 16, 32, 32, 3)
@@ -149,4 +149,4 @@ def test_without_a_run_sample_draws_from_the_model_of_the_package(
   pathlib.Path('runs/moving_shapes').mkdir()
   shutil.copy('runs/demo/config.json', 'runs/moving_shapes')
   code, output = run_main_here('--mode=sample', tiny=False)
-  assert code == 1 and 'runs/moving_shapes holds no checkpoint yet' in output
+  assert code == 1 and 'runs/moving_shapes has no tokenizer' in output

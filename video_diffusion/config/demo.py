@@ -2,8 +2,6 @@
 import pathlib
 import shutil
 
-from absl import logging
-
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
 
@@ -30,7 +28,4 @@ def place() -> str:
         f'{folder} cannot be written ({error.strerror}); change to a folder '
         'that can.'
     ) from error
-  logging.info(
-      'The model that comes with the package is copied to %s.', folder
-  )
   return FOLDER

@@ -10,6 +10,7 @@ import signal
 from typing import Any, NamedTuple
 
 from absl import flags
+from absl import logging
 import ml_collections
 from ml_collections import config_flags
 
@@ -224,6 +225,11 @@ def _parse(argv):
     folder = folder or SCORES
   if mode == 'sample' and not (name or folder) and not _is_run(path):
     folder = demo.place()
+    # A warning, since other levels are not shown before flags are parsed.
+    logging.warning(
+        'There is no run in %s: samples are made by the small model that comes '
+        'with the package, in %s.', config_files.default_workdir(path), folder,
+    )
   folder = folder or config_files.default_workdir(path)
   if name or not of_run:
     config = config_files.get_config(path)
