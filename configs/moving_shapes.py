@@ -28,6 +28,12 @@ was 0.0524. With K = 0:
   python -m video_diffusion.main --config=moving_shapes:text_small \
     --config.data.images=0 --workdir=runs/k_0
 
+`demo` is the recipe of the small model that comes with the package: 1.9 M
+parameters on 16 + 4 frames of 32x32. One NVIDIA H100 took about 15 minutes,
+and waited for clips most of the time. The held-out loss was 0.0483; 0.993 of
+the samples showed all that their captions say, with pairs that were left out
+0.790. FVD 98.0 (real clips against others: 4.2).
+
 `cascade_base` and `cascade_refine` are the paper's cascade in miniature. The
 first makes 16 frames of 32x32, four apart; the second makes 64 frames of 64x64
 from them, in blocks of nine. Half an NVIDIA H100 took 16 minutes for each; the
