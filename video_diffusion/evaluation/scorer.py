@@ -11,7 +11,6 @@ import dataclasses
 from etils import epath
 import numpy as np
 
-from video_diffusion.errors import UserError
 from video_diffusion.evaluation import clip_sets
 from video_diffusion.evaluation import feature_files
 from video_diffusion.evaluation import report
@@ -102,17 +101,18 @@ class Scorer:
     self._features[name, extractor] = found
     return found
 
-  def floor(self, extractor: str) -> tuple[np.ndarray, np.ndarray]:
-    """Features of two sets of real clips that share none."""
+  def floor(self, extractor: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Features of two sets of real clips that share none.
+
+    None where there are fewer than four real clips, of which no two sets of at
+    least two can be made.
+    """
     features = self.features(self.real_name, extractor)
     if self.sets.others is not None:
       return features, self.features('others', extractor)
     half = len(features) // 2
     if half < 2:
-      raise UserError(
-          f'the set {self.real_name!r} has {len(features)} clips; the floor '
-          'of a score needs at least 4.'
-      )
+      return None
     return features[:half], features[half : 2 * half]
 
   def controls(self, distance, extractor: str, title: str) -> report.Table:
@@ -124,9 +124,12 @@ class Scorer:
       title: name of the distance.
     """
     real = self.features(self.real_name, extractor)
-    a, b = self.floor(extractor)
+    floor = self.floor(extractor)
     rows = [
-        ['real against other real clips (the floor)', distance(a, b), len(a)],
+        [
+            'real against other real clips (the floor)',
+            distance(*floor) if floor else None, len(floor[0]) if floor else 0,
+        ],
         [
             'real with frames shuffled',
             distance(self.features('shuffled', extractor), real), len(real),

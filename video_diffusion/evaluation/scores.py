@@ -30,8 +30,9 @@ def _fvd(scorer: scorer_lib.Scorer) -> Found:
   real = scorer.features(scorer.real_name, 'i3d')
   series = {
       'samples': scorer.over_counts(scorer.features('samples', 'i3d'), real),
-      'other real clips': scorer.over_counts(*scorer.floor('i3d')[::-1]),
   }
+  if floor := scorer.floor('i3d'):
+    series['other real clips'] = scorer.over_counts(*floor[::-1])
   curve = report.Curve(
       'FVD over the number of samples', 'samples', 'FVD', series, log_x=True,
       note='A few samples give an FVD that is too high. All real clips are '
