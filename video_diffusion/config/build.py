@@ -209,6 +209,28 @@ def restore_ema(
       f'{memory.misfit(f"the model of {workdir}", need)}; share it among more '
       'devices (mesh.fsdp).',
   )
+  return read_ema(config, workdir, target, mesh, step)
+
+
+def read_ema(
+    config: ml_collections.ConfigDict,
+    workdir: epath.Path,
+    target: Any,
+    mesh: jax.sharding.Mesh,
+    step: int | None = None,
+) -> tuple[Any, int]:
+  """(EMA parameters, step) of a run, laid out on a mesh.
+
+  Args:
+    config: its fields of the mesh say how arrays are split.
+    workdir: folder of the run.
+    target: shapes, dtypes and shardings of all its parameters.
+    mesh: all devices.
+    step: step of the checkpoint; None takes the newest.
+
+  Raises:
+    UserError: as of `restore_ema`, but for the memory.
+  """
   folder = workdir / 'checkpoints'
   if folder.exists():
     checkpoints = checkpoint.Checkpoints(folder)
