@@ -203,12 +203,6 @@ def restore_ema(
       )
   )
   target = sharding.abstract(params, mesh, config.mesh.min_sharded)
-  need = memory.Need(memory.tree_bytes(target), memory.limit())
-  validate.require(
-      not need.there or need.asked <= need.there,
-      f'{memory.misfit(f"the model of {workdir}", need)}; share it among more '
-      'devices (mesh.fsdp).',
-  )
   return read_ema(config, workdir, target, mesh, step)
 
 
@@ -229,8 +223,14 @@ def read_ema(
     step: step of the checkpoint; None takes the newest.
 
   Raises:
-    UserError: as of `restore_ema`, but for the memory.
+    UserError: as of `restore_ema`.
   """
+  need = memory.Need(memory.tree_bytes(target), memory.limit())
+  validate.require(
+      not need.there or need.asked <= need.there,
+      f'{memory.misfit(f"the model of {workdir}", need)}; share it among more '
+      'devices (mesh.fsdp).',
+  )
   folder = workdir / 'checkpoints'
   if folder.exists():
     checkpoints = checkpoint.Checkpoints(folder)
