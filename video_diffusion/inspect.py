@@ -1,4 +1,8 @@
-"""What training would draw: one real batch as a picture, a table, the rate."""
+"""What training would draw and take.
+
+One real batch as a picture and a table, the rate of the data, and a forecast of
+the memory and the time of the training.
+"""
 import itertools
 import json
 import multiprocessing
@@ -10,14 +14,15 @@ from typing import Any
 
 from absl import logging
 from etils import epath
-import jax
 import ml_collections
 import numpy as np
 
 from video_diffusion import media
 from video_diffusion.config import data_table
+from video_diffusion.config import forecast as forecast_lib
 from video_diffusion.config import inputs
 from video_diffusion.config import validate
+from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
 from video_diffusion.training import writers
 
@@ -91,27 +96,22 @@ def picture(batch: dict[str, np.ndarray], num_images: int) -> np.ndarray:
   return media.grid(np.stack(cells), columns=1 + num_images)
 
 
-def inspect(config: ml_collections.ConfigDict, run_dir: str) -> dict[str, Any]:
-  """Writes run_dir/inspect/: batch.gif, batch.mp4 and inspect.json.
+def _write_picture(config, batch, folder):
+  """Writes the picture of a batch to a folder, as GIF and MP4."""
+  video = picture(batch, config.data.images)
+  folder.mkdir(parents=True, exist_ok=True)
+  media.write_gif(folder / 'batch.gif', video, fps=config.sample.fps)
+  media.write_mp4(folder / 'batch.mp4', video, fps=config.sample.fps)
+  logging.info(
+      'Wrote %s: %d of %d examples.',
+      folder / 'batch.gif',
+      min(MAX_ROWS, config.batch_size),
+      config.batch_size,
+  )
 
-  The batch is the first that `train` would draw. Nothing is compiled, and no
-  accelerator is touched; the folder stays free for any run.
 
-  Returns:
-    What inspect.json holds: the rows of the table, the input rate in clips a
-    second with the loader of the config, memory in bytes, the texts.
-
-  Raises:
-    UserError: a bad config, or data that are missing.
-  """
-  # Devices are counted, and a GPU's memory would be taken on that occasion.
-  jax.config.update('jax_platforms', 'cpu')
-  validate.check(config, 'inspect')
-  run_dir = epath.Path(files.expand(run_dir, '--workdir', bucket=True))
-  folder = run_dir / 'inspect'
-  source = inputs.make_source(config, 'train')
-  rows = data_table.rows(config, source)
-  writers.log_lines(data_table.as_text(rows))
+def _measure_input(config, source):
+  """(the first batch, what inspect.json says of it and of the loading)."""
   began = time.perf_counter()
   # Far longer than the measurement.
   batches = inputs.make_batches(config, source, start=0, stop=2**31)
@@ -121,7 +121,6 @@ def inspect(config: ml_collections.ConfigDict, run_dir: str) -> dict[str, Any]:
       batches, batch_size=config.batch_size, seconds=SECONDS
   )
   result = {
-      'data': rows,
       'loader': config.data.loader,
       'batch_size': config.batch_size,
       'shapes': {name: list(value.shape) for name, value in batch.items()},
@@ -139,15 +138,56 @@ def inspect(config: ml_collections.ConfigDict, run_dir: str) -> dict[str, Any]:
       first,
       result['resident_bytes'] / 2**30,
   )
-  video = picture(batch, config.data.images)
-  folder.mkdir(parents=True, exist_ok=True)
-  media.write_gif(folder / 'batch.gif', video, fps=config.sample.fps)
-  media.write_mp4(folder / 'batch.mp4', video, fps=config.sample.fps)
-  files.write(folder / 'inspect.json', json.dumps(result, indent=1))
-  logging.info(
-      'Wrote %s: %d of %d examples.',
-      folder / 'batch.gif',
-      min(MAX_ROWS, config.batch_size),
-      config.batch_size,
-  )
+  return batch, result
+
+
+def inspect(config: ml_collections.ConfigDict, run_dir: str) -> dict[str, Any]:
+  """Writes run_dir/inspect/: batch.gif, batch.mp4 and inspect.json.
+
+  The batch is the first that `train` would draw. Then the train step is
+  compiled, and a few steps are measured on the devices that train. With
+  log.forecast_steps=0 nothing is compiled, and no accelerator is touched. The
+  folder stays free for any run.
+
+  Returns:
+    What inspect.json holds: the rows of the table, the input rate in clips a
+    second with the loader of the config, memory in bytes, the texts, and
+    'forecast' as `forecast.make` returns it. Where that is None, 'no_forecast'
+    is a sentence that says why.
+
+  Raises:
+    UserError: a bad config, data that are missing, or a batch or a network that
+      does not fit into the devices. What concerns the data is written before.
+  """
+  # Devices are counted, and a GPU's memory would be taken on that occasion.
+  why_not = forecast_lib.start_devices(config)
+  validate.check(config, 'inspect')
+  run_dir = epath.Path(files.expand(run_dir, '--workdir', bucket=True))
+  source = inputs.make_source(config, 'train')
+  rows = data_table.rows(config, source)
+  writers.log_lines(data_table.as_text(rows))
+  batch, measured = _measure_input(config, source)
+  result = {'data': rows} | measured
+  folder = run_dir / 'inspect'
+  _write_picture(config, batch, folder)
+  path = folder / 'inspect.json'
+  result |= {'forecast': None, 'no_forecast': why_not}
+  files.write(path, json.dumps(result, indent=1))
+  try:
+    if not why_not:
+      result['forecast'] = forecast_lib.make(
+          config, run_dir, source, clips_per_second=result['clips_per_second']
+      )
+      writers.log_lines(forecast_lib.as_text(result['forecast']))
+  except UserError as error:
+    result['no_forecast'] = str(error)
+    if not isinstance(error, forecast_lib.NoForecastError):
+      raise  # too large for the devices
+  finally:
+    files.write(path, json.dumps(result, indent=1))
+  if result['no_forecast']:
+    logging.info(
+        'No forecast of memory and time: %s.',
+        result['no_forecast'].removesuffix('.'),
+    )
   return result

@@ -19,6 +19,7 @@ from video_diffusion.checkpoints import weights
 from video_diffusion.config import build
 from video_diffusion.config import build_step
 from video_diffusion.config import data_options
+from video_diffusion.config import init_from
 from video_diffusion.config import inputs
 from video_diffusion.config import run_dir as run_dir_lib
 from video_diffusion.config import saved_config
@@ -182,7 +183,12 @@ def _train(
     step = 0
     layout = jax.tree.map(lambda x: x.sharding, abstract)
     with memory.explained(state_too_large):
-      state = jax.block_until_ready(jax.jit(init, out_shardings=layout)())
+      taken = init_from.take(
+          config, abstract.params, mesh, text and text.tokenizer
+      )
+      make_state = jax.jit(init, out_shardings=layout)
+      state = jax.block_until_ready(make_state(taken))
+    del taken
   else:
     state, step = restored
     logging.info('Continuing %s from step %d.', run_dir, step)
@@ -223,8 +229,10 @@ def _train(
 
   try:
     # ---- The train step, compiled; nothing where the run is finished ---------
-    if step:
-      report(step, state)  # what an interruption left undone
+    if restored is None and config.train.init_from:
+      save(step, state)  # from here on the other run is not needed
+    if restored is not None or config.train.init_from:
+      report(step, state)  # what it begins from, or was interrupted at
     if step < last_step:
       train_step, flops = build_step.compile_step(
           config, network, optimizer, learning_rate, abstract, shapes, mesh

@@ -10,6 +10,7 @@ from video_diffusion import train
 from video_diffusion.config import config_files
 from video_diffusion.config import defaults as defaults_lib
 from video_diffusion.config import given_video
+from video_diffusion.config import init_from
 from video_diffusion.config import inputs
 from video_diffusion.config import run_dir
 from video_diffusion.config import text_inputs
@@ -69,6 +70,8 @@ def videos(**fields):
     ('text.path', lambda path: text_inputs.check_t5(config('text.path', path))),
     ('text.tokenizer', lambda path: text_inputs.check_t5(
         config('text.tokenizer', path))),
+    ('train.init_from', lambda path: init_from.folder(
+        config('train.init_from', path))),
     ('sample.video', lambda path: given_video.read(
         config('sample.video', path))),
     ('data.path', lambda path: inputs.make_source(

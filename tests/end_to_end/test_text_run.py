@@ -8,6 +8,7 @@ import pytest
 from benchmarks import read_samples
 from video_diffusion import sample
 from video_diffusion.config import build
+from video_diffusion.data import shapes
 from video_diffusion.text import tokenizer as tokenizer_lib
 
 CONFIG = '--config=configs/moving_shapes.py:text'
@@ -65,6 +66,32 @@ def test_a_resumed_run_has_the_losses_of_a_whole_one(
   assert (whole / 'tokenizer.model').read_bytes() == (
       finished / 'tokenizer.model'
   ).read_bytes()
+
+
+def test_a_run_takes_over_the_words_and_weights_of_another(
+    finished, run_main_here, tiny, tmp_path
+):
+  # A tokenizer that the captions alone would not have given.
+  words = [*shapes.MovingShapes(
+      split='train', seed=0, num_examples=1, num_frames=2, height=8, width=8
+  ).captions(), 'a dog']
+  other = tokenizer_lib.train_tokenizer(words)
+  (finished / 'tokenizer.model').write_bytes(other)
+  call = (
+      *tiny, f'--workdir={tmp_path}', f'--config.train.init_from={finished}',
+      '--config.checkpoint.keep=9',
+  )
+  for steps in (1, 2):
+    code, output = run_main_here(*call, f'--config.train.steps={steps}',
+                                 tiny=False)
+    assert code == 0, output
+    if steps == 1:
+      assert 'EMA weights of step 3' in output and 'start fresh' not in output
+      shutil.rmtree(finished / 'checkpoints')  # it is not needed to continue
+  assert 'from step 1' in output
+  assert (tmp_path / 'tokenizer.model').read_bytes() == other
+  assert sorted(losses(tmp_path)) == [1, 2]
+  assert (tmp_path / 'checkpoints' / '0').exists()
 
 
 def test_prompts_are_drawn_written_and_kept(finished, run_main_here, tmp_path):

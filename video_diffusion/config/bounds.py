@@ -64,6 +64,7 @@ RANGES = {
     'log.score_samples': (2, 10**7),
     'log.spike': (1, MANY),
     'log.profile_steps': (0, 10_000),
+    'log.forecast_steps': (0, 10_000),
     'checkpoint.every': (1, MANY),
     'checkpoint.keep': (1, MANY),
     'checkpoint.keep_every': (0, MANY),

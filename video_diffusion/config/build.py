@@ -203,6 +203,28 @@ def restore_ema(
       )
   )
   target = sharding.abstract(params, mesh, config.mesh.min_sharded)
+  return read_ema(config, workdir, target, mesh, step)
+
+
+def read_ema(
+    config: ml_collections.ConfigDict,
+    workdir: epath.Path,
+    target: Any,
+    mesh: jax.sharding.Mesh,
+    step: int | None = None,
+) -> tuple[Any, int]:
+  """(EMA parameters, step) of a run, laid out on a mesh.
+
+  Args:
+    config: its fields of the mesh say how arrays are split.
+    workdir: folder of the run.
+    target: shapes, dtypes and shardings of all its parameters.
+    mesh: all devices.
+    step: step of the checkpoint; None takes the newest.
+
+  Raises:
+    UserError: as of `restore_ema`.
+  """
   need = memory.Need(memory.tree_bytes(target), memory.limit())
   validate.require(
       not need.there or need.asked <= need.there,

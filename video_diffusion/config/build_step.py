@@ -45,14 +45,19 @@ def make_optimizer(config: ml_collections.ConfigDict):
 
 def abstract_state(
     config: ml_collections.ConfigDict, model, optimizer, shapes, mesh
-) -> tuple[Callable[[], state_lib.TrainState], Any]:
-  """(function that makes the first state, its shapes and shardings)."""
+) -> tuple[Callable[..., state_lib.TrainState], Any]:
+  """(function that makes the first state, its shapes and shardings).
 
-  def init():
+  The function takes the arrays of `init_from.take`, or nothing.
+  """
+
+  def init(taken=None):
     params = state_lib.init_params(
         model, shapes, num_images=config.data.images, seed=config.seed
     )
-    return state_lib.init_state(params, optimizer)
+    return state_lib.init_state(
+        state_lib.replaced(params, taken or {}), optimizer
+    )
 
   return init, sharding.abstract(
       jax.eval_shape(init), mesh, config.mesh.min_sharded
@@ -109,8 +114,20 @@ def compile_step(
     abstract,
     shapes,
     mesh,
+    *,
+    check_flops: Callable[[float], None] | None = None,
 ) -> tuple[jax.stages.Compiled, float]:
   """(the compiled train step of a config, FLOPs of one global step).
+
+  Args:
+    config: of the run.
+    model: from `build.make_model`.
+    optimizer: from `make_optimizer`.
+    learning_rate: from `make_optimizer`.
+    abstract: from `abstract_state`.
+    shapes: shapes of one global batch.
+    mesh: all devices.
+    check_flops: see `training.compile.compile_step`.
 
   Raises:
     UserError: the step needs more memory than a device has.
@@ -126,6 +143,7 @@ def compile_step(
       mesh,
       counted=counted,
       too_large=functools.partial(batch_too_large, config, abstract, mesh),
+      check_flops=check_flops,
   )
 
 

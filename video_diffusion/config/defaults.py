@@ -243,7 +243,7 @@ def _optim():
 
 
 def _train():
-  """How long a training lasts."""
+  """Where a training begins, and how long it lasts."""
   train = ml_collections.ConfigDict()
   # Number of updates.
   train.steps = 60_000
@@ -256,6 +256,9 @@ def _train():
   # Number of updates in a row that may be skipped because they are not finite.
   # The run ends with an error when it is reached.
   train.max_skips = 10
+  # Folder of another run, or of an exported one, whose EMA weights a run begins
+  # from. It is read at step 0 alone. '' begins with random weights.
+  train.init_from = ''
   return train
 
 
@@ -281,6 +284,10 @@ def _log():
   # Number of steps that are traced to WORKDIR/profile, after the first ten of a
   # call. 0 makes no trace.
   log.profile_steps = 0
+  # Number of steps that --mode=inspect measures on the devices that train, to
+  # say what memory and time a training takes. 0 measures none, compiles nothing
+  # and leaves the devices alone.
+  log.forecast_steps = 5
   return log
 
 

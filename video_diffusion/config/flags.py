@@ -67,7 +67,8 @@ _MODE = flags.DEFINE_string(
     'videos with a trained model. evaluate scores a trained model. prepare '
     'decodes and packs the videos of a config, and embeds their captions, '
     'before training. inspect shows a batch of the data as a GIF and as a '
-    'table, and measures how fast the data load.',
+    'table, measures how fast the data load, and says what memory and time a '
+    'training takes.',
 )
 _PROMPT = flags.DEFINE_multi_string(
     'prompt', [],

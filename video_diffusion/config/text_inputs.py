@@ -5,6 +5,7 @@ from etils import epath
 import ml_collections
 import numpy as np
 
+from video_diffusion.config import init_from
 from video_diffusion.config import saved_config
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.errors import naming
@@ -41,13 +42,14 @@ def open_text(
   """What makes tokens of the captions of a source; None for a run without text.
 
   Raises:
-    UserError: see `text.encode.open_text`.
+    UserError: see `text.encode.open_text` and `init_from.tokenizer_folder`.
   """
   if not config.text.encoder:
     return None
+  other = init_from.tokenizer_folder(config, run_dir)
   with _fields():
     return encode_lib.open_text(
-        _settings(config), source, run_dir=run_dir,
+        _settings(config), source, run_dir=run_dir, other_dir=other,
         fingerprint=saved_config.text_fingerprint(run_dir),
     )
 

@@ -7,6 +7,7 @@ other error as it is.
 from collections.abc import Callable, Iterable, Sequence
 import contextlib
 import math
+import pathlib
 import re
 from typing import Any, NamedTuple
 
@@ -45,6 +46,24 @@ class Need(NamedTuple):
 def limit() -> int | None:
   """Bytes that a device of this process has; None where it does not tell."""
   return _stats().get('bytes_limit')
+
+
+def host_available() -> int | None:
+  """Bytes of memory that are free on this machine; None where not known."""
+  try:
+    lines = pathlib.Path('/proc/meminfo').read_text().splitlines()
+    free = next(line for line in lines if line.startswith('MemAvailable'))
+    there = int(free.split()[1]) * 1024
+  except (OSError, StopIteration, ValueError, IndexError):
+    return None
+  with contextlib.suppress(OSError, ValueError):  # 'max', or no such group
+    group = pathlib.Path('/sys/fs/cgroup')
+    most, used = (
+        int((group / name).read_text())
+        for name in ('memory.max', 'memory.current')
+    )
+    there = min(there, most - used)
+  return there
 
 
 def _device():

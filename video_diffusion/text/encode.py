@@ -1,4 +1,5 @@
 """Captions and prompts as tokens, for training and for sampling."""
+import collections
 from collections.abc import Sequence
 
 from absl import logging
@@ -16,6 +17,7 @@ from video_diffusion.text import tokenizer_files
 from video_diffusion.text import tokens
 
 CHECKED = 16  # clips of a data set whose captions `open_text` looks up
+MAX_WORDS = 50  # words that a line of the log names
 
 Text = tokens.Ids | tokens.Vectors
 
@@ -25,6 +27,7 @@ def open_text(
     source: mixture_lib.Source | mixture_lib.Mixture,
     *,
     run_dir: epath.Path,
+    other_dir: epath.Path | None = None,
     fingerprint: str = '',
 ) -> Text:
   """Opens what makes tokens of the captions of a source, for training.
@@ -33,15 +36,22 @@ def open_text(
     settings: settings of the text encoder.
     source: clips with captions.
     run_dir: folder of the run, which may have a tokenizer.
+    other_dir: folder of another run, whose tokenizer is taken over; None takes
+      over none.
     fingerprint: `Text.fingerprint` of what the run was trained with; '' for a
       new run.
 
   Raises:
     UserError: there is no tokenizer, --mode=prepare has not computed the
-      vectors, or the run was trained with something else.
+      vectors, the run was trained with something else, or the tokenizer that
+      is taken over lacks most words of the captions.
   """
   mixture = mixture_lib.as_mixture(source)
-  tokenizer = tokenizer_files.find(settings, run_dir, mixture)
+  if other_dir is None:
+    tokenizer = tokenizer_files.find(settings, run_dir, mixture)
+  else:
+    tokenizer = tokenizer_files.find(settings, other_dir)
+    _check_words(tokenizer, mixture.captions(), other_dir)
   if settings.encoder == 'table':
     text = tokens.Ids(tokenizer)
     _require_same(text, run_dir, fingerprint)
@@ -142,6 +152,35 @@ def check_prompts(
       )
     if unknown:
       logging.warning('T5 does not know %s of the prompt %r.', words, prompt)
+
+
+def _check_words(tokenizer, captions, other_dir) -> None:
+  """Lists words of captions that a tokenizer of another run lacks.
+
+  Raises:
+    ArgumentError: it lacks most of them.
+  """
+  words, lacking = 0, collections.Counter()
+  for caption in {*captions}:
+    caption = tokenizer.without_stop(caption)
+    words += len({*caption.lower().split()})
+    lacking.update(tokenizer.unknown(caption))
+  if not lacking:
+    return
+  names = ', '.join(repr(word) for word, _ in lacking.most_common(MAX_WORDS))
+  more = len(lacking) - MAX_WORDS
+  names += f' and {more:,} more' if more > 0 else ''
+  if 2 * lacking.total() > words:
+    raise ArgumentError(
+        f'the tokenizer of {other_dir} lacks most words of the captions '
+        f'({names}); set ', Argument('tokenizer'), ' to one that has them, '
+        'whose vectors then start anew.',
+    )
+  logging.warning(
+      'The tokenizer of %s, which this run takes over, lacks %d words of the '
+      'captions: %s. To the model they are all one unknown word.', other_dir,
+      len(lacking), names,
+  )
 
 
 def _require_same(text: Text, run_dir, fingerprint: str) -> None:

@@ -49,6 +49,7 @@ def compile_step(
     *,
     counted: Callable | None,
     too_large: Callable[[memory.Need], UserError],
+    check_flops: Callable[[float], None] | None = None,
 ) -> tuple[jax.stages.Compiled, float]:
   """(the compiled train step, FLOPs of one global step).
 
@@ -61,19 +62,23 @@ def compile_step(
       recomputes nothing and takes the batch at once: recomputation is no work,
       and the body of a scan would count once.
     too_large: makes the error about a batch that does not fit.
+    check_flops: is called with the FLOPs before the step is compiled; it may
+      raise an error.
 
   Raises:
     UserError: the step needs more memory than a device has.
   """
   began = time.time()
   lowered = lower_step(step, abstract, shapes, mesh)
-  with memory.explained(too_large):
-    compiled = lowered.compile()
-  check_batch(compiled, too_large)
   if counted is None and jax.default_backend() == 'cpu':
     flops = float(lowered.cost_analysis()['flops'])  # of all devices
   else:
     flops = lowered_flops(counted or step, abstract, shapes)
+  if check_flops:
+    check_flops(flops)
+  with memory.explained(too_large):
+    compiled = lowered.compile()
+  check_batch(compiled, too_large)
   logging.info(
       'Compiled the train step in %.0f s: %.3g FLOP, %s parameters, %d %s, '
       'mesh %s.',

@@ -4,6 +4,7 @@ from typing import Any
 
 import flax.linen as nn
 import flax.struct
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import optax
@@ -57,6 +58,29 @@ def init_state(
       ema_params=jax.tree.map(jnp.copy, params),
       opt_state=optimizer.init(params),
   )
+
+
+def replaced(params: Any, arrays: dict[str, jax.Array]) -> Any:
+  """Parameters with some arrays in place of those of the same names.
+
+  Args:
+    params: nested dict of arrays.
+    arrays: 'path.of.an.array' -> array; each name is one of params.
+  """
+  flat = flatten(params)
+  if unknown := arrays.keys() - flat.keys():
+    raise KeyError(f'no parameters: {sorted(unknown)}')
+  return unflatten(flat | arrays)
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+  """{'a': {'b': leaf}} -> {'a.b': leaf}."""
+  return flax.traverse_util.flatten_dict(tree, sep='.')
+
+
+def unflatten(flat: dict[str, Any]) -> Any:
+  """{'a.b': leaf} -> {'a': {'b': leaf}}."""
+  return flax.traverse_util.unflatten_dict(flat, sep='.')
 
 
 def tree_size(tree: Any) -> int:

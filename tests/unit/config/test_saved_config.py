@@ -157,6 +157,7 @@ PRIVATE = {
     'sample.prompts': ('a secret',),
     'data.path': '/home/me/videos',
     'data.dir': '/home/me',
+    'train.init_from': '/home/me/run',
     'text.path': '/home/me/t5',
     'text.dir': '/home/me/cache',
     'text.tokenizer': '/home/me/.ssh/id',

@@ -157,7 +157,9 @@ def test_a_compiler_that_refuses_is_heard(run, monkeypatch):
         'hbm. Used 20.00G of 15.00G hbm. Exceeded hbm capacity by 5.00G.'
     )
 
-  lowered = types.SimpleNamespace(compile=refuse)
+  lowered = types.SimpleNamespace(
+      compile=refuse, cost_analysis=lambda: {'flops': 1.0}
+  )
   monkeypatch.setattr(compile_lib, 'lower_step', lambda *_: lowered)
   too_large = functools.partial(
       build_step.batch_too_large, config, abstract, mesh
