@@ -1,0 +1,338 @@
+"""What the pages show works: every command and every block of Python.
+
+Each command is either run, with shrunk fields, or tried dry: its flags are
+parsed and its config is checked, as main does it, so that a misspelt flag,
+field, config or variant fails. The output (-rP) counts them.
+"""
+import contextlib
+import importlib
+import importlib.util
+import inspect as inspect_lib
+import json
+import os
+import pathlib
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from tests.conftest import TINY
+from tests.support import docs
+from tests.support.paths import ROOT
+from video_diffusion import inspect
+from video_diffusion import main
+from video_diffusion import media
+from video_diffusion.config import config_files
+from video_diffusion.config import fields
+from video_diffusion.config import flags as our_flags
+from video_diffusion.config import saved_config
+from video_diffusion.config import validate
+from video_diffusion.data import datasets
+from video_diffusion.evaluation import evaluators
+from video_diffusion.evaluation import score_options
+
+# Pages of which cheap commands of main are run; all others are tried dry.
+RUN = ('README.md', 'docs/own_videos.md')
+# Text in a command of these pages -> why it is tried dry all the same.
+DRY = {
+    "('scores',)": 'the network of FVD takes minutes on two cores',
+    '--samples=': 'the network of FVD takes minutes on two cores',
+    '--config=video_folder --': 'its network takes minutes on two cores',
+}
+# Commands that are neither run nor parsed -> why.
+NOT_TRIED = {
+    r'python3 -m venv .*': 'tests/end_to_end/test_install.py installs',
+    r'gcloud .*': 'it needs the network',
+    r'mkdocs .*': 'test_site builds it',
+    r'git .*': 'it needs the network',
+    r'ruff .*': '.ci/run runs it',
+    r'\.ci/run': 'this test is a part of it',
+    r'launch/SCRIPT\.sh .*': 'it is the form of the other commands',
+    r'python - .*': 'its Python is a block of its own',
+}
+# Pages with output of the program in their blocks.
+OUTPUTS = ('docs/reliability.md',)
+# Text in a block of Python -> what stands for it, so that the block is cheap.
+SHRUNK = {
+    'config.train.steps = 500': 'config.train.steps = 2',
+    "'t5_1_1_small/checkpoint_1000000'": "'t5_1_1_small/checkpoint'",
+}
+TEXT = {
+    'model.cond_dim': 8, 'text.dim': 8, 'text.length': 8, 'train.steps': 2,
+}
+# Name of a config -> what makes it tiny, where the command does not say it.
+TINY_RUNS = {
+    'moving_shapes': TINY | {'data.frames': 4},
+    'moving_shapes:text': TINY | TEXT,
+    'moving_shapes:cascade_base': TINY | TEXT | {
+        'data.frames': 4, 'data.radius': 0.1, 'sample.num_videos': 2,
+        'sample.batch_size': 2,
+    },
+    'moving_shapes:cascade_refine': TINY | TEXT | {
+        'data.frames': 9, 'data.height': 16, 'data.width': 16,
+        'data.radius': 0.1, 'batch_size': 2, 'sample.num_videos': 2,
+        'sample.batch_size': 2,
+    },
+    'video_folder:laptop': {
+        k: v for k, v in TINY.items()
+        if k not in ('data.radius', 'model.cond_dim')
+    } | {'data.frames': 4},
+}
+
+
+class Counts(dict):
+  """How many commands were found, run, tried dry and not tried."""
+
+  def add(self, what, page):
+    self.setdefault(page, dict.fromkeys(
+        ('commands', 'run', 'dry', 'not tried', 'python'), 0
+    ))[what] += 1
+
+  def show(self):
+    for page, counts in self.items():
+      print(page, ', '.join(f'{n} {what}' for what, n in counts.items()))
+    print('in all', {
+        what: sum(counts[what] for counts in self.values())
+        for what in next(iter(self.values()), {})
+    })
+
+
+def names_of(config: str) -> str:
+  """'configs/moving_shapes.py:text' -> 'moving_shapes:text'."""
+  path, _, variant = config.partition(':')
+  name = pathlib.Path(path).stem
+  return f'{name}:{variant}' if variant else name
+
+
+def value_of(argv, flag, default=''):
+  """The value of --FLAG=VALUE in argv."""
+  found = [word.partition('=')[2] for word in argv
+           if word.startswith(f'--{flag}=')]
+  return found[-1] if found else default
+
+
+def stand_in(folder: pathlib.Path, name: str) -> None:
+  """Makes the folder of a run of a config that has not begun to train."""
+  if not (folder / 'config.json').exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    config = saved_config.to_json(config_files.get_config(name))
+    (folder / 'config.json').write_text(json.dumps(config))
+
+
+def config_of_run(workdir: str) -> str:
+  """'runs/moving_shapes-text_small' -> 'moving_shapes:text_small'."""
+  names = sorted(p.stem for p in (ROOT / 'configs').glob('*.py'))
+  for name in sorted(names, key=len, reverse=True):
+    run = pathlib.Path(workdir).name
+    if run == name or run.startswith(f'{name}-'):
+      return f'{name}:{run[len(name) + 1:]}'.rstrip(':')
+  return 'moving_shapes:text_small'
+
+
+def check_config(command: our_flags.Command) -> None:
+  """The checks of a mode before it touches data or compiles."""
+  config, mode = command.config, command.mode
+  if mode == 'evaluate' and command.samples:
+    # A folder is scored without a network.
+    score_options.check(evaluators.options_of(config), config.data.frames)
+    return
+  validate.check(config, mode)
+  shared = {*config_files.get_config().data} - {
+      *datasets.options_of('moving_shapes')
+  }
+  datasets.check(
+      config.data.name, {*config.data} - shared, frames=config.data.frames
+  )
+  for field in ('eval.evaluators', 'log.scores'):
+    for name in validate.field(config, field):
+      validate.require(name in evaluators.EVALUATORS, f'{field}: {name!r}')
+      if name == 'scores':
+        score_options.check(evaluators.options_of(config), config.data.frames)
+  run = config.sample.refine_workdir
+  if run:
+    validate.require(config_of_run(run) in TINY_RUNS, f'no run {run}')
+
+
+@contextlib.contextmanager
+def parsed_only():
+  """Any main of a benchmark ends with SystemExit('parsed') after its parser."""
+  import argparse
+
+  original = argparse.ArgumentParser.parse_args
+
+  def parse(self, *args, **kwargs):
+    original(self, *args, **kwargs)
+    raise SystemExit('parsed')
+
+  with mock.patch.object(argparse.ArgumentParser, 'parse_args', parse):
+    yield
+
+
+class Trial:
+  """Tries the commands and blocks of a page, in order, in one folder."""
+
+  def __init__(self, run_main_here, folder, counts):
+    self._main, self._folder, self._counts = run_main_here, folder, counts
+
+  def command(self, command: docs.Command, dry: bool) -> None:
+    """Runs a command, or tries it dry; fails with its place on the page."""
+    page = command.page
+    self._counts.add('commands', page)
+    if any(re.fullmatch(form, command.text) for form in NOT_TRIED):
+      self._counts.add('not tried', page)
+      return
+    try:
+      ran = self._try(command, dry)
+    except (Exception, SystemExit) as error:
+      pytest.fail(f'{command.where}: {command.text}\n{error}')
+    self._counts.add('run' if ran else 'dry', page)
+
+  def _try(self, command, dry):
+    """Whether the command was run, not only tried dry."""
+    argv, module = command.argv, command.module
+    if argv[0].startswith('--config.'):
+      self._main_dry(argv)
+    elif module == 'video_diffusion.main' and dry:
+      self._main_dry(argv[3:])
+    elif module == 'video_diffusion.main':
+      self._main_run(argv[3:])
+      return True
+    elif module.startswith('benchmarks.'):
+      self._benchmark(module, list(argv[3:]))
+    elif module == 'pytest':
+      for word in argv[3:]:
+        assert not word.endswith('.py') or (ROOT / word).exists(), word
+    elif module == 'tests.support.fuzz':
+      fuzz = importlib.import_module(module)
+      with parsed_only(), mock.patch.object(sys, 'argv', [module, *argv[3:]]):
+        with pytest.raises(SystemExit, match='parsed'):
+          fuzz.main()
+    elif pathlib.PurePath(argv[0]).name == 'pip':
+      self._pip(argv)
+    elif argv[0].startswith('launch/'):
+      self._launch(argv)
+      return True
+    else:
+      raise AssertionError('nothing tries this command')
+    return False
+
+  def _main_dry(self, argv):
+    """Parses the flags as main does, and checks the config."""
+    if value_of(argv, 'mode', 'train') in our_flags.FROM_RUN:
+      config = value_of(argv, 'config')
+      workdir = value_of(
+          argv, 'workdir',
+          config_files.default_workdir(config or config_files.DEFAULT),
+      )
+      name = names_of(config) if config else config_of_run(workdir)
+      stand_in(self._folder / workdir, name)
+    with mock.patch.object(main, 'run', check_config):
+      code, output = self._main(*argv, tiny=False)
+    assert code == 0, output
+
+  def _main_run(self, argv):
+    given = {word.partition('=')[0] for word in argv}
+    config = names_of(value_of(argv, 'config', config_files.DEFAULT))
+    tiny = []
+    if value_of(argv, 'mode', 'train') not in our_flags.FROM_RUN:
+      tiny = [f'--config.{k}={v}' for k, v in TINY_RUNS[config].items()
+              if f'--config.{k}' not in given]
+    with mock.patch.object(inspect, 'SECONDS', 0.1):
+      code, output = self._main(*argv, *tiny, tiny=False)
+    assert code == 0, output
+
+  def _benchmark(self, name, argv):
+    if not argv and name not in docs_without_arguments():
+      assert importlib.util.find_spec(name)
+      return
+    module = importlib.import_module(name)
+    if name == 'benchmarks.compile_for_topology':
+      args, rest = module.parse(argv)
+      module.make_config(args.config, rest)
+      for topology in args.topology:
+        module.lowering.chip_of(topology)
+    elif name == 'benchmarks.input':
+      module.parse(argv)
+    elif 'argparse' not in vars(module):
+      assert not argv and not inspect_lib.signature(module.main).parameters
+    else:
+      with parsed_only(), mock.patch.object(sys, 'argv', [name, *argv]):
+        with pytest.raises(SystemExit, match='parsed'):
+          module.main()
+
+  def _pip(self, argv):
+    with mock.patch('setuptools.setup') as setup:
+      runpy.run_path(str(ROOT / 'setup.py'))
+    extras = setup.call_args.kwargs['extras_require']
+    for word in argv[2:]:
+      if found := re.fullmatch(r'\.\[(.*)\]', word):
+        assert {*found[1].split(',')} <= extras.keys(), word
+      else:
+        assert word in ('-e', '.'), word
+
+  def _launch(self, argv):
+    """Runs a script of launch/ dry, and tries the flags of its training."""
+    script, verb, *rest = argv
+    done = subprocess.run(
+        ['bash', str(ROOT / script), verb, '--dry_run', *rest],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    training = rest[rest.index('--') + 1:] if '--' in rest else []
+    known = [w for w in rest if re.match(r'--(config|workdir)=', w)]
+    # Buckets and folders of other machines.
+    self._main_dry([
+        re.sub(r'=(gs:/)?/.*', '=runs/pod', w) for w in (*known, *training)
+    ])
+
+  def python(self, block: docs.Block, names: dict) -> None:
+    """Executes a block of Python."""
+    self._counts.add('python', block.page)
+    text = block.text
+    for old, new in SHRUNK.items():
+      text = text.replace(old, new)
+    # Lines of a traceback are those of the page.
+    code = compile('\n' * (block.line - 1) + text, block.page, 'exec')
+    exec(code, names)
+
+
+def docs_without_arguments():
+  """Benchmarks that need no argument."""
+  return ('benchmarks.conditional', 'benchmarks.precision', 'benchmarks.i3d')
+
+
+def is_dry(command: docs.Command) -> bool:
+  """Whether a command of main is tried dry only."""
+  return command.page not in RUN or any(t in command.text for t in DRY)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  """The working directory, with the files that the pages name."""
+  (tmp_path / 'captions.txt').write_text('a red circle moves right\n')
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'data'))
+  return tmp_path
+
+
+@pytest.fixture
+def counts():
+  counts = Counts()
+  yield counts
+  counts.show()
+
+
+@pytest.mark.parametrize(
+    'page', [page for page in docs.pages() if page not in RUN]
+)
+def test_commands(page, run_main_here, folder, counts):
+  trial = Trial(run_main_here, folder, counts)
+  for command in docs.commands(page):
+    trial.command(command, dry=True)
+  if not counts:
+    print(f'{page} shows no command.')
