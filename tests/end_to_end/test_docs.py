@@ -5,6 +5,7 @@ parsed and its config is checked, as main does it, so that a misspelt flag,
 field, config or variant fails. The output (-rP) counts them.
 """
 import contextlib
+import dataclasses
 import importlib
 import importlib.util
 import inspect as inspect_lib
@@ -23,7 +24,9 @@ import pytest
 
 from tests.conftest import TINY
 from tests.support import docs
+from tests.support import t5_files
 from tests.support.paths import ROOT
+from video_diffusion import evaluate
 from video_diffusion import inspect
 from video_diffusion import main
 from video_diffusion import media
@@ -35,6 +38,7 @@ from video_diffusion.config import validate
 from video_diffusion.data import datasets
 from video_diffusion.evaluation import evaluators
 from video_diffusion.evaluation import score_options
+from video_diffusion.text import tokenizer as tokenizer_lib
 
 # Pages of which cheap commands of main are run; all others are tried dry.
 RUN = ('README.md', 'docs/own_videos.md')
@@ -53,8 +57,10 @@ NOT_TRIED = {
     r'ruff .*': '.ci/run runs it',
     r'\.ci/run': 'this test is a part of it',
     r'launch/SCRIPT\.sh .*': 'it is the form of the other commands',
-    r'python - .*': 'its Python is a block of its own',
+    r'python -': 'its Python is a block of its own',
 }
+# A page whose blocks are files; test_extending tries it.
+EXTENDING = 'docs/extending.md'
 # Pages with output of the program in their blocks.
 OUTPUTS = ('docs/reliability.md',)
 # Text in a block of Python -> what stands for it, so that the block is cheap.
@@ -139,7 +145,8 @@ def check_config(command: our_flags.Command) -> None:
   config, mode = command.config, command.mode
   if mode == 'evaluate' and command.samples:
     # A folder is scored without a network.
-    score_options.check(evaluators.options_of(config), config.data.frames)
+    options = evaluators.options_of(config)
+    score_options.check(options, options.frames or evaluate.FOLDER_FRAMES)
     return
   validate.check(config, mode)
   shared = {*config_files.get_config().data} - {
@@ -327,12 +334,151 @@ def counts():
   counts.show()
 
 
+def steps(page, root=ROOT):
+  """The commands of a page and its blocks of Python, in order."""
+  python = [b for b in docs.blocks(page, root) if b.language == 'python']
+  lines = {b: b.line for b in (*python, *docs.heredocs(page, root))} | {
+      command: int(command.where.rpartition(':')[2])
+      for command in docs.commands(page, root)
+  }
+  return sorted(lines, key=lines.get)
+
+
+def try_page(page, trial, root=ROOT):
+  """Tries all of a page in order."""
+  names = {}
+  for step in steps(page, root):
+    if isinstance(step, docs.Block):
+      trial.python(step, names)
+    else:
+      trial.command(step, is_dry(step))
+
+
+@pytest.fixture
+def prepared(folder, make_t5):
+  """Page -> makes what it does not make itself."""
+
+  def cascade(trial):
+    for config in ('moving_shapes:cascade_base', 'moving_shapes:cascade_refine'):
+      trial._main_run([f'--config={config}'])
+
+  def t5(trial):
+    del trial
+    model = tokenizer_lib.train_tokenizer(['An astronaut riding a horse.'])
+    (folder / 'sentencepiece.model').write_bytes(model)
+    (folder / 't5_1_1_small').mkdir()
+    t5_files.write_msgpack(
+        folder / 't5_1_1_small' / 'checkpoint',
+        make_t5(dataclasses.replace(t5_files.GATED, vocab_size=64)),
+    )
+
+  def videos(trial):
+    del trial
+    (folder / 'videos').mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(24):
+      video = np.full((12, 24, 24, 3), rng.integers(256, size=3), np.uint8)
+      video[:, :, : 2 + i // 2] = rng.integers(256, size=3)
+      media.write_mp4(folder / 'videos' / f'{i}.mp4', video, fps=8)
+    shutil.copy(folder / 'videos' / '0.mp4', folder / 'video.mp4')
+
+  return {'README.md': cascade, 'docs/text.md': t5,
+          'docs/own_videos.md': videos}
+
+
 @pytest.mark.parametrize(
-    'page', [page for page in docs.pages() if page not in RUN]
+    'page', [page for page in docs.pages() if page != EXTENDING]
 )
-def test_commands(page, run_main_here, folder, counts):
+def test_page(page, run_main_here, folder, prepared, counts):
   trial = Trial(run_main_here, folder, counts)
-  for command in docs.commands(page):
-    trial.command(command, dry=True)
-  if not counts:
-    print(f'{page} shows no command.')
+  if page in prepared:
+    prepared[page](trial)
+  try_page(page, trial)
+
+
+def test_every_line_of_a_block_is_a_command_or_output():
+  for page in docs.pages():
+    if page not in OUTPUTS:
+      assert not docs.unknown(page)
+
+
+def test_every_command_is_tried_but_for_a_few():
+  """Those of NOT_TRIED; each of its entries is of use."""
+  found = [c for page in docs.pages() for c in docs.commands(page)]
+  left = [c for c in found if any(re.fullmatch(f, c.text) for f in NOT_TRIED)]
+  print(len(found), 'commands, of which', len(left), 'are not tried:')
+  for command in left:
+    print(' ', command.where, command.text)
+  assert len(found) > 80 and len(left) < 20
+  for form in NOT_TRIED:
+    assert any(re.fullmatch(form, c.text) for c in left), form
+  for text in DRY:
+    assert any(text in c.text for c in found if c.page in RUN), text
+
+
+def test_flags_and_fields_within_sentences():
+  """`--config.GROUP.FIELD=VALUE`, `--FLAG` and `group.field` exist."""
+  known = fields.types()
+  groups = {name for name, value in known.items() if isinstance(value, dict)}
+  flags = {*our_flags.flags.FLAGS} | {'config', 'help'}
+  wrong = []
+  for page in docs.pages():
+    for line, text in docs.inline(page):
+      if page == 'launch/README.md' or not text:
+        continue
+      names = [
+          name for group, name in re.findall(r'--config\.(\w+)\.?(\w*)', text)
+          for name in [f'{group}.{name}'.rstrip('.')]
+      ]
+      if re.fullmatch(r'\w+\.\w+( = .*)?', text):
+        name = text.split(' ')[0]
+        if name.split('.')[0] in groups and not re.search(r'\.(py|md)$', name):
+          names.append(name)
+      for name in names:
+        group, _, field = name.partition('.')
+        if group not in known or (field and field not in known[group]):
+          wrong.append(f'{page}:{line}: {name}')
+      if text.startswith('--'):
+        for flag in re.findall(r'(?:^| )--(\w+)', text):
+          if flag not in flags:
+            wrong.append(f'{page}:{line}: --{flag}')
+  assert not wrong
+
+
+@pytest.mark.parametrize('good, bad, message', [
+    ('--config.sample.num_videos=16', '--config.sample.num_video=16',
+     "no field 'num_video'"),
+    ('--config=moving_shapes:text\n', '--config=moving_shapes:txt\n',
+     "no variant 'txt'"),
+    ('--mode=evaluate\n', '--mode=evaluated\n', "'evaluated'"),
+    ('--config=video_folder ', '--config=video_folders ', 'no such file'),
+    ('benchmarks.alignment WORKDIR OUT', 'benchmarks.alignment WORKDIR',
+     'unrecognized|required|2'),
+    ('".[eval]"', '".[evaluation]"', 'evaluation'),
+    ('--config.data.path=DIR\n', '--config.data.path=DIR \\\n      --fast\n',
+     'fast'),
+])
+def test_a_broken_command_fails(
+    run_main_here, folder, counts, good, bad, message
+):
+  text = (ROOT / 'README.md').read_text()
+  assert good in text
+  copy = folder / 'copy'
+  copy.mkdir()
+  (copy / 'README.md').write_text(text.replace(good, bad, 1))
+  trial = Trial(run_main_here, folder, counts)
+  before = {command.text for command in docs.commands('README.md')}
+  broken = [c for c in docs.commands('README.md', copy) if c.text not in before]
+  assert len(broken) == 1
+  with pytest.raises(pytest.fail.Exception, match=message) as error:
+    trial.command(broken[0], dry=True)
+  assert str(error.value).startswith(broken[0].where)
+
+
+def test_a_misspelt_program_fails(folder):
+  text = (ROOT / 'README.md').read_text()
+  (folder / 'README.md').write_text(
+      text.replace('    python -m video', '    pyhton -m video', 1)
+  )
+  (unknown,) = docs.unknown('README.md', folder)
+  assert 'pyhton' in unknown

@@ -15,7 +15,7 @@ PLACEHOLDERS = {
     '--config=PATH.py': '--config=moving_shapes',
     '--config=NAME:VARIANT': '--config=moving_shapes:laptop',
     '--config=NAME': '--config=moving_shapes',
-    '--workdir=RUN': '--workdir=runs/moving_shapes',
+    '--workdir=RUN': '--workdir=runs/run',
     'WORKDIR': 'runs/moving_shapes',
     'VARIANT': 'laptop',
     'CAPTIONS': 'captions.txt',
