@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import TINY
+from tests.conftest import WITHOUT_TF
 from tests.support import docs
 from tests.support import t5_files
 from tests.support.paths import ROOT
@@ -66,7 +67,9 @@ EXTENDING = 'docs/extending.md'
 OUTPUTS = ('docs/reliability.md',)
 # Text in a block of Python -> what stands for it, so that the block is cheap.
 SHRUNK = {
+    'config.train.steps = 2000': 'config.train.steps = 2',
     'config.train.steps = 500': 'config.train.steps = 2',
+    'config.sample.num_steps = 24': 'config.sample.num_steps = 2',
     "'t5_1_1_small/checkpoint_1000000'": "'t5_1_1_small/checkpoint'",
 }
 # Name of a config -> what makes it tiny, where the command does not say it.
@@ -411,6 +414,59 @@ def test_page(page, run_main_here, folder, prepared, counts):
   try_page(page, trial)
 
 
+def apply(block, folder):
+  """Makes the file of a block in a copy, or the change; None if it has none."""
+  first, _, rest = block.text.partition('\n')
+  if block.language == 'diff':
+    path = folder / first.removeprefix('--- ')
+    lines = rest.splitlines()
+    old, new = (
+        '\n'.join(line[1:] for line in lines if line[:1] != sign) + '\n'
+        for sign in '+-'
+    )
+    text = path.read_text()
+    assert text.count(old) == 1, f'{block.page}:{block.line}: {path} has {old}'
+    path.write_text(text.replace(old, new))
+  elif found := re.fullmatch(r'# ((video_diffusion|configs)/.*\.py)', first):
+    path = folder / found[1]
+    assert not path.exists()
+    for long, short in SHRUNK.items():
+      rest = rest.replace(long, short)
+    path.write_text(rest + '\n')
+  else:
+    return None
+  return path
+
+
+def test_extending(folder, counts):
+  """The page is applied to a copy of the package, whose last block is run."""
+  for name in ('video_diffusion', 'configs'):
+    shutil.copytree(
+        ROOT / name, folder / name, ignore=shutil.ignore_patterns('__pycache__')
+    )
+  shutil.copy(ROOT / 'pyproject.toml', folder)
+  changed, run = set(), []
+  for block in docs.blocks(EXTENDING):
+    counts.add('python', EXTENDING)
+    path = apply(block, folder)
+    if path is None:
+      run.append(block.text)
+    else:
+      changed.add(path)
+  assert len(changed) >= 7 and len(run) == 1
+  ruff = shutil.which('ruff', path=os.path.dirname(sys.executable))
+  if ruff:
+    subprocess.run([ruff, 'check', *changed], check=True)
+  done = subprocess.run(
+      [sys.executable, '-c', WITHOUT_TF + run[0]], cwd=folder, text=True,
+      capture_output=True, env={**os.environ, 'PYTHONPATH': str(folder)},
+  )
+  assert done.returncode == 0, done.stderr
+  assert '(2, 8, 16, 16, 3)' in done.stdout
+  curves = (folder / 'runs' / 'bars' / 'metrics.jsonl').read_text()
+  assert 'brightness_samples/ema' in curves
+
+
 def test_every_line_of_a_block_is_a_command_or_output():
   for page in docs.pages():
     if page not in OUTPUTS:
@@ -448,7 +504,9 @@ def test_flags_and_fields_within_sentences():
       ]
       if re.fullmatch(r'\w+\.\w+( = .*)?', text):
         name = text.split(' ')[0]
-        if name.split('.')[0] in groups and not re.search(r'\.(py|md|safetensors)$', name):
+        if name.split('.')[0] in groups and not re.search(
+            r'\.(py|md|safetensors)$', name
+        ):
           names.append(name)
       for name in names:
         group, _, field = name.partition('.')

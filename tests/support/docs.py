@@ -19,7 +19,7 @@ PLACEHOLDERS = {
     'WORKDIR': 'runs/moving_shapes',
     'VARIANT': 'laptop',
     'CAPTIONS': 'captions.txt',
-    'VIDEO': 'video.gif',
+    'VIDEO': 'video.mp4',
     'FILE': 'captions.txt',
     'HOST:PORT': 'localhost:1234',
     'SEED': '1',
