@@ -66,6 +66,8 @@ setuptools.setup(
         'eval': EVAL,
         # FID and IS of single frames; it brings torch and torchvision.
         'frames': ['torch-fidelity>=0.4'],
+        # The site of the pages, mkdocs.yml.
+        'docs': ['mkdocs>=1.6', 'mkdocs-material>=9.5'],
         'demo': ['jupyterlab>=4'],
         # The TPU compiler, for benchmarks/compile_for_topology.py on a machine
         # without TPU; jax[tpu] names the version that belongs to it.

@@ -37,8 +37,7 @@ _NAME = re.compile('|'.join(
     for name in PLACEHOLDERS
 ))
 _COMMAND = re.compile(
-    r'(\S*/)?(python3?|pip|mkdocs|git|gcloud|ruff) |launch/\w+\.sh |'
-    r'--config\.|XLA_\w+=|\.ci/run|\. \.venv'
+    r'(\S*/)?(python3?|pip|mkdocs|gcloud) |launch/\w+\.sh |--config\.'
 )
 
 
