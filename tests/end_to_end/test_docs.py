@@ -75,9 +75,9 @@ TINY_VIDEOS = {
     if name not in ('data.radius', 'model.cond_dim')
 }
 TINY_RUNS = {
-    # That of the fixture `finished`, whose programs are compiled already.
-    'moving_shapes': TINY,
-    'moving_shapes:text': TINY | {'model.cond_dim': 8},
+    # The fixture `finished` but for its frames: all steps are done.
+    'moving_shapes': TINY | {'data.frames': 4},
+    'moving_shapes:text': TINY | {'model.cond_dim': 8, 'train.steps': 2},
     'video_folder:laptop': TINY_VIDEOS | {
         'train.steps': 2, 'data.clip_frames': 8, 'eval.num_clips': 8,
     },
@@ -351,16 +351,23 @@ def try_page(page, trial, root=ROOT):
       trial.command(step, is_dry(step))
 
 
+def change(run, **data):
+  """Gives the clips of a run other sizes, which no array depends on."""
+  config = json.loads((run / 'config.json').read_text())
+  config['data'] |= data
+  (run / 'config.json').write_text(json.dumps(config))
+
+
 @pytest.fixture
 def prepared(folder, finished, make_t5, monkeypatch):
   """Page -> makes what it does not make itself."""
 
   def cascade(trial):
-    """Trained runs of labels and of text, and two of other sizes from it.
-
-    No array of the network depends on the size or the number of frames.
-    """
-    shutil.copytree(finished[0], folder / 'runs' / 'moving_shapes')
+    """Trained runs of labels and of text, and two of other sizes."""
+    change(
+        shutil.copytree(finished[0], folder / 'runs' / 'moving_shapes'),
+        frames=4,
+    )
     trial._main_run(['--config=moving_shapes:text'])
     for name, data in (
         ('base', dict(frameskips=[2])),
@@ -368,9 +375,7 @@ def prepared(folder, finished, make_t5, monkeypatch):
     ):
       run = folder / 'runs' / f'moving_shapes-cascade_{name}'
       shutil.copytree(folder / 'runs' / 'moving_shapes-text', run)
-      config = json.loads((run / 'config.json').read_text())
-      config['data'] |= data
-      (run / 'config.json').write_text(json.dumps(config))
+      change(run, **data)
 
     def get_config(name):
       config = config_files.get_config(name)
