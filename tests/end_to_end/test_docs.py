@@ -4,6 +4,7 @@ Each command is either run, with shrunk fields, or tried dry: its flags are
 parsed and its config is checked, as main does it, so that a misspelt flag,
 field, config or variant fails. The output (-rP) counts them.
 """
+import argparse
 import contextlib
 import dataclasses
 import importlib
@@ -60,6 +61,10 @@ NOT_TRIED = {
 }
 # A page whose blocks are files; test_extending tries it.
 EXTENDING = 'docs/extending.md'
+# Benchmarks that need no argument; another one without is only mentioned.
+WITHOUT_ARGUMENTS = (
+    'benchmarks.conditional', 'benchmarks.i3d', 'benchmarks.precision',
+)
 # Pages with output of the program in their blocks.
 OUTPUTS = ('docs/reliability.md',)
 # Text in a block of Python -> what stands for it, so that the block is cheap.
@@ -164,8 +169,6 @@ def check_config(command: our_flags.Command) -> None:
 @contextlib.contextmanager
 def parsed_only():
   """Any main of a benchmark ends with SystemExit('parsed') after its parser."""
-  import argparse
-
   original = argparse.ArgumentParser.parse_args
 
   def parse(self, *args, **kwargs):
@@ -220,7 +223,6 @@ class Trial:
       self._pip(argv)
     elif argv[0].startswith('launch/'):
       self._launch(argv)
-      return True
     else:
       raise AssertionError('nothing tries this command')
     return False
@@ -251,7 +253,7 @@ class Trial:
     assert code == 0, output
 
   def _benchmark(self, name, argv):
-    if not argv and name not in docs_without_arguments():
+    if not argv and name not in WITHOUT_ARGUMENTS:
       assert importlib.util.find_spec(name)
       return
     module = importlib.import_module(name)
@@ -303,11 +305,6 @@ class Trial:
     # Lines of a traceback are those of the page.
     code = compile('\n' * (block.line - 1) + text, block.page, 'exec')
     exec(code, names)
-
-
-def docs_without_arguments():
-  """Benchmarks that need no argument."""
-  return ('benchmarks.conditional', 'benchmarks.precision', 'benchmarks.i3d')
 
 
 def is_dry(command: docs.Command) -> bool:
@@ -562,6 +559,16 @@ def test_a_misspelt_program_fails(folder):
   )
   (unknown,) = docs.unknown('README.md', folder)
   assert 'pyhton' in unknown
+
+
+def test_links_within_the_repository_lead_to_files():
+  for page in docs.pages():
+    if page.endswith('.md'):
+      text = docs.read(page)
+      for target in re.findall(r'\]\(([^)\s#]+)[^)]*\)', text):
+        if not re.match(r'\w+:', target):
+          path = (ROOT / page).parent / target
+          assert path.exists(), f'{page} links to {target}'
 
 
 def test_the_site_builds_without_warnings(tmp_path):
