@@ -71,6 +71,8 @@ setuptools.setup(
         'frames': ['torch-fidelity>=0.4'],
         # Models of the hub, hf://OWNER/NAME.
         'hub': ['huggingface_hub>=0.34'],
+        # The site of the pages, mkdocs.yml.
+        'docs': ['mkdocs>=1.6', 'mkdocs-material>=9.5'],
         'demo': ['jupyterlab>=4'],
         # The TPU compiler, for benchmarks/compile_for_topology.py on a machine
         # without TPU; jax[tpu] names the version that belongs to it.

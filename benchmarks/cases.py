@@ -1,5 +1,7 @@
 """What is measured: configs by name, devices, random weights, FLOPs."""
+import ast
 import importlib.util
+import re
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +46,27 @@ def load_config(name: str, variant: str | None = None):
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module.get_config(variant) if variant else module.get_config()
+
+
+def set_fields(config, arguments: list[str]) -> None:
+  """Sets the fields that '--config.FIELD=VALUE's name.
+
+  Raises:
+    UserError: an argument is of another form, or there is no such field.
+  """
+  for argument in arguments:
+    found = re.fullmatch(r'--config\.([\w.]+)=(.*)', argument)
+    if not found:
+      raise UserError(f'unknown argument {argument!r}.')
+    field, value = found.groups()
+    try:
+      value = ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+      pass  # a string
+    try:
+      config.update_from_flattened_dict({field: value})
+    except (AttributeError, KeyError, TypeError) as error:
+      raise UserError(f'--config.{field}: {error}') from error
 
 
 def case_config(case: str, batch: int | None = None):

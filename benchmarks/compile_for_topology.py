@@ -28,11 +28,9 @@ either counts once, so that its figures are of one step.
 paper's models, the default, O2, several times that. A refusal may take longer.
 """
 import argparse
-import ast
 from importlib import metadata
 import math
 import pathlib
-import re
 import sys
 import time
 
@@ -193,19 +191,7 @@ def make_config(flag: str, overrides: list[str]):
   if not (folder / f'{name}.py').exists():
     raise UserError(f'--config is {flag!r}; configs/ has no {name}.py.')
   config = cases.load_config(name, variant or None).lock()
-  for argument in overrides:
-    found = re.fullmatch(r'--config\.([\w.]+)=(.*)', argument)
-    if not found:
-      raise UserError(f'unknown argument {argument!r}.')
-    field, value = found.groups()
-    try:
-      value = ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-      pass  # a string
-    try:
-      config.update_from_flattened_dict({field: value})
-    except (AttributeError, KeyError, TypeError) as error:
-      raise UserError(f'--config.{field}: {error}') from error
+  cases.set_fields(config, overrides)
   config.sample.batch_size = config.batch_size
   return config
 

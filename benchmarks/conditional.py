@@ -2,10 +2,10 @@
 
   python -m benchmarks.conditional
 
-A linear-Gaussian world (tests/gaussian_truth.py): three frames, covariance 0.6
-off the diagonal and 1 on it, the first frame known to be 1; then E[x^b | x^a] =
-0.6. The exact denoiser, the ancestral sampler with gamma 0; means and
-covariances by recursion in 64 bits, not by drawing.
+A linear-Gaussian world (tests/support/gaussian_truth.py): three frames,
+covariance 0.6 off the diagonal and 1 on it, the first frame known to be 1; then
+E[x^b | x^a] = 0.6. The exact denoiser, the ancestral sampler with gamma 0;
+means and covariances by recursion in 64 bits, not by drawing.
 """
 import numpy as np
 

@@ -14,9 +14,9 @@ configs/moving_shapes.py:accelerator. Writes to OUT, drawn without labels:
 With --kinetics also the peak memory of reconstruction guidance through the
 Kinetics-size network at 16x64x64.
 """
+import argparse
 import datetime
 import json
-import sys
 import time
 
 from etils import epath
@@ -164,9 +164,16 @@ def super_resolve(model, out: epath.Path) -> dict[str, dict]:
   return {'super_resolution': report}
 
 
-def main(workdir: str, out: str, kinetics: bool) -> None:
+def main(argv: list[str] | None = None) -> None:
   """Runs everything, and writes pictures and figures."""
-  workdir, out = epath.Path(workdir), epath.Path(out)
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+  )
+  parser.add_argument('workdir')
+  parser.add_argument('out')
+  parser.add_argument('--kinetics', action='store_true')
+  args = parser.parse_args(argv)
+  workdir, out = epath.Path(args.workdir), epath.Path(args.out)
   model = load.load(workdir, {
       'sample.batch_size': CLIPS,
       'sample.num_steps': STEPS,
@@ -184,7 +191,7 @@ def main(workdir: str, out: str, kinetics: bool) -> None:
     report |= part(model, out)
   (out / 'extension.json').write_text(json.dumps(report, indent=1))
 
-  if kinetics:
+  if args.kinetics:
     report['kinetics_size'] = gradient_memory()
     print(report['kinetics_size'], flush=True)
     (out / 'extension.json').write_text(json.dumps(report, indent=1))
@@ -239,7 +246,4 @@ def gradient_memory() -> dict[str, float]:
 
 
 if __name__ == '__main__':
-  arguments = [a for a in sys.argv[1:] if a != '--kinetics']
-  if len(arguments) != 2:
-    sys.exit(__doc__)
-  main(*arguments, '--kinetics' in sys.argv)
+  main()

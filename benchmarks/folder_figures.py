@@ -8,7 +8,7 @@ step. Prints, beside the source's, the mean colour and the standard deviation
 per pixel, and the mean distance of a frame to the nearest training frame, from
 `video_diffusion/evaluation/folder_figures.py`.
 """
-import sys
+import argparse
 
 import numpy as np
 
@@ -17,9 +17,15 @@ from video_diffusion.evaluation import folder_figures
 from video_diffusion.training import writers
 
 
-def main(directory: str, trained: str, untrained: str) -> None:
+def main(argv: list[str] | None = None) -> None:
   """Prints the table."""
-  source = records.VideoRecords(directory, 'train')
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+  )
+  for name in ('records', 'trained', 'untrained'):
+    parser.add_argument(name)
+  args = parser.parse_args(argv)
+  source = records.VideoRecords(args.records, 'train')
   rng = np.random.default_rng(0)
   clips = [
       source.example(i, rng, source.length(i))['video']
@@ -28,7 +34,8 @@ def main(directory: str, trained: str, untrained: str) -> None:
   train = np.concatenate(clips)
   rows = []
   for name, path in (
-      ('source', None), ('trained', trained), ('untrained', untrained)
+      ('source', None), ('trained', args.trained),
+      ('untrained', args.untrained),
   ):
     frames = train
     if path is not None:
@@ -48,6 +55,4 @@ def main(directory: str, trained: str, untrained: str) -> None:
 
 
 if __name__ == '__main__':
-  if len(sys.argv) != 4:
-    sys.exit(__doc__)
-  main(*sys.argv[1:])
+  main()

@@ -31,12 +31,15 @@ import sys
 import time
 import types
 
-import torch
-from torch.utils import flop_counter
+try:
+  import torch
+  from torch.utils import flop_counter
+except ImportError:  # the arguments are parsed without it; load_peer says it
+  torch = flop_counter = None
 
 from benchmarks import timing
 
-DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+DEVICE = 'cuda' if torch and torch.cuda.is_available() else 'cpu'
 SAMPLE_BATCHES = (1, 16)
 
 

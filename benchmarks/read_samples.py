@@ -11,6 +11,7 @@ stray from a straight path, over the clips without an empty frame, of which
 alignment.json into the first. The clips are scored in
 `video_diffusion/evaluation/read_samples.py`.
 """
+import argparse
 import json
 import sys
 
@@ -39,10 +40,18 @@ def read(*folders: str) -> list[dict]:
   return rows
 
 
-if __name__ == '__main__':
-  if len(sys.argv) < 2 or sys.argv[1].startswith('-'):
-    sys.exit(__doc__)
+def main(argv: list[str] | None = None) -> None:
+  """Reads the folders of the command line."""
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+  )
+  parser.add_argument('folders', nargs='+')
+  args = parser.parse_args(argv)
   try:
-    read(*sys.argv[1:])
+    read(*args.folders)
   except UserError as error:
     sys.exit(f'read_samples: {error}')
+
+
+if __name__ == '__main__':
+  main()
