@@ -22,7 +22,10 @@ setuptools.setup(
         'video_diffusion.configs',
     ],
     package_dir={'video_diffusion.configs': 'configs'},
-    package_data={'video_diffusion.checkpoints': ['*.txt']},
+    package_data={
+        'video_diffusion.checkpoints': ['*.txt'],
+        'video_diffusion': ['demo/*', 'demo/weights/*'],
+    },
     python_requires='>=3.11',
     # Floors are the lowest versions that were tried.
     install_requires=[
@@ -68,6 +71,8 @@ setuptools.setup(
         'frames': ['torch-fidelity>=0.4'],
         # The site of the pages, mkdocs.yml.
         'docs': ['mkdocs>=1.6', 'mkdocs-material>=9.5'],
+        # Models of the hub, hf://OWNER/NAME.
+        'hub': ['huggingface_hub>=0.34'],
         'demo': ['jupyterlab>=4'],
         # The TPU compiler, for benchmarks/compile_for_topology.py on a machine
         # without TPU; jax[tpu] names the version that belongs to it.
