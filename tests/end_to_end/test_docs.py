@@ -358,13 +358,14 @@ def change(run, **data):
 
 
 @pytest.fixture
-def prepared(folder, finished, make_t5, monkeypatch):
+def prepared(folder, make_t5, monkeypatch, request):
   """Page -> makes what it does not make itself."""
 
   def cascade(trial):
     """Trained runs of labels and of text, and two of other sizes."""
+    finished, _ = request.getfixturevalue('finished')
     change(
-        shutil.copytree(finished[0], folder / 'runs' / 'moving_shapes'),
+        shutil.copytree(finished, folder / 'runs' / 'moving_shapes'),
         frames=4,
     )
     trial._main_run(['--config=moving_shapes:text'])
