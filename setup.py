@@ -66,7 +66,8 @@ setuptools.setup(
         'eval': EVAL,
         # FID and IS of single frames; it brings torch and torchvision.
         'frames': ['torch-fidelity>=0.4'],
-        'demo': ['jupyterlab>=4'],
+        # The notebooks, and the page of --mode=serve.
+        'demo': ['jupyterlab>=4', 'gradio>=6.7'],
         # The TPU compiler, for benchmarks/compile_for_topology.py on a machine
         # without TPU; jax[tpu] names the version that belongs to it.
         'topology': ['jax[tpu]'],
