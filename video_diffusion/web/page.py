@@ -22,9 +22,9 @@ CSS = """
 #message p.note {background: #e9f2fd; color: #17406d}
 """
 _TASKS = [
-    ('Make a new video', forms.NOISE),
-    ('Continue a clip', forms.EXTEND),
-    ('Smooth a clip', forms.INTERPOLATE),
+    ('New video', forms.NOISE),
+    ('Extend a clip', forms.EXTEND),
+    ('Interpolate', forms.INTERPOLATE),
 ]
 _SAMPLERS = {
     'ancestral': 'ancestral, as in the paper',
@@ -70,7 +70,7 @@ def make(worker: work.Worker, name: str):
             buttons=['download'], elem_id='result', height=400,
         )
         message = gr.HTML(
-            _note('Press "Make the video". The result plays here in a loop.'),
+            _note('Press "Make the video". It plays here in a loop.'),
             elem_id='message',
         )
     names, components = zip(*controls.items(), strict=True)
@@ -82,7 +82,7 @@ def make(worker: work.Worker, name: str):
 
     def run(request: gr.Request, *values, progress=gr.Progress()):  # noqa: B008
       form = _form(dict(zip([n for n, _ in fields], values, strict=True)))
-      progress(0, desc='Preparing. The first video of a kind takes longer')
+      progress(0, desc='Preparing (once for these settings)')
       try:
         path = worker.run(
             request.session_hash, form, lambda done, total: progress(
@@ -105,9 +105,14 @@ def make(worker: work.Worker, name: str):
     def leave(request: gr.Request):
       worker.stop(request.session_hash)
 
+    started = [buttons[0].click]
+    if 'prompt' in controls:
+      started.append(controls['prompt'].submit)
     making = gr.on(
-        [buttons[0].click]
-        + ([controls['prompt'].submit] if 'prompt' in controls else []),
+        started, lambda: _note('The model is at work. "Stop" ends it.'), None,
+        message, queue=False, show_progress='hidden', trigger_mode='once',
+        api_visibility='private',
+    ).then(
         run, [component for _, component in fields], [video, message],
         concurrency_limit=1, concurrency_id='model', show_progress='full',
         show_progress_on=[video], trigger_mode='once', api_visibility='private',
@@ -139,9 +144,9 @@ def _controls(gr, model, limits) -> dict[str, Any]:
   """Field of a form -> its control; and the buttons 'make' and 'stop'."""
   title, options = forms.TITLES, model.config.sample
   kind = forms.takes(model)
-  whole = lambda name, value, least, info, **more: gr.Number(
-      value, label=title[name], precision=0, minimum=least, info=info,
-      elem_id=name, **more,
+  # Bounds of gradio's own would be shown as errors of another kind.
+  whole = lambda name, value, info, **more: gr.Number(
+      value, label=title[name], info=info, elem_id=name, **more
   )
   made = {}
   if kind == 'text':
@@ -155,53 +160,62 @@ def _controls(gr, model, limits) -> dict[str, Any]:
       gr.Examples(examples, made['prompt'], cache_examples=False)
   for i, size in enumerate(model.conditioner.label_sizes):
     made[f'label_{i}'] = gr.Number(
-        0, label=f'Label {i + 1}', precision=0, minimum=-1,
+        0, label=f'Label {i + 1}', elem_id=f'label_{i}',
         info=f'From 0 to {size - 1}; -1 leaves it open.',
     )
   made['task'] = gr.Radio(
-      _TASKS, value=forms.NOISE, label='Task', elem_id='task'
+      _TASKS, value=forms.NOISE, label='Task', elem_id='task',
+      info='You can also give a clip of your own: Extend adds frames behind '
+      'it, Interpolate puts new frames between its frames.',
   )
   made['clip'] = gr.File(
-      label=f'{title["video"]}: at most {limits.upload.seconds:.0f} seconds, '
-      f'{limits.upload_bytes / 2**20:.0f} MiB',
-      height=120, visible=False, elem_id='clip',
+      label=f'{title["video"]}: a video of at most '
+      f'{limits.upload.seconds:.0f} s and {limits.upload_bytes >> 20} MiB',
+      height=130, visible=False, elem_id='clip',
   )
   made['every_frame'] = gr.Checkbox(
       False, label='Take every frame of the clip', visible=False,
-      info='Otherwise frames are as far apart as in the training clips.',
+      info='Otherwise frames are taken as far apart as in the training clips.',
+      elem_id='every_frame',
   )
-  made['frames'] = whole(
-      'frames', model.frames, 1,
-      f'Length of the video; {options.fps:g} are shown in a second.',
-  )
-  made['new_frames'] = whole(
-      'new_frames', max(1, model.frames - model.overlap()), 1,
-      'How many frames follow the clip.', visible=False,
-  )
-  made['factor'] = whole(
-      'factor', 2, 2, 'The clip becomes so many times as smooth.', visible=False
-  )
-  made['seed'] = whole('seed', options.seed, 0, 'Another seed, another video.')
+  with gr.Row():
+    made['make'] = gr.Button(
+        'Make the video', variant='primary', elem_id='make'
+    )
+    made['stop'] = gr.Button('Stop', elem_id='stop')
+  with gr.Row():
+    made['frames'] = whole(
+        'frames', model.frames,
+        f'Length of the video. {options.fps:g} are shown in a second.',
+    )
+    made['new_frames'] = whole(
+        'new_frames', max(1, model.frames - model.overlap()),
+        'How many are added to the clip.', visible=False,
+    )
+    made['factor'] = whole(
+        'factor', 2, 'How many times as many frames there will be.',
+        visible=False,
+    )
+    made['seed'] = whole(
+        'seed', options.seed, 'Another number gives another video.'
+    )
   with gr.Accordion('More settings', open=False):
     if kind:
       made['guidance_weight'] = gr.Number(
-          options.guidance_weight, label=title['guidance_weight'], minimum=-1,
-          info='0 is unguided. More follows the '
-          f'{"prompt" if kind == "text" else "labels"} more closely, and '
-          'varies less.', elem_id='guidance_weight',
+          options.guidance_weight, label=title['guidance_weight'],
+          info='0 is without guidance. A larger weight follows the '
+          f'{"prompt" if kind == "text" else "labels"} more closely, and the '
+          'videos differ less.', elem_id='guidance_weight',
       )
     made['sampler'] = gr.Dropdown(
         [(_SAMPLERS.get(name, name), name) for name in samplers.SAMPLERS],
         value=options.sampler, label=title['sampler'], elem_id='sampler',
-        info='How noise is removed.',
+        info='The method that removes the noise.',
     )
     made['steps'] = whole(
-        'num_steps', options.num_steps, 1,
-        f'More take longer and give finer videos; at most {limits.steps}.',
+        'num_steps', options.num_steps,
+        f'More steps take longer and give finer videos. At most {limits.steps}.'
     )
-  with gr.Row():
-    made['make'] = gr.Button('Make the video', variant='primary')
-    made['stop'] = gr.Button('Stop')
   shown = {
       'clip': (forms.EXTEND, forms.INTERPOLATE),
       'every_frame': (forms.EXTEND, forms.INTERPOLATE),

@@ -69,6 +69,7 @@ class Worker:
 
     def step(done, total):
       if stop.is_set():
+        logging.info('Stopped after %d of %d steps.', done, total)
         raise Stopped
       on_step(done, total)
 
