@@ -7,34 +7,56 @@ from unittest import mock
 import urllib.error
 import urllib.request
 
+from etils import epath
+import jax
 import numpy as np
 import pytest
 
+from tests.conftest import TINY
 from tests.support import chromium
 from tests.support.optional import optional
 from tests.support.waiting import until
 from video_diffusion import media
 from video_diffusion import serve
+from video_diffusion.checkpoints import weights
+from video_diffusion.config import build
+from video_diffusion.config import config_files
+from video_diffusion.config import inputs
+from video_diffusion.config import run_dir
+from video_diffusion.config import text_inputs
+from video_diffusion.text import tokenizer_files
+from video_diffusion.training import state
 
-CONFIG = '--config=configs/moving_shapes.py:text'
 BUTTON = 'document.querySelector("#{}").click()'
 MESSAGE = 'document.querySelector("#message").innerText'
 SOURCE = '(document.querySelector("#result video") || {}).src || ""'
 
 
 @pytest.fixture(scope='module')
-def run(once, run_main_here, tiny_flags):
-  """The folder of a run with captions, of one step."""
+def run(once):
+  """The folder of an exported model of captions, whose weights are random."""
 
   def make(folder):
-    code, output = run_main_here(
-        CONFIG, *tiny_flags, f'--workdir={folder / "run"}',
-        '--config.model.cond_dim=8', '--config.data.frames=4',
-        '--config.train.steps=1', tiny=False,
+    config = config_files.get_config('moving_shapes:text')
+    config.update_from_flattened_dict(
+        TINY | {'model.cond_dim': 8, 'data.frames': 4}
     )
-    assert code == 0, output
+    source = inputs.make_source(config, 'train')
+    text = text_inputs.open_text(config, folder, source)
+    network = build.make_model(config, inputs.label_sizes(source))
+    run_dir.claim(config, epath.Path(folder), '', text.fingerprint)
+    tokenizer_files.keep(text.tokenizer, epath.Path(folder))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: 0.1 * rng.standard_normal(leaf.shape),
+        jax.eval_shape(lambda: state.init_params(
+            network, build.batch_shapes(config, network),
+            num_images=config.data.images, seed=0,
+        )),
+    )
+    weights.save(params, folder / weights.FOLDER, step=1, dtype=np.float32)
 
-  return once('serve', make) / 'run'
+  return once('serve', make)
 
 
 class Site:
@@ -176,14 +198,15 @@ def test_a_prompt_becomes_a_video_that_plays(page, site, tmp_path):
   ]
 
 
-def test_an_uploaded_clip_is_extended_and_interpolated(page, tmp_path):
+def test_an_uploaded_clip_is_extended_and_interpolated(
+    page, site, tmp_path
+):
   clip = tmp_path / 'mine.mp4'
   media.write_video(clip, np.full((5, 8, 8, 3), 200, np.uint8))
-  page.type('#prompt textarea', 'a blue square moves up')
   for task, field, value, length in (
       ('extend', 'new_frames', 3, 8), ('interpolate', 'factor', 3, 13)
   ):
-    visit(page, page_site(page))
+    visit(page, site)
     page.type('#prompt textarea', 'a blue square moves up')
     choose(page, task)
     give(page, clip)
@@ -195,11 +218,6 @@ def test_an_uploaded_clip_is_extended_and_interpolated(page, tmp_path):
     # The given frames are there, at their places.
     given = shown[:5] if task == 'extend' else shown[::3]
     assert all(abs(f.mean() - 200) < 3 for f in given)
-
-
-def page_site(page):
-  """What `visit` needs of the page that a tab shows."""
-  return mock.Mock(url=page.value('location.origin'))
 
 
 def test_what_is_wrong_is_said_in_one_sentence(page, site, tmp_path):
@@ -214,7 +232,7 @@ def test_what_is_wrong_is_said_in_one_sentence(page, site, tmp_path):
     assert page.value(f'{MESSAGE}.trim().split("\\n").length') == 1
     assert page.value(SOURCE) == ''
 
-  steps = site.output.count('Removing')
+  samplers = site.output.count('Classifier-free')  # each says it once
   refused('"Prompt" is empty; say in words what the video shall show.')
   page.type('#prompt textarea', 'a zebra')
   refused("holds 'zebra', unknown to this run")
@@ -230,14 +248,14 @@ def test_what_is_wrong_is_said_in_one_sentence(page, site, tmp_path):
   choose(page, 'extend')
   refused('"Clip" is empty; upload the video to start from.')
   give(page, text)
-  refused('text.mp4 cannot be used: Invalid data')
+  refused('The clip text.mp4 cannot be used: Invalid data')
   visit(page, site)
   page.type('#prompt textarea', 'a red circle moves right')
   choose(page, 'extend')
   give(page, hour)
-  refused('hour.mp4 cannot be used: it lasts 3600 s or more, above the limit '
-          'of this page, 60.')
-  assert steps == site.output.count('Removing')
+  refused('The clip hour.mp4 cannot be used: it lasts 3600 s or more, above '
+          'the limit of this page, 60.')
+  assert samplers == site.output.count('Classifier-free')
 
 
 def test_two_visitors_get_their_own_videos(page, browser, site):

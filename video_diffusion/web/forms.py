@@ -185,8 +185,8 @@ def read_clip(
   path = pathlib.Path(form.clip)
   if path.stat().st_size > limits.upload_bytes:
     raise UserError(
-        f'{path.name} has {path.stat().st_size / 2**20:.0f} MiB; an upload may '
-        f'have {limits.upload_bytes / 2**20:.0f} MiB.'
+        f'the clip {path.name} has {path.stat().st_size >> 20} MiB; an upload '
+        f'may have {limits.upload_bytes >> 20} MiB.'
     )
   config = copy.deepcopy(model.config)
   with config.unlocked(), config.ignore_type():
@@ -197,11 +197,13 @@ def read_clip(
     for name, most in limits.upload._asdict().items():
       config.data[f'max_{name}'] = min(config.data[f'max_{name}'], most)
   try:
-    return given_video.read(config, path.name)
+    return given_video.read(config, f'the clip {path.name}')
   except limits_lib.VideoError as error:
     reason = re.sub(r'data\.max_\w+, ', 'the limit of this page, ',
                     error.reason)
-    raise UserError(f'{path.name} cannot be used: {reason}.') from error
+    raise UserError(
+        f'the clip {path.name} cannot be used: {reason}.'
+    ) from error
 
 
 def _condition(model, form, limits):

@@ -42,7 +42,7 @@ def looks() -> dict[str, Any]:
       'theme': gr.themes.Default(
           primary_hue='blue', font=system,
           font_mono=('ui-monospace', 'monospace'),
-      ),
+      ).set(block_info_text_color='*neutral_600'),  # or it is hardly seen
       'css': CSS,
   }
 
@@ -134,9 +134,10 @@ def _heading(model, name):
       '': 'The model makes videos out of noise.',
   }[forms.takes(model)]
   return (
-      f'<h1>{TITLE}</h1><p>{what} It is the model of <b>{html.escape(name)}</b>'
-      f', trained for {model.step} steps on clips of {model.frames} frames of '
-      f'{width} x {height} pixels. Nothing leaves this computer.</p>'
+      f'<h1>{TITLE}</h1><p>{what} Nothing leaves this computer.</p>'
+      f'<p>Model: <b>{html.escape(name)}</b>, which has seen clips of '
+      f'{model.frames} frames of {width} x {height} pixels in {model.step} '
+      'training steps.</p>'
   )
 
 
