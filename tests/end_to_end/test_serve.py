@@ -309,7 +309,7 @@ def test_no_file_of_the_machine_is_given_away(site):
   inputs = next(
       d['inputs'] for d in config['dependencies'] if d['id'] == number
   )
-  for path in ('/etc/passwd', 'http://127.0.0.1:1/x.mp4'):
+  for path in ('/etc/passwd', str(site.folder), 'http://127.0.0.1:1/x.mp4'):
     data = [
         {'path': path, 'meta': {'_type': 'gradio.FileData'}}
         if kinds[i] == 'file' else None for i in inputs
@@ -323,7 +323,9 @@ def test_no_file_of_the_machine_is_given_away(site):
           f'{site.url}/gradio_api/queue/data?session_hash=x'
       ) as answer:
         text = answer.read().decode()
-    assert '"success":false' in text.replace(' ', '') or code >= 400, text
+    assert '"success":false' in text.replace(' ', '') or code >= 400, (
+        path, text
+    )
     assert 'root:' not in text
   # Another site, by its own name or as the origin of a request.
   for header in ({'Host': 'evil.example'}, {'Origin': 'http://evil.example'}):

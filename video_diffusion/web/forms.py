@@ -183,6 +183,8 @@ def read_clip(
         f'"{TITLES["video"]}" is empty; upload the video to start from.'
     )
   path = pathlib.Path(form.clip)
+  if not path.is_file():
+    raise UserError(f'the clip {path.name} is there no more; upload it again.')
   if path.stat().st_size > limits.upload_bytes:
     raise UserError(
         f'the clip {path.name} has {path.stat().st_size >> 20} MiB; an upload '

@@ -174,6 +174,7 @@ def _controls(gr, model, limits) -> dict[str, Any]:
       f'{limits.upload.seconds:.0f} s and {limits.upload_bytes >> 20} MiB',
       height=130, visible=False, elem_id='clip',
   )
+  _refuse_addresses(gr, made['clip'])
   made['every_frame'] = gr.Checkbox(
       False, label='Take every frame of the clip', visible=False,
       info='Otherwise frames are taken as far apart as in the training clips.',
@@ -230,6 +231,18 @@ def _controls(gr, model, limits) -> dict[str, Any]:
       show_progress='hidden', api_visibility='private',
   )
   return made
+
+
+def _refuse_addresses(gr, component):
+  """Has a control take no address in the place of a file, to be fetched."""
+  move = component.async_move_resource_to_block_cache
+
+  async def move_file(path):
+    if '://' in str(path):
+      raise gr.Error('A clip must be uploaded.', print_exception=False)
+    return await move(path)
+
+  component.async_move_resource_to_block_cache = move_file
 
 
 def _captions(model) -> list[str]:

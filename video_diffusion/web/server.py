@@ -102,6 +102,9 @@ def serving(
       max_file_size=limits.upload_bytes, ssr_mode=False, pwa=False,
       mcp_server=False, enable_monitoring=False, footer_links=[], **looks,
   )
+  # gradio checks where a file lies that a request names as uploaded only in a
+  # page that its own `launch` has started.
+  page.has_launched = page.is_running = True
   server = uvicorn.Server(uvicorn.Config(
       _Guard(app), log_level='warning', access_log=False, lifespan='on',
       timeout_graceful_shutdown=1, server_header=False, proxy_headers=False,

@@ -59,7 +59,7 @@ def test_a_worker_writes_and_stops(tmp_path):
     ({'task': 'extend'}, '"Clip" is empty'),
     ({'task': 'extend', 'new_frames': 0}, '"New frames" is 0'),
     ({'task': 'interpolate', 'factor': 4}, '"Factor" is 4'),
-    ({'task': 'x'}, "no task 'x'"),
+    ({'task': 'x'}, "there is no task 'x'"),
 ])
 def test_refusals(wrong, sentence):
   model = models.make(label_sizes=(3,))
@@ -75,7 +75,8 @@ def test_refusals_of_clips_name_no_folder(tmp_path):
   pixels = forms.Limits(upload=limits_lib.Limits(pixels=100))
   for path, more, limits, sentence in (
       (text, {}, forms.LIMITS, 'the clip text.mp4 cannot be used: Invalid'),
-      (clip, {}, small, 'the clip clip.mp4 has 0 MiB; an upload may have 0'),
+      (clip, {'new_frames': 3}, small,
+       'the clip clip.mp4 has 0 MiB; an upload may have 0 MiB.'),
       (clip, {}, pixels, 'the clip clip.mp4 cannot be used: its frames have '
        '128 x 128 pixels, more than the limit of this page, 100.'),
       (clip, {'new_frames': 252}, forms.LIMITS, '"New frames" is 252, and'),
