@@ -29,6 +29,15 @@ from video_diffusion.training import state
 
 BUTTON = 'document.querySelector("#{}").click()'
 MESSAGE = 'document.querySelector("#message").innerText'
+# Collects the percentages that the page tells.
+COLLECT = '''
+  window.told = []
+  new MutationObserver(() => {
+    const found = document.body.innerText.match(/Removing noise - ([0-9.]+)%/)
+    if (found) window.told.push(Number(found[1]))
+  }).observe(document.body, {subtree: true, childList: true,
+                             characterData: true})
+'''
 SOURCE = '(document.querySelector("#result video") || {}).src || ""'
 
 
@@ -264,12 +273,15 @@ def test_two_visitors_get_their_own_videos(page, browser, site):
   tabs = {'a red circle moves right': page, 'a blue square moves up': other}
   for prompt, tab in tabs.items():
     tab.type('#prompt textarea', prompt)
-    tab.type('#num_steps input', '300')
+    tab.type('#num_steps input', '1000')
     tab.type('#seed input', '5')
+    tab.value(f'{{{COLLECT}}}')
   for tab in tabs.values():
     press(tab)
   for prompt, tab in tabs.items():
     assert video(tab).endswith(f'/{prompt.replace(" ", "_")}_seed_5.mp4')
+    # By the step: a video is one block, which would tell 0 and 100 alone.
+    assert tab.value('window.told.some(n => n > 0 && n < 100)')
   other.close()
 
 

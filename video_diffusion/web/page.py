@@ -1,4 +1,5 @@
 """The page: its controls, and what they start."""
+import contextvars
 import html
 import itertools
 import textwrap
@@ -82,11 +83,13 @@ def make(worker: work.Worker, name: str):
 
     def run(request: gr.Request, *values, progress=gr.Progress()):  # noqa: B008
       form = _form(dict(zip([n for n, _ in fields], values, strict=True)))
+      # gradio knows the visitor by the context; steps come from other threads.
+      context = contextvars.copy_context()
       progress(0, desc='Preparing (once for these settings)')
       try:
         path = worker.run(
-            request.session_hash, form, lambda done, total: progress(
-                (done, total), desc='Removing noise', unit='steps'
+            request.session_hash, form, lambda done, total: context.copy().run(
+                progress, (done, total), desc='Removing noise', unit='steps'
             ),
         )
       except UserError as error:
