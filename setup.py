@@ -73,7 +73,8 @@ setuptools.setup(
         'hub': ['huggingface_hub>=0.34'],
         # The site of the pages, mkdocs.yml.
         'docs': ['mkdocs>=1.6', 'mkdocs-material>=9.5'],
-        'demo': ['jupyterlab>=4'],
+        # The notebooks, and the page of --mode=serve.
+        'demo': ['jupyterlab>=4', 'gradio>=6.7'],
         # The TPU compiler, for benchmarks/compile_for_topology.py on a machine
         # without TPU; jax[tpu] names the version that belongs to it.
         'topology': ['jax[tpu]'],

@@ -21,8 +21,8 @@ ROWS = (
     ('training', 'inference'),
     ('config',),
     ('api',),
-    ('evaluation',),
-    ('train', 'sample', 'evaluate', 'prepare', 'inspect'),
+    ('evaluation', 'web'),
+    ('train', 'sample', 'evaluate', 'prepare', 'inspect', 'serve'),
     ('main',),
 )
 # What may import less than all the rows below.
@@ -58,18 +58,20 @@ OUTSIDE = {
     'evaluation': {
         'absl', 'etils', 'jax', 'torch', 'torch_fidelity', 'tqdm',
     },
+    'web': {'absl', 'fastapi', 'gradio', 'uvicorn'},
     'train': {'absl', 'clu', 'etils', 'jax', 'ml_collections'},
     'sample': {'absl', 'etils', 'jax', 'tqdm'},
     'evaluate': {'absl', 'etils', 'jax', 'ml_collections'},
     'prepare': {'absl', 'ml_collections'},
     'inspect': {'absl', 'etils', 'jax', 'ml_collections'},
+    'serve': {'absl', 'etils'},
     'main': {'absl', 'jax'},
 }
 # Too heavy, or not everywhere: only inside functions.
 LAZY = {'tensorflow', 'tensorflow_datasets', 'array_record', 'av', 'PIL', 'cv2',
         'anyascii', 'imageio', 'tensorboard', 'tensorstore', 'safetensors',
         'sentencepiece', 'google_crc32c', 'torch', 'torch_fidelity',
-        'huggingface_hub'}
+        'huggingface_hub', 'gradio', 'fastapi', 'uvicorn'}
 FILES = sorted(ROOT.rglob('*.py'))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 

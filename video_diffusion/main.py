@@ -37,13 +37,15 @@ def run(command: flags.Command) -> None:
   from video_diffusion import inspect
   from video_diffusion import prepare
   from video_diffusion import sample
+  from video_diffusion import serve
   from video_diffusion import train
   from video_diffusion.parallel import distributed
   from video_diffusion.training import preemption
 
   jax.config.update('jax_compilation_cache_dir', command.compilation_cache)
   watch = preemption.Preemption()
-  if command.mode not in ('prepare', 'inspect'):  # one process runs these
+  # One process runs the others.
+  if command.mode in ('train', 'sample', 'evaluate'):
     with naming(lambda name: f'--{name}'):
       distributed.initialize(
           command.coordinator, command.num_processes, command.process_id
@@ -66,6 +68,11 @@ def run(command: flags.Command) -> None:
       prepare.prepare(command.config, command.workdir)
     case 'inspect':
       inspect.inspect(command.config, command.workdir)
+    case 'serve':
+      serve.serve(
+          command.overrides, command.workdir, watch, port=command.port,
+          step=command.step,
+      )
 
 
 if __name__ == '__main__':

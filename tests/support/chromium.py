@@ -3,6 +3,7 @@
 The protocol goes through two pipes, so that neither a library nor a port is
 needed, and the page that is looked at holds nothing of the test's.
 """
+import base64
 import contextlib
 import json
 import os
@@ -17,29 +18,18 @@ from tests.support.waiting import LIMIT
 PROGRAM = shutil.which('chromium') or shutil.which('google-chrome')
 
 
-class Page:
-  """A tab.
-
-  Attributes:
-    events: (method, params) of all that the browser has reported so far.
-  """
+class _Pipes:
+  """The connection to a browser, which all its tabs share."""
 
   def __init__(self, to_browser: int, from_browser: int):
     self.events = []
     self._to, self._from, self._buffer = to_browser, from_browser, b''
-    self._number, self._session = 0, {}
-    target = self.call('Target.createTarget', url='about:blank')
-    self._session = {'sessionId': self.call(
-        'Target.attachToTarget', targetId=target['targetId'], flatten=True
-    )['sessionId']}
-    for domain in ('Page', 'Runtime', 'Network', 'Log'):
-      self.call(f'{domain}.enable')
+    self._number = 0
 
-  def call(self, method: str, **params):
-    """Returns the browser's answer; fails where it is an error."""
+  def call(self, method: str, params, session):
     self._number += 1
     message = {
-        'id': self._number, 'method': method, 'params': params, **self._session
+        'id': self._number, 'method': method, 'params': params, **session
     }
     os.write(self._to, json.dumps(message).encode() + b'\0')
     while True:
@@ -59,6 +49,61 @@ class Page:
       self._buffer += piece
     message, _, self._buffer = self._buffer.partition(b'\0')
     return json.loads(message)
+
+
+class Page:
+  """A tab.
+
+  Attributes:
+    events: (method, params) of all that the browser has reported so far, of all
+      its tabs.
+  """
+
+  def __init__(self, pipes: _Pipes):
+    self._pipes, self._session = pipes, {}
+    self.events = pipes.events
+    self._target = self.call('Target.createTarget', url='about:blank')
+    self._session = {'sessionId': self.call(
+        'Target.attachToTarget', **self._target, flatten=True
+    )['sessionId']}
+    for domain in ('Page', 'Runtime', 'Network', 'Log'):
+      self.call(f'{domain}.enable')
+
+  def call(self, method: str, **params):
+    """Returns the browser's answer; fails where it is an error."""
+    return self._pipes.call(method, params, self._session)
+
+  def another(self) -> 'Page':
+    """Another tab of the same browser."""
+    return Page(self._pipes)
+
+  def close(self):
+    """Closes the tab."""
+    self._session = {}
+    self.call('Target.closeTarget', **self._target)
+
+  def visit(self, url: str, *, width: int = 1100, height: int = 900):
+    """Shows a page of a server in a window of a size."""
+    self.size(width, height)
+    self.call('Page.navigate', url=url)
+
+  def type(self, selector: str, text: str):
+    """Writes a text in the place of what a field holds, and leaves the field.
+    """
+    self.value(f'document.querySelector({selector!r}).select()')
+    self.value(f'document.querySelector({selector!r}).focus()')
+    self.call('Input.insertText', text=text)
+    self.value(f'document.querySelector({selector!r}).blur()')
+
+  def upload(self, selector: str, path: pathlib.Path):
+    """Gives a file to a control that takes one."""
+    root = self.call('DOM.getDocument')['root']['nodeId']
+    node = self.call('DOM.querySelector', nodeId=root, selector=selector)
+    self.call('DOM.setFileInputFiles', files=[str(path)], **node)
+
+  def screenshot(self) -> bytes:
+    """What the window shows, as PNG."""
+    return base64.b64decode(self.call('Page.captureScreenshot')['data'])
 
   def open(self, path: pathlib.Path, *, width: int, height: int):
     """Shows a local page in a window of a size, and waits until it is loaded.
@@ -121,7 +166,7 @@ def page(profile: pathlib.Path):
   os.close(child_reads)
   os.close(child_writes)
   try:
-    yield Page(we_write, we_read)
+    yield Page(_Pipes(we_write, we_read))
   finally:
     browser.kill()
     browser.wait()

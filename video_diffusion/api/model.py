@@ -24,6 +24,7 @@ from video_diffusion.inference import conditioning
 from video_diffusion.inference import denoiser
 from video_diffusion.inference import rollout
 from video_diffusion.inference import sampling_plan
+from video_diffusion.inference import step_calls
 from video_diffusion.parallel import sharding
 
 # Groups of a run's config that decide the frames sampled from its weights.
@@ -173,6 +174,7 @@ class Model:
       seed: int = 0,
       batch_size: int | None = None,
       progress: Callable[[int, int], None] | None = None,
+      on_step: Callable[[int, int], None] | None = None,
       resume_dir: epath.PathLike | None = None,
       **settings: Any,
   ) -> np.ndarray:
@@ -194,6 +196,10 @@ class Model:
       seed: seed of all randomness: the same videos for the same arguments.
       batch_size: videos sampled at once, over all devices.
       progress: called with (blocks done, blocks in all).
+      on_step: called with (steps done, steps in all) at each sampling step,
+        from another thread. The videos are the same, but the program that
+        makes them is compiled anew, once in a process. An exception that it
+        raises ends the call, which raises it.
       resume_dir: folder in which finished blocks are kept, so that the same
         call goes on behind them after an interruption.
       **settings: further fields of `block_sampler.Settings`, and options of the
@@ -210,7 +216,7 @@ class Model:
     return self._rollout(
         plan, num_videos=num_videos, prompts=prompts, labels=labels,
         sampler=sampler, num_steps=num_steps, guidance_weight=guidance_weight,
-        seed=seed, batch_size=batch_size, progress=progress,
+        seed=seed, batch_size=batch_size, progress=progress, on_step=on_step,
         resume_dir=resume_dir, **settings,
     )
 
@@ -410,6 +416,7 @@ class Model:
       seed: int = 0,
       batch_size=None,
       progress=None,
+      on_step=None,
       resume_dir=None,
       upscale: int = 1,
       **settings,
@@ -422,10 +429,20 @@ class Model:
         settings, conditions, batches,
         block_frames=len(plan.blocks[0].frames), upscale=upscale,
     )
-    return rollout.run(
-        plan, [stage], batches, seed=seed, given=given, resume_dir=resume_dir,
-        progress=progress,
+    run = functools.partial(
+        rollout.run, plan, batches=batches, seed=seed, given=given,
+        resume_dir=resume_dir,
     )
+    if on_step is None:
+      return run(stages=[stage], progress=progress)
+    with step_calls.following(
+        on_step, num_blocks=len(batches.rows()) * len(plan.blocks),
+        num_steps=settings.num_steps, progress=progress,
+    ) as (call, progress):
+      sample_block = functools.partial(stage.sample_block, call=call)
+      return run(
+          stages=[stage._replace(sample_block=sample_block)], progress=progress
+      )
 
 
 def _given(

@@ -22,9 +22,9 @@ from video_diffusion.config import startup
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
 
-MODES = ('train', 'sample', 'evaluate', 'prepare', 'inspect')
+MODES = ('train', 'sample', 'evaluate', 'prepare', 'inspect', 'serve')
 # These modes take the config of the run in the workdir.
-FROM_RUN = ('sample', 'evaluate')
+FROM_RUN = ('sample', 'evaluate', 'serve')
 SCORES = 'runs/scores'  # default of --workdir where folders are scored
 # What Python's parsers say of a wrong value -> what would be right.
 _PARSERS = {
@@ -68,7 +68,8 @@ _MODE = flags.DEFINE_string(
     'decodes and packs the videos of a config, and embeds their captions, '
     'before training. inspect shows a batch of the data as a GIF and as a '
     'table, measures how fast the data load, and says what memory and time a '
-    'training takes.',
+    'training takes. serve shows a page in which a browser on this machine '
+    'samples from a trained model.',
 )
 _PROMPT = flags.DEFINE_multi_string(
     'prompt', [],
@@ -84,8 +85,13 @@ _PROMPT_FILE = flags.DEFINE_string(
 
 _STEP = flags.DEFINE_integer(
     'step', None,
-    'Step of the checkpoint that --mode=sample and --mode=evaluate take. '
+    'Step of the checkpoint that the modes sample, evaluate and serve take. '
     'Defaults to the newest.', lower_bound=0,
+)
+_PORT = flags.DEFINE_integer(
+    'port', 7860,
+    'Port of the page of --mode=serve, on this machine alone. 0 takes a free '
+    'port.', lower_bound=0, upper_bound=65535,
 )
 _SAMPLES = flags.DEFINE_string(
     'samples', None,
@@ -115,6 +121,7 @@ class Command(NamedTuple):
     samples: folder of videos to score, or None.
     reference: folder of real videos, or None.
     step: step of the checkpoint, or None.
+    port: of the page of --mode=serve.
   """
 
   mode: str
@@ -128,6 +135,7 @@ class Command(NamedTuple):
   samples: str | None = None
   reference: str | None = None
   step: int | None = None
+  port: int = _PORT.default
 
 
 def workdir() -> str:
@@ -150,6 +158,8 @@ def command() -> Command:
     overrides['sample.prompts'] = prompts
   if _STEP.value is not None and _MODE.value not in FROM_RUN:
     raise UserError(f'--step goes with --mode={" or ".join(FROM_RUN)}.')
+  if flags.FLAGS['port'].present and _MODE.value != 'serve':
+    raise UserError('--port goes with --mode=serve.')
   return Command(
       mode=_MODE.value,
       config=flags.FLAGS['config'].value,
@@ -165,6 +175,7 @@ def command() -> Command:
       samples=_SAMPLES.value,
       reference=_REFERENCE.value,
       step=_STEP.value,
+      port=_PORT.value,
   )
 
 

@@ -11,7 +11,9 @@ from video_diffusion.data import video as video_lib
 from video_diffusion.filesystem import files
 
 
-def read(config: ml_collections.ConfigDict) -> np.ndarray | None:
+def read(
+    config: ml_collections.ConfigDict, name: str = ''
+) -> np.ndarray | None:
   """The frames of sample.video, uint8 [f, h, w, 3].
 
   They lie as far apart as those of the run's clips: at data.fps, and the first
@@ -23,6 +25,11 @@ def read(config: ml_collections.ConfigDict) -> np.ndarray | None:
 
   Cropped and resized to the size of the model, or to that divided by
   sample.upscale. None without a file.
+
+  Args:
+    config: of the run, with the sample fields of the call.
+    name: what sentences call the file; they then name no field. Defaults to
+      the field and its path.
 
   Raises:
     UserError: the file cannot be used, is too short, or the size does not
@@ -64,13 +71,13 @@ def read(config: ml_collections.ConfigDict) -> np.ndarray | None:
     apart += ', as in the clips of the run,'
   least = _least(config, image=seconds == 0)
   advice = 'give a longer video'
-  if options.init_every != 1:
+  if options.init_every != 1 and not name:
     advice += ', or set sample.init_every=1 to take all its frames'
   require(
       len(taken) >= least,
-      f'sample.video {path} is too short: it lasts {seconds:.3g} s, in '
-      f'which the frames {apart} number {len(taken)}, and {least} are needed; '
-      f'{advice}.',
+      f'{name or f"sample.video {path}"} is too short: it lasts '
+      f'{seconds:.3g} s, in which the frames {apart} number {len(taken)}, and '
+      f'{least} are needed; {advice}.',
   )
   logging.info(
       'sample.video: %d frames are taken, %s.',

@@ -27,6 +27,7 @@ def sample(
     known_mask: jax.Array | None = None,
     replacement: str = 'marginal',
     logsnr_fn: Callable[[jax.Array], jax.Array] = schedules.cosine_logsnr,
+    on_step: Callable[[jax.Array], None] | None = None,
 ) -> jax.Array:
   """Samples x, over the sampler's grid of noise levels.
 
@@ -51,6 +52,8 @@ def sample(
     replacement: 'marginal' draws z^a_s from q(z_s | x^a), 'joint' from
       q(z_s | x^a, z^a_t) (paper section 3.1 names both).
     logsnr_fn: the schedule.
+    on_step: called inside the scan with the number of finished steps, for a
+      callback to the host. None compiles nothing for it.
 
   Returns:
     x, float32 of the given shape; exactly `known` where known_mask.
@@ -81,6 +84,8 @@ def sample(
 
   def step(carry, i):
     z_t, state = carry
+    if on_step is not None:
+      on_step(i)
     at = dict(logsnr_t=level(i), logsnr_s=level(i + 1))
     keys = jax.random.split(jax.random.fold_in(step_key, i), 3)
     z_s, state = sampler.step(

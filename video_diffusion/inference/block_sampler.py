@@ -1,6 +1,7 @@
 """The jitted sampler of one block of frames, with guidance."""
 from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 from typing import Any
 
 from absl import logging
@@ -12,6 +13,7 @@ from video_diffusion.diffusion import sampling
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
 from video_diffusion.inference import denoiser
+from video_diffusion.inference import step_calls
 from video_diffusion.parallel import sharding
 
 
@@ -116,14 +118,16 @@ def make_block_sampler(
       partners.
 
   Returns:
-    (params, key, condition, known, known_mask, low_res, low_res_mask, weight)
-    -> x, float32 of `shape` in [-1, 1]. condition holds what the network's
-    encoder takes, each [batch, 1, ...], or is None. known, of `shape`, and
-    low_res [batch, frames, height / upscale, width / upscale, channels] may be
-    left out; each comes with a mask, bool [1, frames]. Everything with a batch
-    axis is split by `sharding.batch_sharding`. Masks are data, so that blocks
-    that know other frames share one program. weight replaces
-    settings.guidance_weight.
+    (params, key, condition, known, known_mask, low_res, low_res_mask, weight,
+    call) -> x, float32 of `shape` in [-1, 1]. condition holds what the
+    network's encoder takes, each [batch, 1, ...], or is None. known, of
+    `shape`, and low_res [batch, frames, height / upscale, width / upscale,
+    channels] may be left out; each comes with a mask, bool [1, frames].
+    Everything with a batch axis is split by `sharding.batch_sharding`. Masks
+    are data, so that blocks that know other frames share one program. weight
+    replaces settings.guidance_weight. call is a number of
+    `step_calls.following`, which is told of each step; without it the program
+    has no callback.
   """
   if network.encoder is not None:
     w = settings.guidance_weight
@@ -138,6 +142,7 @@ def make_block_sampler(
       low_res=None,
       low_res_mask=None,
       weight=settings.guidance_weight,
+      call=None,
   ):
     make = lambda condition: denoiser.make_denoise_fn(
         network, params, condition, prediction=prediction
@@ -173,6 +178,9 @@ def make_block_sampler(
         known_mask=known_mask,
         replacement=settings.replacement,
         logsnr_fn=logsnr_fn,
+        on_step=None if call is None else functools.partial(
+            step_calls.tell, call
+        ),
     )
 
   return jax.jit(sample_block, out_shardings=sharding.batch_sharding(mesh))
