@@ -235,7 +235,7 @@ def _parse(argv):
     raise UserError('--workdir is empty; name a folder, or leave it out.')
   if any(videos):
     folder = folder or SCORES
-  if mode == 'sample' and not (name or folder) and not _is_run(path):
+  if mode in ('sample', 'serve') and not (name or folder or _is_run(path)):
     folder = demo.place()
     # A warning, since other levels are not shown before flags are parsed.
     logging.warning(
