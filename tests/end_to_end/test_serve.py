@@ -141,10 +141,12 @@ def visit(tab, site):
   tab.visit(site.url)
   tab.wait('!!document.querySelector("#prompt textarea")')
   # The settings that are folded away are there once they are unfolded.
-  tab.value(
+  fold = (
       '[...document.querySelectorAll("button")]'
-      '.find(b => b.innerText.includes("More settings")).click()'
+      '.find(b => b.innerText.includes("More settings"))'
   )
+  tab.wait(f'!!{fold} && !!document.querySelector("#make")')
+  tab.value(f'{fold}.click()')
   tab.wait('!!document.querySelector("#num_steps input")')
 
 
