@@ -9,8 +9,8 @@ PACKAGED = pathlib.Path(__file__).parents[1] / 'demo'
 FOLDER = 'runs/demo'  # where the command line uses it
 
 
-def place() -> str:
-  """Copies the model to FOLDER, unless it is there, and returns FOLDER.
+def place() -> None:
+  """Copies the model to FOLDER, unless a run is there.
 
   There it is a run like any other: samples are written to it.
 
@@ -19,7 +19,7 @@ def place() -> str:
   """
   folder = pathlib.Path(FOLDER)
   if (folder / 'config.json').exists():
-    return FOLDER
+    return
   try:
     with files.writing_folder(folder) as part:
       shutil.copytree(PACKAGED, part, dirs_exist_ok=True)
@@ -28,4 +28,3 @@ def place() -> str:
         f'{folder} cannot be written ({error.strerror}); change to a folder '
         'that can.'
     ) from error
-  return FOLDER

@@ -236,12 +236,14 @@ def _parse(argv):
   if any(videos):
     folder = folder or SCORES
   if mode in ('sample', 'serve') and not (name or folder or _is_run(path)):
-    folder = demo.place()
+    folder = demo.FOLDER
     # A warning, since other levels are not shown before flags are parsed.
     logging.warning(
         'There is no run in %s: samples are made by the small model that comes '
         'with the package, in %s.', config_files.default_workdir(path), folder,
     )
+  if of_run and folder == demo.FOLDER:
+    demo.place()
   folder = folder or config_files.default_workdir(path)
   if name or not of_run:
     config = config_files.get_config(path)
