@@ -49,6 +49,7 @@ RUN = ('README.md', 'docs/own_videos.md')
 DRY = {
     "('scores',)": 'the network of FVD takes minutes on two cores',
     '--samples=': 'the network of FVD takes minutes on two cores',
+    '--mode=serve': 'it waits for visitors',
     '--config=video_folder --': 'its network takes minutes on two cores',
 }
 # Commands that are neither run nor parsed -> why.
@@ -149,7 +150,7 @@ def check_config(command: our_flags.Command) -> None:
     with mock.patch.object(score_options, 'make_extractors'):
       score_options.check(options, options.frames or evaluate.FOLDER_FRAMES)
     return
-  validate.check(config, mode)
+  validate.check(config, 'sample' if mode == 'serve' else mode)
   # Files of weights, and packages of extras, need not be here.
   weights = mock.patch.object(score_options, 'make_extractors')
   shared = {*config_files.get_config().data} - {
