@@ -22,7 +22,10 @@ setuptools.setup(
         'video_diffusion.configs',
     ],
     package_dir={'video_diffusion.configs': 'configs'},
-    package_data={'video_diffusion.checkpoints': ['*.txt']},
+    package_data={
+        'video_diffusion.checkpoints': ['*.txt'],
+        'video_diffusion': ['demo/*', 'demo/weights/*'],
+    },
     python_requires='>=3.11',
     # Floors are the lowest versions that were tried.
     install_requires=[
@@ -66,6 +69,8 @@ setuptools.setup(
         'eval': EVAL,
         # FID and IS of single frames; it brings torch and torchvision.
         'frames': ['torch-fidelity>=0.4'],
+        # Models of the hub, hf://OWNER/NAME.
+        'hub': ['huggingface_hub>=0.34'],
         # The notebooks, and the page of --mode=serve.
         'demo': ['jupyterlab>=4', 'gradio>=6.7'],
         # The TPU compiler, for benchmarks/compile_for_topology.py on a machine

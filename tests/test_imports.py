@@ -54,7 +54,7 @@ OUTSIDE = {
     'training': {'absl', 'etils', 'flax', 'jax', 'optax', 'tensorboard'},
     'inference': {'absl', 'etils', 'jax'},
     'config': {'absl', 'etils', 'jax', 'ml_collections'},
-    'api': {'etils', 'jax', 'ml_collections'},
+    'api': {'etils', 'huggingface_hub', 'jax', 'ml_collections'},
     'evaluation': {
         'absl', 'etils', 'jax', 'torch', 'torch_fidelity', 'tqdm',
     },
@@ -71,7 +71,7 @@ OUTSIDE = {
 LAZY = {'tensorflow', 'tensorflow_datasets', 'array_record', 'av', 'PIL', 'cv2',
         'anyascii', 'imageio', 'tensorboard', 'tensorstore', 'safetensors',
         'sentencepiece', 'google_crc32c', 'torch', 'torch_fidelity', 'gradio',
-        'fastapi', 'uvicorn'}
+        'fastapi', 'uvicorn', 'huggingface_hub'}
 FILES = sorted(ROOT.rglob('*.py'))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 

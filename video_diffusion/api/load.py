@@ -14,6 +14,7 @@ from typing import Any
 
 from etils import epath
 
+from video_diffusion.api import model_folder
 from video_diffusion.api.model import Model
 from video_diffusion.config import build
 from video_diffusion.config import inputs
@@ -28,7 +29,7 @@ _GROUPS = {'sample': ('sample',), 'evaluate': ('eval', 'sample')}
 
 
 def load(
-    path: epath.PathLike,
+    path: epath.PathLike | None = None,
     overrides: dict[str, Any] | None = None,
     *,
     optional: Collection[str] = (),
@@ -40,7 +41,8 @@ def load(
   Weights are read when they are first used.
 
   Args:
-    path: the folder, local or gs://.
+    path: the folder, local or gs://; 'hf://OWNER/NAME', which huggingface_hub
+      fetches; None is the small model that comes with the package.
     overrides: 'group.field' -> value, as on the command line: {'text.path':
       'T5'}. They are the fields that name files, which a run's own config is
       not trusted with, and those of the groups mesh and sample, or eval.
@@ -53,6 +55,7 @@ def load(
     UserError: the folder holds no run, or a field cannot be set.
   """
   overrides = overrides or {}
+  path = model_folder.find(path)
   run_dir = epath.Path(files.expand(path, 'path', bucket=True))
   config = saved_config.load(
       overrides, run_dir, (*_GROUPS[mode], 'mesh'), optional=optional
@@ -84,4 +87,4 @@ def load(
       arrays=network.arrays(),
   )
   read = lambda: build.restore_ema(config, run_dir, network, step)
-  return Model(config, network, read, conditioner)
+  return Model(config, network, read, conditioner, run_dir=run_dir)

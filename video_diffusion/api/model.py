@@ -10,12 +10,14 @@ import jax
 import ml_collections
 import numpy as np
 
+from video_diffusion.api import model_folder
 from video_diffusion.config import build
 from video_diffusion.diffusion import extension
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import samplers
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
+from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
 from video_diffusion.inference import block_sampler
 from video_diffusion.inference import conditioning
@@ -50,6 +52,7 @@ class Model:
       weights: Callable[[], tuple[Any, int]],
       conditioner: conditioning.Conditioner,
       mesh: jax.sharding.Mesh | None = None,
+      run_dir: epath.Path | None = None,
   ):
     """Makes a model; `load` is the way from a folder.
 
@@ -59,12 +62,13 @@ class Model:
       weights: returns (EMA parameters, step); called when they are needed.
       conditioner: makes the conditions of videos.
       mesh: from `build.make_mesh`, None makes it.
+      run_dir: folder that the model is from; `save` needs it.
     """
     self.config, self.network = config, network
     self.mesh = mesh or build.make_mesh(config)
     self.conditioner = conditioner
     self.settings = build.sampling_settings(config)
-    self._read = weights
+    self._read, self._run_dir = weights, run_dir
     self._samplers = {}  # jitted, by what is static in them
 
   @functools.cached_property
@@ -96,6 +100,27 @@ class Model:
     other = copy.copy(self)
     other.__dict__['_weights'] = params, step
     return other
+
+  def save(
+      self, folder: epath.PathLike, *, dtype: str = 'bfloat16', card: str = ''
+  ) -> None:
+    """Writes the model to a folder that `load` reads, here or elsewhere.
+
+    Args:
+      folder: local or gs://; see `model_folder`.
+      dtype: 'float32' or 'bfloat16', in which weights are stored.
+      card: text of README.md; '' makes one of the config and the scores.
+
+    Raises:
+      UserError: the folder holds something else than a model.
+    """
+    if self._run_dir is None:
+      raise UserError('a model that was not loaded from a folder has no config '
+                      'to save; train it by `video_diffusion.train`.')
+    model_folder.save(
+        folder, run_dir=self._run_dir, config=self.config, params=self.params,
+        step=self.step, dtype=dtype, card=card,
+    )
 
   def with_examples(self, examples: Sequence[dict[str, Any]]) -> 'Model':
     """The same model, which conditions its videos on these examples.

@@ -4,6 +4,7 @@
 needs the config; it is the flags_parser of absl's app.run. `command` returns
 the values of the flags as one object.
 """
+import pathlib
 import re
 import signal
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from ml_collections import config_flags
 
 from video_diffusion.config import answers
 from video_diffusion.config import config_files
+from video_diffusion.config import demo
 from video_diffusion.config import renamed
 from video_diffusion.config import startup
 from video_diffusion.errors import UserError
@@ -231,6 +233,8 @@ def _parse(argv):
     raise UserError('--workdir is empty; name a folder, or leave it out.')
   if any(videos):
     folder = folder or SCORES
+  if mode == 'sample' and not (name or folder) and not _is_run(path):
+    folder = demo.place()
   folder = folder or config_files.default_workdir(path)
   if name or not of_run:
     config = config_files.get_config(path)
@@ -249,6 +253,12 @@ def _parse(argv):
         f'--mode is {_MODE.value!r}; it must be one of {", ".join(MODES)}.'
     )
   return rest
+
+
+def _is_run(path):
+  """Whether the default folder of a config holds a run."""
+  folder = pathlib.Path(config_files.default_workdir(path))
+  return (folder / 'config.json').exists()
 
 
 def _check_folders(mode, samples, reference):

@@ -82,7 +82,8 @@ def claim(
     return
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    files.write(workdir / 'config.json', json.dumps(mine, indent=1))
+    content = {'format': saved_config.FORMAT} | mine
+    files.write(workdir / 'config.json', json.dumps(content, indent=1))
   except OSError as error:
     raise UserError(
         f'--workdir {workdir} cannot be written ({error.strerror}); pass a '

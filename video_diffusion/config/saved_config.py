@@ -37,6 +37,7 @@ PLACES = (
 )
 # Groups that say nothing of the model: what another version had there may go.
 _OPTIONS = ('mesh', 'optim', 'train', 'log', 'checkpoint', 'eval', 'sample')
+FORMAT = 1  # of the folder of a model; older ones do not name theirs
 _FINGERPRINTS = ('data_fingerprint', 'text_fingerprint')
 
 
@@ -167,6 +168,12 @@ def read(workdir: epath.Path) -> dict[str, Any] | None:
         f'{path} cannot be read ({error.strerror or error}); restore it, or '
         'pass another --workdir.'
     ) from error
+  version = saved.pop('format', 0)
+  require(
+      isinstance(version, int) and version <= FORMAT,
+      f'{path} is of format {json_files.short(version)}, and this version of '
+      f'video_diffusion reads formats up to {FORMAT}; install a newer one.',
+  )
   prints = {n: saved[n] for n in _FINGERPRINTS if n in saved}
   try:
     tree = renamed.with_new_names(
@@ -219,6 +226,25 @@ def _saved(workdir):
   with config.unlocked(), config.ignore_type():
     config.update(_tuples(saved))
   return config
+
+
+def without_places(
+    config: ml_collections.ConfigDict, run_dir: epath.Path
+) -> dict[str, Any]:
+  """The content of config.json for a folder that others will read.
+
+  What names files, folders or prompts is left out, for it may be private.
+
+  Args:
+    config: config of the run.
+    run_dir: folder of the run, whose fingerprints are kept.
+  """
+  config = config.copy_and_resolve_references()
+  for name, value in places(config).items():
+    _set(config, name, type(value)())
+  saved = read(run_dir) or {}
+  prints = {name: saved.get(name, '') for name in _FINGERPRINTS}
+  return {'format': FORMAT} | to_json(config) | prints
 
 
 def has(config: ml_collections.ConfigDict, name: str) -> bool:
