@@ -50,8 +50,7 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 )
 _PROCESS_ID = flags.DEFINE_integer(
     'process_id', None,
-    'Number of this process, counted from 0. Set this flag together with '
-    '--coordinator.',
+    'Number of this process, counted from 0. Goes with --coordinator.',
 )
 _CACHE = flags.DEFINE_string(
     'compilation_cache',
@@ -71,25 +70,21 @@ _MODE = flags.DEFINE_string(
 )
 _PROMPT = flags.DEFINE_multi_string(
     'prompt', [],
-    'Caption of a video to sample. Give the flag several times for several '
-    'videos.',
+    'Caption of a video to sample. May be given several times.',
 )
 _PROMPT_FILE = flags.DEFINE_string(
     'prompt_file', None,
     'Text file with one caption on each line. They follow the captions of '
     '--prompt.',
 )
-
-
 _STEP = flags.DEFINE_integer(
     'step', None,
-    'Step of the checkpoint that the modes sample, evaluate and serve take. '
-    'Defaults to the newest.', lower_bound=0,
+    'Step of the checkpoint to sample, evaluate or serve. Defaults to the '
+    'newest.', lower_bound=0,
 )
 _PORT = flags.DEFINE_integer(
     'port', 7860,
-    'Port of the page of --mode=serve, on this machine alone. 0 takes a free '
-    'port.', lower_bound=0, upper_bound=65535,
+    'Port of the page of --mode=serve; 0 is a free one.', 0, 65535,
 )
 _SAMPLES = flags.DEFINE_string(
     'samples', None,
@@ -156,7 +151,7 @@ def command() -> Command:
     overrides['sample.prompts'] = prompts
   if _STEP.value is not None and _MODE.value not in FROM_RUN:
     raise UserError(f'--step goes with --mode={" or ".join(FROM_RUN)}.')
-  if flags.FLAGS['port'].present and _MODE.value != 'serve':
+  if _PORT.present and _MODE.value != 'serve':
     raise UserError('--port goes with --mode=serve.')
   return Command(
       mode=_MODE.value,
@@ -233,7 +228,8 @@ def _parse(argv):
     raise UserError('--workdir is empty; name a folder, or leave it out.')
   if any(videos):
     folder = folder or SCORES
-  if mode == 'sample' and not (name or folder) and not _is_run(path):
+  makes = mode in ('sample', 'serve')
+  if makes and not (name or folder) and not _is_run(path):
     folder = demo.place()
   folder = folder or config_files.default_workdir(path)
   if name or not of_run:
