@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
   parser.add_argument(
       '--clips', type=positive, default=256, help='of each row'
   )
-  parser.add_argument('--batch', type=int, help='clips drawn at once')
+  parser.add_argument('--batch', type=int, help='clips sampled at once')
   parser.add_argument('--sampler', help='by default those of the run')
   parser.add_argument('--steps', type=int)
   parser.add_argument('--gamma', type=float)

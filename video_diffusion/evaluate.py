@@ -1,5 +1,6 @@
 """The mode evaluate: measures the EMA weights of a run, or scores a folder."""
 import datetime
+import functools
 import json
 from typing import Any
 
@@ -53,12 +54,15 @@ def evaluate(
   source = inputs.make_source(config, 'test')
   inputs.require_arrays(config, model.network, source)
   encode = text_inputs.open_text(config, run_dir, source)
-  evaluators = evaluators_lib.make(evaluator_lib.Run(
-      model, source, encode,
+  # The clips of training are opened where a score asks for them, and once.
+  source_of = functools.cache(
       lambda split: (
           source if split == 'test' else inputs.make_source(config, split)
-      ),
-      run_dir / evaluator_lib.FOLDER, keep=True,
+      )
+  )
+  evaluators = evaluators_lib.make(evaluator_lib.Run(
+      model, source, encode, source_of, run_dir / evaluator_lib.FOLDER,
+      keep=True,
   ))
   title = f'EMA, step {model.step}'
   results = evaluators_lib.run(evaluators, {title: model})
@@ -69,11 +73,7 @@ def evaluate(
       'step': model.step,
       'windows': config.eval.num_clips,
       'clips': mixture_lib.as_mixture(source).distinct(config.eval.num_clips),
-      'data': ' + '.join(
-          fields['name']
-          for prefix, fields in inputs.data_sets(config).items()
-          if not prefix.startswith('data.image_mixture.')
-      ),
+      'data': ' + '.join(inputs.video_names(config)),
       'prediction': config.diffusion.prediction,
       'buckets': 'equal parts of the log-SNR range, noisiest first',
       'seed': heldout_loss.SEED,
@@ -115,6 +115,7 @@ def evaluate_folders(
   frames = options.frames or FOLDER_FRAMES
   with naming(lambda name: f'eval.{name}'):
     score_options.check(options, frames)
+    extractors = score_options.make_extractors(options)
     limits = limits_lib.from_fields(config.data)
     clips = [
         folder_clips.FolderClips(folder, name, frames=frames, limits=limits)
@@ -122,7 +123,9 @@ def evaluate_folders(
             (samples, '--samples'), (reference, '--reference')
         )
     ]
-    report = score_run.score_folders(*clips, options, output, bars.bar)
+    report = score_run.score_folders(
+        *clips, options, extractors, output, bars.bar
+    )
   report_page.write(output, report, fps=FPS)
   values = score_run.values(report)
   evaluators_lib.log_table('scores', {'samples': values})

@@ -147,12 +147,9 @@ def check_config(command: our_flags.Command) -> None:
   if mode == 'evaluate' and command.samples:
     # A folder is scored without a network.
     options = evaluators.options_of(config)
-    with mock.patch.object(score_options, 'make_extractors'):
-      score_options.check(options, options.frames or evaluate.FOLDER_FRAMES)
+    score_options.check(options, options.frames or evaluate.FOLDER_FRAMES)
     return
   validate.check(config, 'sample' if mode == 'serve' else mode)
-  # Files of weights, and packages of extras, need not be here.
-  weights = mock.patch.object(score_options, 'make_extractors')
   shared = {*config_files.get_config().data} - {
       *datasets.options_of('moving_shapes')
   }
@@ -163,8 +160,8 @@ def check_config(command: our_flags.Command) -> None:
     for name in validate.field(config, field):
       validate.require(name in evaluators.EVALUATORS, f'{field}: {name!r}')
       if name == 'scores':
-        with weights:
-          score_options.check(evaluators.options_of(config), config.data.frames)
+        # Files of weights, and packages of extras, need not be here.
+        score_options.check(evaluators.options_of(config), config.data.frames)
   if run := config.sample.refine_workdir:
     config_files.get_config(config_of_run(run))
 

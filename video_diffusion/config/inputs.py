@@ -32,6 +32,15 @@ def data_sets(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
   }
 
 
+def video_names(config: ml_collections.ConfigDict) -> list[str]:
+  """The names of the data sets that the videos come from; not of images."""
+  return [
+      fields['name']
+      for prefix, fields in data_sets(config).items()
+      if not prefix.startswith('data.image_mixture.')
+  ]
+
+
 def synthetic(config: ml_collections.ConfigDict) -> bool:
   """Whether all clips are made on the fly: there is nothing to prepare."""
   names = {fields['name'] for fields in data_sets(config).values()}

@@ -76,11 +76,6 @@ def write(
     params: its parameters.
     step: number of updates behind them.
   """
-  names = [
-      fields['name']
-      for prefix, fields in inputs.data_sets(config).items()
-      if not prefix.startswith('data.image_mixture.')
-  ]
   given, call, task = '', 'num_videos=4', 'unconditional-video-generation'
   if config.text.encoder:
     given, call, task = ' from captions', "prompts=['...']", 'text-to-video'
@@ -88,7 +83,7 @@ def write(
     given = f' from {config.model.conditioning}'
   return _TEMPLATE.format(
       task=task,
-      data=' and '.join(names),
+      data=' and '.join(inputs.video_names(config)),
       frames=config.data.frames,
       images=config.data.images,
       width=config.data.width,

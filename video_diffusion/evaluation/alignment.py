@@ -25,6 +25,7 @@ from video_diffusion.data import shapes
 from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
 from video_diffusion.evaluation import evaluator as evaluator_lib
+from video_diffusion.evaluation import extractors
 from video_diffusion.evaluation import shapes_clips
 from video_diffusion.evaluation import shapes_figures
 from video_diffusion.inference import conditioning
@@ -35,7 +36,7 @@ from video_diffusion.metrics import shapes_reader
 
 COLUMNS = ('colour', 'shape', 'motion', 'all', 'palette', 'frames')
 REAL = ('all', 'frames')  # columns of real clips that the evaluator yields
-SMALL = 8  # side of the frames whose distribution is compared
+SMALL = extractors.THUMBNAIL  # side of the frames that are compared
 BLOCK = 64  # number of clips whose palette is looked at, at once
 
 
@@ -48,11 +49,8 @@ def small_frames(videos: np.ndarray) -> np.ndarray:
   Returns:
     float64 [n * t, 192] in [0, 1].
   """
-  n, t, h, w, c = videos.shape
-  small = videos.reshape(
-      n * t, SMALL, h // SMALL, SMALL, w // SMALL, c
-  ).mean((2, 4)) / 255.0
-  return small.reshape(n * t, -1)
+  small = extractors.thumbnails(videos)
+  return small.reshape(-1, small.shape[-1])
 
 
 def palette_share(videos: np.ndarray) -> float:
@@ -70,7 +68,7 @@ def palette_share(videos: np.ndarray) -> float:
   return near / shown if shown else 0.0
 
 
-class Scores:
+class CaptionScores:
   """Scores clips that were made from the captions of real ones.
 
   Attributes:
@@ -126,16 +124,16 @@ class Scores:
 
 def make_scores(
     source: shapes.MovingShapes, num_clips: int, **window
-) -> dict[str, Scores]:
+) -> dict[str, CaptionScores]:
   """'seen' and perhaps 'heldout' -> the scores of num_clips clips of each.
 
   Args:
     source: of held-out clips.
     num_clips: number of clips of each kind of pairs.
-    **window: frames and frameskips; see `Scores`.
+    **window: frames and frameskips; see `CaptionScores`.
   """
   return {
-      pairs: Scores(part, num_clips, **window)
+      pairs: CaptionScores(part, num_clips, **window)
       for pairs, part in shapes_clips.by_pairs(source).items()
   }
 
@@ -194,7 +192,7 @@ class Row(NamedTuple):
 
 def rows(
     model: model_lib.Model,
-    scores: Mapping[str, Scores],
+    scores: Mapping[str, CaptionScores],
     weights: Sequence[float],
     *,
     batch_size: int | None = None,

@@ -41,12 +41,7 @@ class ChunkFiles:
     mark = json.dumps(identity, sort_keys=True, indent=1)
 
     def open_folder():
-      path = self.folder / _MARK
-      if not path.exists() or path.read_text() != mark:
-        if self.folder.exists():
-          self.folder.rmtree()
-        self.folder.mkdir(parents=True)
-        files.write(path, mark)
+      files.open_marked(self.folder, _MARK, mark)
       files.remove_parts(self.folder)
 
     distributed.by_first(open_folder)

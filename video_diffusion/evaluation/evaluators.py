@@ -80,6 +80,7 @@ class Scores:
     with naming(lambda name: f'eval.{name}'):
       # What does not fit is said before hours are spent.
       score_options.check(self._options, run.model.frames)
+      self._extractors = score_options.make_extractors(self._options)
 
   def __call__(
       self, model: model_lib.Model
@@ -91,7 +92,7 @@ class Scores:
     try:
       with naming(lambda name: f'eval.{name}'):
         found = score_run.score_run(
-            model, run.source_of, options, folder, bars.bar
+            model, run.source_of, options, self._extractors, folder, bars.bar
         )
     except rollout.NotFiniteError as error:
       # A training goes on, and may recover.

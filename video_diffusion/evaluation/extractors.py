@@ -18,13 +18,14 @@ def thumbnails(videos: np.ndarray) -> np.ndarray:
     videos: uint8 [n, frames, height, width, 3].
 
   Returns:
-    float32 [n, frames, 192] in [0, 1].
+    float64 [n, frames, 192] in [0, 1].
   """
-  n, t, h, w, c = videos.shape
-  x = videos.astype(np.float32) / 255.0
-  x = np.add.reduceat(x, _starts(h), axis=2) / _lengths(h)[:, None, None]
-  x = np.add.reduceat(x, _starts(w), axis=3) / _lengths(w)[:, None]
-  return x.reshape(n, t, -1)
+  n, t, h, w, _ = videos.shape
+  # Sums of whole numbers, which are exact.
+  x = np.add.reduceat(videos, _starts(h), axis=2, dtype=np.int64)
+  x = np.add.reduceat(x, _starts(w), axis=3)
+  areas = _lengths(h)[:, None, None] * _lengths(w)[:, None]
+  return (x / areas / 255.0).reshape(n, t, -1)
 
 
 def _starts(size):
@@ -33,7 +34,7 @@ def _starts(size):
 
 
 def _lengths(size):
-  return np.diff([*_starts(size), size]).astype(np.float32)
+  return np.diff([*_starts(size), size])
 
 
 class Flicker:
@@ -63,7 +64,8 @@ class Thumbnails:
 
   def __call__(self, videos: np.ndarray) -> np.ndarray:
     """uint8 [n, frames, height, width, 3] -> float32 [n, frames * 192]."""
-    return thumbnails(videos).reshape(len(videos), -1)
+    found = thumbnails(videos).astype(np.float32)
+    return found.reshape(len(videos), -1)
 
 
 class C3D:

@@ -69,14 +69,15 @@ class Options:
     )
 
 
-def make_extractors(
-    options: Options, protocol: protocols.Protocol
-) -> dict[str, feature_files.Extractor]:
+def make_extractors(options: Options) -> dict[str, feature_files.Extractor]:
   """The networks that the metrics need, with their weights.
+
+  They keep what they compile: make them once for all scores of a process.
 
   Raises:
     UserError: weights are missing or wrong.
   """
+  protocol = options.resolved()
   made = {'flicker': extractors_lib.Flicker()}
   if I3D & {*protocol.metrics}:
     made['i3d'] = features_lib.I3DFeatures(
@@ -90,15 +91,14 @@ def make_extractors(
 
 
 def check(options: Options, frames: int) -> None:
-  """Checks that options fit, before anything is sampled.
+  """Checks that options fit, before anything is sampled or read.
 
   Args:
     options: how to score.
     frames: number of frames of a clip, unless the options say another.
 
   Raises:
-    UserError: clips are too short, weights of a metric are missing, or there is
-      no such protocol or metric.
+    UserError: clips are too short, or there is no such protocol or metric.
   """
   protocol, frames = options.resolved(), options.frames or frames
   if frames < folder_clips.MIN_FRAMES and I3D & {*protocol.metrics}:
@@ -113,4 +113,3 @@ def check(options: Options, frames: int) -> None:
         f'{protocol.known_frames} frames, of clips of {frames}; take a model '
         'of longer clips, or another protocol.',
     )
-  make_extractors(options, protocol)

@@ -9,7 +9,6 @@ from typing import Any
 
 from etils import epath
 import jax
-import numpy as np
 
 from video_diffusion.api import model as model_lib
 from video_diffusion.data import mixture as mixture_lib
@@ -18,6 +17,7 @@ from video_diffusion.evaluation import clip_sets
 from video_diffusion.evaluation import extractors as extractors_lib
 from video_diffusion.evaluation import feature_files
 from video_diffusion.evaluation import folder_clips
+from video_diffusion.evaluation import folder_figures
 from video_diffusion.evaluation import protocols
 from video_diffusion.evaluation import report
 from video_diffusion.evaluation import sample_sets
@@ -33,6 +33,7 @@ def score_run(
     model: model_lib.Model,
     source_of: Callable[[str], mixture_lib.Source],
     options: score_options.Options,
+    extractors: Mapping[str, feature_files.Extractor],
     folder: epath.Path,
     progress: scorer_lib.Progress = lambda title: None,
 ) -> report.Report:
@@ -42,34 +43,42 @@ def score_run(
     model: the model, with the weights of a step.
     source_of: name of a split, 'train' or 'test' -> its clips.
     options: how to score.
+    extractors: from `score_options.make_extractors`.
     folder: keeps samples and features.
     progress: see `scorer_lib.Scorer`.
 
   Raises:
-    UserError: an option does not fit, or weights of a metric are missing.
+    UserError: an option does not fit.
   """
   protocol = options.resolved()
-  extractors = score_options.make_extractors(options, protocol)
   frames = options.frames or model.frames
+
+  def real_clips(split, count, **fields):
+    """Clips of a split; no more than there are, unless drawn anew each time."""
+    source = source_of(split)
+    if not fields.get('replacement'):
+      count = min(count, mixture_lib.as_mixture(source).num_examples)
+    return clip_sets.RealClips(
+        source, split=split, count=count, frames=frames,
+        frameskips=tuple(model.config.data.frameskips),
+        **{'seed': options.seed, **fields},
+    )
+
+  count = protocol.num_real or protocol.num_samples
+  replacement = protocol.replacement
   clips = {
-      split: _real_clips(model, source_of(split), split, protocol, options)
+      split: real_clips(split, count, replacement=replacement)
       for split in protocol.real_splits
   }
-  (split, reference), seed = list(clips.items())[-1], options.seed
-  if protocol.replacement:
-    # The clips that are compared are others than those that are continued.
-    seed += 1
-    clips[split] = _real_clips(
-        model, source_of(split), split, protocol, options, seed=seed
-    )
+  split, reference = list(clips.items())[-1]
   others = None
-  if not protocol.replacement and (
-      reference.num_clips >= 2 * len(reference)
-  ):
-    others = _real_clips(
-        model, source_of(split), split, protocol, options,
-        first=len(reference),
+  if replacement:
+    # The clips that are compared are others than those that are continued.
+    clips[split] = real_clips(
+        split, count, replacement=True, seed=options.seed + 1
     )
+  elif reference.num_clips >= 2 * len(reference):
+    others = real_clips(split, count, first=len(reference))
   wanted = sample_sets.SampleSet(
       model, reference, protocol.num_samples, frames, protocol.known_frames,
       protocol.samples_per_clip, options.seed,
@@ -91,7 +100,7 @@ def score_run(
       for i in shown if i < len(reference)
   ])]
   panels.append(_nearest(
-      samples, shown, source_of('train'), model, options, folder, progress,
+      samples, shown, real_clips('train', NEAREST), folder, progress
   ))
   block = {
       'protocol': options.protocol,
@@ -125,6 +134,7 @@ def score_folders(
     samples: folder_clips.FolderClips,
     reference: folder_clips.FolderClips,
     options: score_options.Options,
+    extractors: Mapping[str, feature_files.Extractor],
     folder: epath.Path,
     progress: scorer_lib.Progress = lambda title: None,
 ) -> report.Report:
@@ -134,16 +144,15 @@ def score_folders(
     samples: videos that are scored.
     reference: real videos.
     options: how to score.
+    extractors: from `score_options.make_extractors`.
     folder: keeps features.
     progress: see `scorer_lib.Scorer`.
 
   Raises:
-    UserError: the videos of the folders have several sizes, or weights of a
-      metric are missing.
+    UserError: the videos of the folders have several sizes.
   """
   protocol = options.resolved()
   folder_clips.require_same_size(samples, reference)
-  extractors = score_options.make_extractors(options, protocol)
   sets = scorer_lib.Sets(samples, {'the reference': reference})
   scorer = scorer_lib.Scorer(
       sets, extractors, folder, seed=options.seed,
@@ -185,45 +194,23 @@ def values(found: report.Report) -> dict[str, float | None]:
   }
 
 
-def _real_clips(
-    model, source, split, protocol, options, *, first=0, seed=None
-):
-  """Real clips of a split, by the protocol."""
-  available = mixture_lib.as_mixture(source).num_examples
-  count = protocol.num_real or protocol.num_samples
-  return clip_sets.RealClips(
-      source, split=split,
-      count=count if protocol.replacement else min(count, available),
-      frames=options.frames or model.frames,
-      frameskips=tuple(model.config.data.frameskips), first=first,
-      seed=options.seed if seed is None else seed,
-      replacement=protocol.replacement,
-  )
-
-
-def _nearest(samples, shown, source, model, options, folder, progress):
+def _nearest(samples, shown, train, folder, progress):
   """The training clips that are nearest to some samples."""
-  available = mixture_lib.as_mixture(source).num_examples
-  train = clip_sets.RealClips(
-      source, split='train', count=min(NEAREST, available),
-      frames=options.frames or model.frames,
-      frameskips=tuple(model.config.data.frameskips), seed=options.seed,
+  extractor = extractors_lib.Thumbnails()
+  index, distance = folder_figures.nearest(
+      extractor(samples.read(shown.start, shown.stop)),
+      feature_files.features(
+          train, extractor, folder, progress('thumbnails of training clips')
+      ),
   )
-  features = feature_files.features(
-      train, extractors_lib.Thumbnails(), folder,
-      progress('thumbnails of training clips'),
-  )
-  groups = []
-  for i in shown:
-    video = samples.read(i, i + 1)
-    gaps = features - extractors_lib.Thumbnails()(video)
-    distances = np.sqrt(np.square(gaps).mean(1))
-    best = int(distances.argmin())
-    groups.append({
-        f'sample {i}': video[0],
-        f'nearest training clip, {distances[best]:.3f} away':
-            train.read(best, best + 1)[0],
-    })
+  groups = [
+      {
+          f'sample {i}': samples.read(i, i + 1)[0],
+          f'nearest training clip, {distance[i]:.3f} away':
+              train.read(index[i], index[i] + 1)[0],
+      }
+      for i in shown
+  ]
   return report.Clips(
       'Nearest training clips', groups,
       f'The nearest of {len(train)} training clips, by the root mean square '

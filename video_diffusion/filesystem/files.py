@@ -166,6 +166,26 @@ def writing_folder(path: epath.PathLike) -> Iterator[epath.Path]:
       part.rmtree()
 
 
+def open_marked(folder: epath.PathLike, name: str, mark: str) -> None:
+  """Opens a folder, emptied unless its file `name` holds this very mark.
+
+  For what may be used again by the same computation, and by no other.
+
+  Args:
+    folder: local or gs://; made where missing.
+    name: name of the file with the mark.
+    mark: says what decides the content of the folder.
+  """
+  folder = epath.Path(folder)
+  path = folder / name
+  if path.exists() and path.read_text() == mark:
+    return
+  if folder.exists():
+    folder.rmtree()
+  folder.mkdir(parents=True)
+  write(path, mark)
+
+
 def remove_parts(folder: epath.PathLike, *, age: float = 0.0) -> None:
   """Deletes what killed processes have left unfinished in a local folder.
 

@@ -29,12 +29,7 @@ class BlockFiles:
     self._folder = epath.Path(folder)
     call = call | {'code': [jax.__version__, _code()]}
     mark = json.dumps(call, sort_keys=True, default=str)
-    path = self._folder / 'call.json'
-    if not path.exists() or path.read_text() != mark:
-      if self._folder.exists():
-        self._folder.rmtree()
-      self._folder.mkdir(parents=True)
-      files.write(path, mark)
+    files.open_marked(self._folder, 'call.json', mark)
 
   def load(
       self, batch: int, block: int, agree: Callable[[bool], bool]

@@ -95,6 +95,11 @@ class Conditioner:
       default_factory=dict
   )
 
+  @property
+  def takes(self) -> str:
+    """What a person may give: 'text', 'labels' or ''."""
+    return 'text' if self.encode else 'labels' if self.label_sizes else ''
+
   def __call__(
       self,
       num_videos: int | None = None,
@@ -113,7 +118,7 @@ class Conditioner:
       UserError: prompts or labels do not fit the model, or there are no
         held-out clips.
     """
-    takes = 'text' if self.encode else 'labels' if self.label_sizes else ''
+    takes = self.takes
     if isinstance(prompts, str):
       prompts = (prompts,)
     for name, given, fits in (

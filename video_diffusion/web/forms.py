@@ -93,13 +93,6 @@ class Form:
   seed: Any = 0
 
 
-def takes(model: model_lib.Model) -> str:
-  """What a model is conditioned on: 'text', 'labels' or ''."""
-  if model.conditioner.encode:
-    return 'text'
-  return 'labels' if model.conditioner.label_sizes else ''
-
-
 def prepare(
     model: model_lib.Model, form: Form, limits: Limits = LIMITS
 ) -> Callable[..., np.ndarray]:
@@ -210,7 +203,7 @@ def read_clip(
 
 def _condition(model, form, limits):
   """The arguments that condition a video, and the weight of guidance."""
-  kind = takes(model)
+  kind = model.conditioner.takes
   if not kind:
     return {'num_videos': 1}
   weight = form.guidance_weight

@@ -135,7 +135,7 @@ def _heading(model, name):
       'text': 'Describe a video, and the model makes it out of noise.',
       'labels': 'Choose labels, and the model makes a video of them.',
       '': 'The model makes videos out of noise.',
-  }[forms.takes(model)]
+  }[model.conditioner.takes]
   return (
       f'<h1>{TITLE}</h1><p>{what} Nothing leaves this computer.</p>'
       f'<p>Model: <b>{html.escape(name)}</b>, which has seen clips of '
@@ -147,7 +147,7 @@ def _heading(model, name):
 def _controls(gr, model, limits) -> dict[str, Any]:
   """Field of a form -> its control; and the buttons 'make' and 'stop'."""
   title, options = forms.TITLES, model.config.sample
-  kind = forms.takes(model)
+  kind = model.conditioner.takes
   # Bounds of gradio's own would be shown as errors of another kind.
   whole = lambda name, value, info, **more: gr.Number(
       value, label=title[name], info=info, elem_id=name, **more

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from video_diffusion.data import shapes
+from video_diffusion.evaluation import shapes_clips
 from video_diffusion.metrics import shapes_reader
 
 SMALL = shapes.MovingShapes(
@@ -13,16 +14,6 @@ SMALL = shapes.MovingShapes(
 LARGE = shapes.MovingShapes(
     split='test', seed=1, num_examples=1000, num_frames=16, height=64, width=64,
 )
-
-
-def reader(source):
-  return shapes_reader.ShapesReader(
-      source.mask,
-      num_shapes=len(shapes.SHAPES),
-      palette=np.array(list(shapes.PALETTE.values())),
-      background=shapes.BACKGROUND,
-      directions=np.array(list(shapes.DIRECTIONS.values())),
-  )
 
 
 def clips(source, n):
@@ -38,7 +29,7 @@ def test_real_clips_are_read_exactly_under_noise_too(source, n, noise):
   rng = np.random.default_rng(1)
   noisy = np.clip(videos + rng.normal(0, noise, videos.shape), 0, 255)
   shares = shapes_reader.match_shares(
-      reader(source)(noisy.astype(np.uint8)), labels
+      shapes_clips.make_reader(source)(noisy.astype(np.uint8)), labels
   )
   assert min(shares.values()) > 0.99, shares
 
@@ -46,20 +37,21 @@ def test_real_clips_are_read_exactly_under_noise_too(source, n, noise):
 def test_what_is_no_shape_is_not_read_as_one():
   rng = np.random.default_rng(0)
   blank = np.zeros((2, 8, 16, 16, 3), np.uint8)
-  assert np.all(reader(SMALL)(blank) == -1)
+  assert np.all(shapes_clips.make_reader(SMALL)(blank) == -1)
   # One stray pixel, and half of a shape in a minority of frames.
   blank[0, :, 3, 3] = 255, 0, 0
   blank[1, :3, 4:12, 4:12] = 0, 255, 0
-  assert np.all(reader(SMALL)(blank) == -1)
+  assert np.all(shapes_clips.make_reader(SMALL)(blank) == -1)
   labels = clips(SMALL, 32)[1]
   noise = rng.integers(0, 256, (32, 8, 16, 16, 3), np.uint8)
-  shares = shapes_reader.match_shares(reader(SMALL)(noise), labels)
+  read = shapes_clips.make_reader(SMALL)(noise)
+  shares = shapes_reader.match_shares(read, labels)
   assert shares['all'] == 0.0
 
 
 def test_a_clip_at_rest_or_played_backwards():
   videos, labels = clips(SMALL, 32)
-  read = reader(SMALL)
+  read = shapes_clips.make_reader(SMALL)
   still = read(np.repeat(videos[:, :1], 8, axis=1))
   shares = shapes_reader.match_shares(still, labels)
   assert shares['motion'] == 0.0 and shares['colour'] == 1.0
