@@ -25,7 +25,6 @@ from video_diffusion.config import run_dir as run_dir_lib
 from video_diffusion.config import saved_config
 from video_diffusion.config import text_inputs
 from video_diffusion.config import validate
-from video_diffusion.config.validate import require
 from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
 from video_diffusion.evaluation import evaluator as evaluator_lib
@@ -131,13 +130,8 @@ def _train(
   )
   evaluators = evaluators_lib.make(measured)
   scorers = evaluators_lib.make(measured, 'log.scores')
-  best_name = config.checkpoint.best
-  prefixes = [made.prefix for made in (*evaluators.values(), *scorers.values())]
-  require(
-      not best_name or best_name.startswith(tuple(prefixes)),
-      f'checkpoint.best is {best_name!r}; its curve must begin with one of '
-      f'{", ".join(prefixes)}, of the evaluators in eval.evaluators and '
-      'log.scores.',
+  best_curve = evaluators_lib.best_curve(
+      config, (*evaluators.values(), *scorers.values())
   )
 
   # ---- The folder: whose it is, and what killed processes have left ----------
@@ -166,8 +160,7 @@ def _train(
   state_too_large = functools.partial(build_step.state_too_large, config)
   compile_lib.check_state(abstract, state_too_large)
   best = best_lib.Best(
-      best_name and f'{best_name}/ema', config.checkpoint.best_is,
-      writers.points(run_dir),
+      best_curve, config.checkpoint.best_is, writers.points(run_dir)
   )
   checkpoints = checkpoint.Checkpoints(
       run_dir / 'checkpoints',

@@ -28,8 +28,8 @@ MAX_ARRAYS = 500
 # stack of a thread bears.
 _MAX_INSTRUCTIONS = 20_000
 _MAX_AXES = 16
-# Those of protocol 4, which writes each into the memo in order: the memo, as
-# all else, is no larger than the file.
+# Protocol 4 has no others for such arrays. It writes each into the memo in
+# order, so the memo, as all else, is no larger than the file.
 _INSTRUCTIONS = frozenset({
     'PROTO', 'FRAME', 'STOP', 'MARK', 'MEMOIZE', 'BINGET', 'LONG_BINGET',
     'NONE', 'NEWTRUE', 'NEWFALSE', 'BININT', 'BININT1', 'BININT2',

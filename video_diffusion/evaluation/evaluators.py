@@ -197,6 +197,27 @@ def as_curves(
   }
 
 
+def best_curve(config, evaluators: Iterable[evaluator_lib.Evaluator]) -> str:
+  """The curve of EMA weights that checkpoint.best names; '' where it is ''.
+
+  Args:
+    config: config of a run.
+    evaluators: all that run in its training.
+
+  Raises:
+    UserError: no evaluator has such a curve.
+  """
+  name = config.checkpoint.best
+  prefixes = tuple(evaluator.prefix for evaluator in evaluators)
+  validate.require(
+      not name or name.startswith(prefixes),
+      f'checkpoint.best is {name!r}; its curve must begin with one of '
+      f'{", ".join(prefixes)}, of the evaluators in eval.evaluators and '
+      'log.scores.',
+  )
+  return name and f'{name}/ema'
+
+
 def have_run(
     evaluators: Iterable[evaluator_lib.Evaluator],
     run_dir: epath.PathLike,

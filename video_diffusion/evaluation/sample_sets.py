@@ -108,7 +108,7 @@ class SampleSet:
     """(numbers, videos) of a chunk that this process samples."""
     size, first = self.chunk_size, chunk * self.chunk_size
     clips = [(first + i) // self.samples_per_clip for i in range(size)]
-    # Those behind the last sample are made only to fill the batch.
+    # Samples behind the last one are made only to fill the batch.
     clips = [clip % len(self.reference) for clip in clips]
     examples = [self.reference.example(clip) for clip in clips]
     model = self.model.with_examples(examples)

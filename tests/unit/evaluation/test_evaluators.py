@@ -78,3 +78,11 @@ def test_values_become_a_table_and_curves(evaluators, caplog, tmp_path):
   assert ran('raw', 'scale')
   assert not evaluators_lib.have_run(evaluators.values(), tmp_path, 4)
   writer.close()
+
+
+def test_the_best_checkpoint_is_by_a_curve_that_there_is():
+  model = models.make(fields=[('checkpoint', 'best', 'scale_mean')])
+  assert evaluators_lib.best_curve(model.config, [Scale]) == 'scale_mean/ema'
+  with pytest.raises(UserError, match="best is 'scale_mean'; .* raw_, of the"):
+    evaluators_lib.best_curve(model.config, [RawScale])
+  assert not evaluators_lib.best_curve(models.make().config, [])
