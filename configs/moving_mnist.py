@@ -12,6 +12,10 @@ is sized for one GPU. `laptop` trains 0.27 M parameters on 8 + 4 frames of 16x16
 and is sized for two CPU cores. `original` trains the model of `accelerator` on
 the 10,000 clips of the first Moving-MNIST, in which digits bounce like light;
 TFDS downloads them, and data.path is not needed.
+
+Where frames are at least 32x32, --mode=evaluate says whether digits stay what
+they are, with --config.eval.evaluators="('digits',)"; DIR then needs MNIST's
+train-labels-idx1-ubyte.gz as well.
 """
 from video_diffusion.config import defaults
 from video_diffusion.config import variants

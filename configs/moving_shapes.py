@@ -46,7 +46,9 @@ held-out losses were 0.0628 and 0.0334. Of 48 videos of 64 frames a share of
     --config=moving_shapes:cascade_base \
     --config.sample.refine_workdir=runs/moving_shapes-cascade_refine
 
-docs/results.md has the protocol of every figure.
+For every variant --mode=evaluate says whether shapes stay what they are, with
+--config.eval.evaluators="('coherence',)". docs/results.md has the protocol of
+every figure.
 """
 from video_diffusion.config import defaults
 from video_diffusion.config import variants

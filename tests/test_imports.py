@@ -42,7 +42,7 @@ OUTSIDE = {
     'filesystem': {'absl', 'etils'},
     'media': {'PIL', 'anyascii', 'av', 'cv2', 'etils', 'imageio'},
     'parallel': {'absl', 'jax', 'orbax'},
-    'metrics': set(),
+    'metrics': {'scipy'},
     'diffusion': {'jax'},
     'models': {'flax', 'jax'},
     'data': {'PIL', 'av', 'etils', 'tensorflow', 'tensorflow_datasets', 'tqdm'},
@@ -71,7 +71,7 @@ OUTSIDE = {
 LAZY = {'tensorflow', 'tensorflow_datasets', 'array_record', 'av', 'PIL', 'cv2',
         'anyascii', 'imageio', 'tensorboard', 'tensorstore', 'safetensors',
         'sentencepiece', 'google_crc32c', 'torch', 'torch_fidelity',
-        'huggingface_hub', 'gradio', 'fastapi', 'uvicorn'}
+        'huggingface_hub', 'gradio', 'fastapi', 'uvicorn', 'scipy'}
 FILES = sorted(ROOT.rglob('*.py'))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 

@@ -47,6 +47,13 @@ def test_training_scores_samples_and_keeps_the_best_checkpoint(trained):
     assert sorted(p.name for p in report.iterdir()) == [
         'report.html', 'report.json',
     ]
+  tables = {
+      table['title']: [row[0] for row in table['rows']]
+      for table in json.loads((report / 'report.json').read_text())['tables']
+  }
+  assert tables['Distance to the nearest training clip'] == [
+      'samples', 'held-out clips',
+  ]
 
 
 def test_a_step_can_be_chosen(trained, run_main_here):

@@ -317,11 +317,14 @@ def _eval():
   evaluation = ml_collections.ConfigDict()
   # Names of what is evaluated, of `evaluation/evaluators.py`. 'alignment' is
   # for runs with captions of moving_shapes: it samples, by the fields of
-  # sample, and says how often samples show what their captions say.
+  # sample, and says how often samples show what their captions say. 'coherence'
+  # and 'digits' say whether samples of moving_shapes and of Moving-MNIST stay
+  # the same from frame to frame.
   evaluation.evaluators = ('heldout_loss',)
   # Number of held-out clips. They are windows of fewer clips where there are
   # not so many. 'alignment' samples as many clips of the pairs of colour and
-  # shape that were seen in training, and as many of those that were not.
+  # shape that were seen in training, and as many of those that were not;
+  # 'coherence' and 'digits' sample as many clips.
   evaluation.num_clips = 1024
   # Number of clips that are evaluated, or sampled, at once, over all devices.
   evaluation.batch_size = 64

@@ -58,15 +58,18 @@ def check(config: ml_collections.ConfigDict, mode: str) -> None:
           f'most {MAX_SCALARS:.1e} are allowed: lower one of them.'
       )
   measured = (*config.eval.evaluators, *config.log.scores)
-  if mode in ('train', 'evaluate') and 'alignment' in measured:
-    # Every process reads all clips: uint8 of real ones and of samples.
-    scalars = 3 * data.frames * data.height * data.width
-    _require_memory(
-        2 * scalars * config.eval.num_clips * jax.process_count(),
-        f"eval.evaluators holds 'alignment' and eval.num_clips is "
-        f'{config.eval.num_clips}; the frames of so many clips take',
-        'lower eval.num_clips',
-    )
+  for name in ('alignment', 'coherence', 'digits'):
+    if mode in ('train', 'evaluate') and name in measured:
+      # Every process reads all clips: uint8 of real ones and of samples, which
+      # 'alignment' makes as long as those of training.
+      asked = 0 if name == 'alignment' else sample.frames
+      scalars = 3 * max(asked, data.frames) * data.height * data.width
+      _require_memory(
+          2 * scalars * config.eval.num_clips * jax.process_count(),
+          f'eval.evaluators holds {name!r} and eval.num_clips is '
+          f'{config.eval.num_clips}; the frames of so many clips take',
+          'lower eval.num_clips',
+      )
   if mode in ('train', 'sample'):
     scalars = 3 * (sample.frames or data.frames) * data.height * data.width
     # uint8 of each clip, float32 of those being drawn.

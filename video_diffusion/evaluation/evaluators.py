@@ -20,6 +20,9 @@ from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
 from video_diffusion.evaluation import alignment
 from video_diffusion.evaluation import bars
+from video_diffusion.evaluation import beside_real
+from video_diffusion.evaluation import coherence
+from video_diffusion.evaluation import digits
 from video_diffusion.evaluation import evaluator as evaluator_lib
 from video_diffusion.evaluation import heldout_loss
 from video_diffusion.evaluation import report_page
@@ -128,6 +131,8 @@ EVALUATORS = {
     'heldout_loss': HeldoutLoss,
     'scores': Scores,
     'alignment': alignment.Alignment,
+    'coherence': coherence.Coherence,
+    'digits': digits.Digits,
 }
 
 
@@ -232,10 +237,16 @@ def have_run(
 def as_table(
     title: str, rows: Mapping[str, Mapping[str, float | None]]
 ) -> str:
-  """A row for each set of weights, a column for each value, '-' for None."""
-  names = list(next(iter(rows.values()), {}))
-  cells = [
-      [weights, *('-' if v is None else f'{v:.4f}' for v in values.values())]
-      for weights, values in rows.items()
-  ]
+  """A row for each set of weights, a column for each value, '-' for None.
+
+  What `beside_real` measures of other clips than samples has rows of its own.
+  """
+  names, cells = [], []
+  for weights, found in rows.items():
+    for kind, values in beside_real.by_kind(found).items():
+      names = names or list(values)
+      cells.append([
+          weights if kind == 'samples' else kind,
+          *('-' if v is None else f'{v:.4f}' for v in values.values()),
+      ])
   return writers.table([title, *names], cells)

@@ -27,16 +27,32 @@ def load(folder: epath.Path) -> tuple[np.ndarray, list[str]]:
     UserError: the folder holds no samples, or samples without captions.
   """
   videos, captions = [], []
-  for path in sorted(folder.glob('samples*.npz')):  # one for each process
-    with path.open('rb') as file, np.load(file) as arrays:
-      if 'captions' not in arrays:
-        raise UserError(f'{path} holds no captions: the run knows no text.')
-      videos.append(arrays['video'])
-      captions += arrays['captions'].tolist()
-  if not videos:
+  for path, arrays in _files(folder):
+    if 'captions' not in arrays:
+      raise UserError(f'{path} holds no captions: the run knows no text.')
+    videos.append(arrays['video'])
+    captions += arrays['captions'].tolist()
+  return np.concatenate(videos), captions
+
+
+def load_videos(folder: epath.Path) -> np.ndarray:
+  """uint8 [n, t, h, w, 3] that --mode=sample wrote, with captions or without.
+
+  Raises:
+    UserError: the folder holds no samples.
+  """
+  return np.concatenate([arrays['video'] for _, arrays in _files(folder)])
+
+
+def _files(folder):
+  """Yields (path, arrays) of the files of samples, one for each process."""
+  paths = sorted(folder.glob('samples*.npz'))
+  if not paths:
     raise UserError(f'{folder / "samples.npz"} does not exist; give a folder '
                      'that --mode=sample has written.')
-  return np.concatenate(videos), captions
+  for path in paths:
+    with path.open('rb') as file, np.load(file) as arrays:
+      yield path, arrays
 
 
 def read(folders: Sequence[epath.PathLike]) -> dict[str, Any]:

@@ -14,10 +14,9 @@ from video_diffusion.api import model as model_lib
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.evaluation import chunk_files
 from video_diffusion.evaluation import clip_sets
-from video_diffusion.evaluation import extractors as extractors_lib
 from video_diffusion.evaluation import feature_files
 from video_diffusion.evaluation import folder_clips
-from video_diffusion.evaluation import folder_figures
+from video_diffusion.evaluation import nearest_clips
 from video_diffusion.evaluation import protocols
 from video_diffusion.evaluation import report
 from video_diffusion.evaluation import sample_sets
@@ -99,9 +98,12 @@ def score_run(
        f'real clip {i}': reference.read(i, i + 1)[0]}
       for i in shown if i < len(reference)
   ])]
-  panels.append(_nearest(
-      samples, shown, real_clips('train', NEAREST), folder, progress
-  ))
+  table, panel = nearest_clips.find(
+      samples, real_clips('test', nearest_clips.COMPARED),
+      real_clips('train', NEAREST), folder, progress, shown=SHOWN,
+  )
+  found = dataclasses.replace(found, tables=(*found.tables, table))
+  panels.append(panel)
   block = {
       'protocol': options.protocol,
       'samples': len(samples),
@@ -192,31 +194,6 @@ def values(found: report.Report) -> dict[str, float | None]:
       re.sub(r'\W+', '_', score.name.lower()).strip('_'): score.value
       for score in found.scores
   }
-
-
-def _nearest(samples, shown, train, folder, progress):
-  """The training clips that are nearest to some samples."""
-  extractor = extractors_lib.Thumbnails()
-  index, distance = folder_figures.nearest(
-      extractor(samples.read(shown.start, shown.stop)),
-      feature_files.features(
-          train, extractor, folder, progress('thumbnails of training clips')
-      ),
-  )
-  groups = [
-      {
-          f'sample {i}': samples.read(i, i + 1)[0],
-          f'nearest training clip, {distance[i]:.3f} away':
-              train.read(index[i], index[i] + 1)[0],
-      }
-      for i in shown
-  ]
-  return report.Clips(
-      'Nearest training clips', groups,
-      f'The nearest of {len(train)} training clips, by the root mean square '
-      'difference of their frames shrunk to 8x8 pixels, in units of the whole '
-      'range of a pixel.',
-  )
 
 
 def _report(

@@ -10,14 +10,22 @@ from video_diffusion.data import shapes
 from video_diffusion.metrics import shapes_reader
 
 
-def make_reader(source: shapes.MovingShapes) -> shapes_reader.ShapesReader:
-  """A reader of the clips of a source, and of what models draw like them."""
+def make_reader(
+    source: shapes.MovingShapes, *, subpixels: int = shapes_reader.SUBPIXELS
+) -> shapes_reader.ShapesReader:
+  """A reader of the clips of a source, and of what models draw like them.
+
+  Args:
+    source: of the clips.
+    subpixels: see `shapes_reader.ShapesReader`.
+  """
   return shapes_reader.ShapesReader(
       source.mask,
       num_shapes=len(shapes.SHAPES),
       palette=np.array(list(shapes.PALETTE.values())),
       background=shapes.BACKGROUND,
       directions=np.array(list(shapes.DIRECTIONS.values())),
+      subpixels=subpixels,
   )
 
 

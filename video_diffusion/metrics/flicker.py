@@ -121,6 +121,22 @@ def shuffled_frames(videos: np.ndarray, seed: int) -> np.ndarray:
   ]) if len(videos) else videos.copy()
 
 
+def unrelated_frames(videos: np.ndarray, seed: int) -> np.ndarray:
+  """A control: clips whose frames are of different clips.
+
+  Each frame of the clips comes once, at the place in time that it had: no score
+  of single frames can tell them from the clips.
+
+  Args:
+    videos: uint8 [n, time, height, width, 3]; any [n, time, ...] will do.
+    seed: of the choice.
+  """
+  rng = np.random.default_rng(seed)
+  return np.stack([
+      frames[rng.permutation(len(frames))] for frames in videos.swapaxes(0, 1)
+  ], 1) if videos.shape[1] else videos.copy()
+
+
 def repeated_frame(
     videos: np.ndarray, *, frame: int | None = None, seed: int = 0
 ) -> np.ndarray:

@@ -2,17 +2,20 @@
 
 Classical image processing (this project's own): colours by the nearest of the
 palette, shapes by the best fitting template, directions by the template's path.
+Read frame by frame, clips say whether their objects stay what they are.
 """
 from collections.abc import Callable
 
 import numpy as np
 
-SUBPIXELS = 4  # template positions per pixel and axis
+SUBPIXELS = 4  # template positions per pixel and axis, for whole clips
 MIN_AREA = 0.35  # of the smallest shape's; less of a colour is no object
 
 
 class ShapesReader:
   """uint8 clips [n, time, height, width, 3] -> the objects in each.
+
+  A call reads whole clips, and `shapes` reads every frame by itself.
 
   A colour that covers enough of a clip's middle frame (by the median over
   frames) is an object. Its shape is the one whose template, laid where it fits
@@ -32,6 +35,7 @@ class ShapesReader:
       palette: np.ndarray,
       background: np.ndarray,
       directions: np.ndarray,
+      subpixels: int = SUBPIXELS,
   ):
     """Prepares the templates.
 
@@ -41,13 +45,15 @@ class ShapesReader:
       palette: uint8 [colours, 3].
       background: uint8 [3].
       directions: [directions, 2], (rows, columns) per step, of any length.
+      subpixels: template positions per pixel and axis; the time that reading
+        takes grows with their square.
     """
     self._colours = np.array([*palette, background], np.float32)
     directions = np.asarray(directions, np.float64)
     self._directions = directions / np.linalg.norm(
         directions, axis=1, keepdims=True
     )
-    shift = np.arange(SUBPIXELS) / SUBPIXELS
+    shift = np.arange(subpixels) / subpixels
     self._shifts = np.stack(
         np.meshgrid(shift, shift, indexing='ij'), -1
     ).reshape(-1, 2)
@@ -82,6 +88,28 @@ class ShapesReader:
           found[clip, colour] = self._read(own, nearest == colours, colour)
     return found
 
+  def shapes(self, videos: np.ndarray) -> np.ndarray:
+    """The objects of each frame, every frame by itself.
+
+    Args:
+      videos: uint8 [n, time, height, width, 3].
+
+    Returns:
+      int32 [n, time, colours]: the shape of the object of each colour, -1 where
+      a frame has none.
+    """
+    colours = len(self._colours) - 1
+    found = np.full((*videos.shape[:2], colours), -1, np.int32)
+    for clip, video in enumerate(videos):
+      nearest = self._nearest(video)
+      for colour in range(colours):
+        own = nearest == colour
+        shown = own.sum((1, 2)) >= self._min_area
+        if shown.any():
+          fits, _ = self._fits(own[shown], nearest[shown] == colours)
+          found[clip, shown, colour] = (fits > fits.max(0) - 1e-3).argmax(0)
+    return found
+
   def _nearest(self, video):
     """int [time, height, width]: palette index, len(palette) is background."""
     # |x - c|^2 without |x|^2, which is the same for all c.
@@ -90,22 +118,36 @@ class ShapesReader:
     )
     return distance.argmin(-1)
 
+  def _fits(self, own, background):
+    """How well each shape fits each frame, and where it fits best.
+
+    Args:
+      own: bool [time, height, width], the pixels of a colour.
+      background: bool, likewise.
+
+    Returns:
+      float [shapes, time], the pixels that a template shares with its colour
+      less those that it has on background; and float [shapes, time, 2], the
+      centre of the template.
+    """
+    spectrum = np.fft.rfft2(own.astype(np.float32) - background)
+    fits, paths = [], []
+    for templates in self._templates:
+      fit = np.fft.irfft2(spectrum[:, None] * templates, s=own.shape[1:])
+      fit = fit.reshape(len(own), -1)
+      shift, row, column = np.unravel_index(
+          fit.argmax(1), (len(self._shifts), *own.shape[1:])
+      )
+      fits.append(fit.max(1))
+      paths.append(np.stack([row, column], 1) + self._shifts[shift])
+    return np.stack(fits), np.stack(paths)
+
   def _read(self, own, background, colour):
-    # Of a template, pixels it shares with its colour less those on background.
-    evidence = own.astype(np.float32) - background
-    spectrum = np.fft.rfft2(evidence)
-    best, path = -np.inf, None
-    for shape, templates in enumerate(self._templates):
-      fits = np.fft.irfft2(spectrum[:, None] * templates, s=own.shape[1:])
-      fits = fits.reshape(len(own), -1)
-      place = fits.argmax(1)
-      total = fits.max(1).sum()
-      if total > best + 1e-3:
-        shift, row, column = np.unravel_index(
-            place, (len(self._shifts), *own.shape[1:])
-        )
-        best, kind = total, shape
-        path = np.stack([row, column], 1) + self._shifts[shift]
+    fits, paths = self._fits(own, background)
+    totals = fits.sum(1)
+    # Of shapes that fit alike the first, whatever the rounding.
+    kind = int((totals > totals.max() - 1e-3).argmax())
+    path = paths[kind]
     time = np.arange(len(path)) - (len(path) - 1) / 2
     slope = time @ path
     if np.linalg.norm(slope) < 1e-6:

@@ -134,6 +134,8 @@ def test_good_names_of_tfds_pass():
     ({'eval.batch_size': 2**20, 'eval.num_clips': 2**20}, 'eval.batch_size is'),
     ({'eval.evaluators': ('alignment',), 'eval.num_clips': 10**7},
      "holds 'alignment' and eval.num_clips is 10000000; the frames of so many"),
+    ({'log.scores': ('digits',), 'eval.num_clips': 10**7},
+     "holds 'digits' and eval.num_clips is 10000000; the frames of so many"),
     ({'sample.batch_size': 2**12, 'sample.frames': 2**16}, 'sample.batch_size'),
     ({'sample.num_videos': 10**6, 'sample.frames': 2**16},
      'sample.num_videos is 1000000 and sample.batch_size 16; their frames'),

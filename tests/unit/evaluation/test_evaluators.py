@@ -80,6 +80,17 @@ def test_values_become_a_table_and_curves(evaluators, caplog, tmp_path):
   writer.close()
 
 
+def test_other_clips_than_samples_have_rows_of_their_own():
+  values = {'a': 0.5, 'b': None, 'real_a': 1.0, 'real_b': 0.25}
+  table = evaluators_lib.as_table('figures', {'raw': values, 'ema': values})
+  rows = [line.split() for line in table.splitlines()]
+  want = [['figures', 'a', 'b'], ['raw', '0.5000', '-'],
+          ['real', '1.0000', '0.2500'], ['ema', '0.5000', '-']]
+  assert [row for row in rows if row in want][:4] == want
+  other = evaluators_lib.as_table('figures', {'ema': {'a': 0.5, 'real_b': 1.0}})
+  assert other.splitlines()[0].split() == ['figures', 'a', 'real_b']
+
+
 def test_the_best_checkpoint_is_by_a_curve_that_there_is():
   model = models.make(fields=[('checkpoint', 'best', 'scale_mean')])
   assert evaluators_lib.best_curve(model.config, [Scale]) == 'scale_mean/ema'

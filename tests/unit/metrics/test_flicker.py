@@ -84,6 +84,21 @@ def test_a_ramp_flickers_more_when_it_is_shuffled():
   assert calm == pytest.approx([10.0] * 4) and (wild > 30).all()
 
 
+def test_unrelated_frames_keep_their_places_in_time():
+  videos = np.zeros((30, 4, 2, 2, 3), np.uint8)
+  videos += np.arange(30, dtype=np.uint8)[:, None, None, None, None]
+  videos[..., 0] = np.arange(4)[:, None, None]
+  found = flicker.unrelated_frames(videos, seed=1)
+  np.testing.assert_array_equal(found[..., 0], videos[..., 0])
+  origin = found[..., 0, 0, 1]  # the clip that a frame is of
+  np.testing.assert_array_equal(
+      np.sort(origin, axis=0), np.arange(30)[:, None].repeat(4, 1)
+  )
+  assert (origin[:, 1:] == origin[:, :-1]).mean() < 0.2
+  np.testing.assert_array_equal(found, flicker.unrelated_frames(videos, 1))
+  assert (found != flicker.unrelated_frames(videos, seed=2)).any()
+
+
 def test_a_repeated_frame_stands_still():
   videos = noise()
   for options in ({'frame': 0}, {'frame': -1}, {'seed': 3}):

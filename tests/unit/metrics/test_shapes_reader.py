@@ -34,6 +34,53 @@ def test_real_clips_are_read_exactly_under_noise_too(source, n, noise):
   assert min(shares.values()) > 0.99, shares
 
 
+@pytest.mark.parametrize('noise', [0, 25])
+@pytest.mark.parametrize('side, radius, speed, time, n', [
+    (64, 0.15, 0.025, 16, 48), (32, 0.2, 0.035, 16, 96),
+    (16, 0.25, 0.04, 8, 400),
+])
+def test_real_frames_are_read_exactly_one_by_one(
+    side, radius, speed, time, n, noise
+):
+  """At the sizes of the configs: accelerator, text_small and laptop."""
+  source = shapes.MovingShapes(
+      split='test', seed=2, num_examples=1000, num_frames=time, height=side,
+      width=side, radius=radius, speed=speed,
+  )
+  videos, labels = clips(source, n)
+  wanted = np.full((n, time, len(shapes.COLOURS)), -1)
+  for clip, objects in zip(wanted, labels, strict=True):
+    for shape, colour, _ in objects:
+      if shape >= 0:
+        clip[:, colour] = shape
+  noisy = videos + np.random.default_rng(1).normal(0, noise, videos.shape)
+  found = shapes_clips.make_reader(source, subpixels=2).shapes(
+      np.clip(noisy, 0, 255).astype(np.uint8)
+  )
+  assert (found == wanted).all(2).mean() >= 0.999
+
+
+def test_frames_are_read_by_themselves():
+  videos, labels = clips(SMALL, 32)
+  reader = shapes_clips.make_reader(SMALL)
+  one = int(np.flatnonzero(labels[:, 1, 0] < 0)[0])
+  shape, colour, _ = labels[one, 0]
+  video = videos[one].copy()
+  video[3] = 0
+  # A pixel in a frame is no object, and half of a shape is one.
+  video[4] = 0
+  video[4, 3, 3] = shapes.PALETTE['cyan']
+  video[5] = videos[one, 5][..., ::-1]  # red and blue change places
+  read = reader.shapes(video[None])[0]
+  assert (read[[0, 1, 2, 6, 7], colour] == shape).all()
+  assert (read[3:5] == -1).all()
+  other = shapes.COLOURS.index({
+      'red': 'blue', 'blue': 'red', 'yellow': 'cyan', 'cyan': 'yellow',
+  }.get(shapes.COLOURS[colour], shapes.COLOURS[colour]))
+  assert read[5, other] == shape
+  assert (reader.shapes(np.zeros((2, 3, 16, 16, 3), np.uint8)) == -1).all()
+
+
 def test_what_is_no_shape_is_not_read_as_one():
   rng = np.random.default_rng(0)
   blank = np.zeros((2, 8, 16, 16, 3), np.uint8)

@@ -1,15 +1,18 @@
 """Stochastic Moving-MNIST: its statistics, and what is packed."""
+import functools
 import gzip
 import json
 
 import numpy as np
 import pytest
 
+from tests.support import glyphs
 from tests.support.paths import ROOT
 from video_diffusion.data import datasets
 from video_diffusion.data import records
 from video_diffusion.data.builders import moving_mnist
 from video_diffusion.data.builders import tfds_originals
+from video_diffusion.errors import UserError
 
 pytest.importorskip('PIL')
 MNIST = ROOT.parent / 'shared' / 'data' / 'mnist'
@@ -20,10 +23,8 @@ DRAWN = dict(
 
 
 def write_idx(folder, name, images):
-  """Writes uint8 [n, rows, columns] the way that MNIST comes."""
-  header = np.array([0x803, *images.shape], '>i4').tobytes()
-  content = gzip.compress(header + images.tobytes(), mtime=0)
-  (folder / moving_mnist.FILES[name]).write_bytes(content)
+  """Writes the images of a split the way that MNIST comes."""
+  glyphs.write_idx(folder / moving_mnist.FILES[name], images)
 
 
 @pytest.fixture(name='folder')
@@ -210,6 +211,43 @@ def test_one_sentence(folder, tmp_path):
         width=64, seed=0, path=str(folder), dir=str(tmp_path), clip_frames=5,
         train_clips=1, test_clips=1,
     )
+
+
+def test_digits_with_their_classes(folder, tmp_path):
+  glyphs.write_mnist(folder, n=20)
+  images, labels = moving_mnist.labelled_digits(
+      folder, data_dir=tmp_path, count=15
+  )
+  want = glyphs.glyphs(20)
+  np.testing.assert_array_equal(images, want[0][:15])
+  np.testing.assert_array_equal(labels, want[1][:15])
+  read = functools.partial(
+      moving_mnist.labelled_digits, data_dir=tmp_path, count=99
+  )
+  glyphs.write_idx(folder / moving_mnist.LABELS, want[1][:7])
+  with pytest.raises(UserError, match='holds 20 images, but .* holds 7 labels'):
+    read(folder)
+  glyphs.write_idx(folder / moving_mnist.LABELS, want[0])
+  with pytest.raises(UserError, match='whole gzipped idx file of labels'):
+    read(folder)
+  (folder / moving_mnist.LABELS).unlink()
+  with pytest.raises(UserError, match='has no file train-labels.*learned from'):
+    read(folder)
+
+
+def test_digits_of_tfds_with_their_classes(tmp_path, monkeypatch):
+  tfds = pytest.importorskip('tensorflow_datasets')
+  pytest.importorskip('tensorflow')
+  with tfds.testing.mock_data(num_examples=5):
+    builder = tfds.builder('mnist')
+    monkeypatch.setattr(
+        tfds_originals, 'open_original', lambda name, data_dir: builder
+    )
+    images, labels = moving_mnist.labelled_digits(
+        '', data_dir=tmp_path, count=5
+    )
+  assert images.shape == (5, 28, 28) and images.dtype == np.uint8
+  assert labels.shape == (5,) and labels.max() <= 9
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason='the digits are not there')
