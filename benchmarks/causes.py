@@ -83,9 +83,23 @@ CASES = {
     'eps': {'diffusion.prediction': 'eps'},
     'longer': {},  # twice the steps
 }
+# What helped, together; and one cause more on top of it.
+_BEST = {
+    'optim.name': 'muon', 'model.group_size': 4,
+    'model.position': 'shaw_exact', 'model.position_stddev': 1.0,
+}
+CASES |= {
+    'best': _BEST,
+    **{f'best_{name}': _BEST | CASES[name] for name in (
+        'lr_half', 'lr_twice', 'images_0', 'images_8', 'temporal_input',
+        'temporal_full', 'both_spread', 'shift_1', 'shift_2', 'sigmoid',
+        'min_snr', 'dropout', 'ema_long', 'group_8',
+    )},
+}
 # Name -> (sampler, steps, shift of its times; None is that of the training).
 SAMPLERS = {
     'dpmpp_64': ('dpmpp_2m', 64, None),
+    'dpmpp_64_shift_2': ('dpmpp_2m', 64, -2.0),
     'dpmpp_64_shift_3': ('dpmpp_2m', 64, -3.0),
     'ancestral_256': ('ancestral', 256, None),
 }
