@@ -66,13 +66,13 @@ def make_optimizer(
 
   Adam and its betas are the paper's; clip 1.0 of the mean gradient, eps and
   the decoupled decay are this project's choice. So is 'muon', which takes
-  kernels of at least two axes and leaves everything else to Adam; its updates
-  have the root mean square of Adam's, so that one learning rate serves both.
+  kernels of at least two axes and leaves everything else to Adam, both with
+  Nesterov's momentum; its updates have the root mean square of Adam's, so that
+  one learning rate serves both.
   """
-  adam = optax.scale_by_adam(b1=beta1, b2=beta2, eps=eps)
   if name == 'muon':
     scale = optax.contrib.muon(
-        -1.0,  # minus the minus that it adds
+        -1.0,  # it takes the sign of a descent, which the chain gives at its end
         adam_b1=beta1,
         adam_b2=beta2,
         eps=eps,
@@ -80,7 +80,7 @@ def make_optimizer(
         muon_weight_dimension_numbers=_matrices,
     )
   else:
-    scale = adam
+    scale = optax.scale_by_adam(b1=beta1, b2=beta2, eps=eps)
   return optax.chain(
       optax.clip_by_global_norm(clip_norm),
       scale,

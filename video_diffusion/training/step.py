@@ -55,9 +55,9 @@ def make_loss(
   itself, so that a batch may be taken in parts.
 
   loss_fn(params, batch with its noise, key) returns (weighted mean loss,
-  metrics). The key is for dropout. The metrics 'bucket_sum' and 'bucket_count' [NUM_BUCKETS]
-  are the sum and the number of the frame losses, unweighted, in each log-SNR
-  bucket.
+  metrics). The key is for dropout. The metrics 'bucket_sum' and 'bucket_count'
+  [NUM_BUCKETS] are the sum and the number of the frame losses, unweighted, in
+  each log-SNR bucket.
 
   Args:
     model: a `ConditionalUNet`.
