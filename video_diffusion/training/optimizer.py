@@ -72,7 +72,7 @@ def make_optimizer(
   """
   if name == 'muon':
     scale = optax.contrib.muon(
-        -1.0,  # it takes the sign of a descent, which the chain gives at its end
+        -1.0,  # the sign of a descent comes at the end of the chain
         adam_b1=beta1,
         adam_b2=beta2,
         eps=eps,
