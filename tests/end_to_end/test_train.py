@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support.waiting import until
+import video_diffusion
 
 
 def metrics(workdir):
@@ -71,6 +72,28 @@ def test_a_longer_run_continues_and_a_finished_one_ends_at_once(
   code, output = run_main_here(f'--workdir={tmp_path}')
   assert code == 0 and 'from step 6' in output, output
   assert 'Compiled' not in output
+
+
+def test_the_options_beside_the_paper_continue_bit_for_bit(
+    run_main_here, tmp_path
+):
+  options = [
+      '--config.optim.name=muon', '--config.model.position=both',
+      '--config.model.position_stddev=1.0', '--config.model.group_size=2',
+      '--config.model.temporal_resolutions=(8,)',
+      '--config.model.temporal_input=True',
+      '--config.diffusion.weighting=sigmoid',
+  ]
+  for name, stops in {'whole': (4,), 'in_parts': (2, 4)}.items():
+    for steps in stops:
+      code, output = run_main_here(
+          f'--workdir={tmp_path / name}', f'--config.train.steps={steps}',
+          *options,
+      )
+      assert code == 0, output
+  assert losses(tmp_path / 'in_parts') == losses(tmp_path / 'whole')
+  model = video_diffusion.load(tmp_path / 'whole')
+  assert model.sample(num_videos=1, num_steps=2).shape == (1, 2, 8, 8, 3)
 
 
 def test_a_workdir_of_another_run_is_refused(finished, run_main_here):

@@ -44,6 +44,7 @@ RANGES = {
     'diffusion.cond_drop': (0, 1),
     'diffusion.logsnr_shift': (-10, 10),
     'diffusion.pure_noise': (0, 1),
+    'diffusion.sigmoid_bias': (-20, 20),
     'optim.lr': (0, 3.4e38),  # float32's largest; updates may be skipped
     'optim.warmup_steps': (0, MANY),
     'optim.decay_steps': (0, MANY),
@@ -118,6 +119,7 @@ TUPLES = {
     'log.scores': Several(str, 100),
     'model.channel_mults': Several(int, 10, 1, 256, shortest=1),
     'model.attention_resolutions': Several(int, 16, 1, 8192),
+    'model.temporal_resolutions': Several(int, 16, 1, 8192),
     'model.remat': Several(int, 16, 1, 8192),
     'sample.labels': Several(Several(int, 64, -1, 2**31 - 1), 10**6),
     'sample.prompts': Several(str, 10**6, high=10_000),

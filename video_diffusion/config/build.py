@@ -19,6 +19,7 @@ from video_diffusion.checkpoints import checkpoint
 from video_diffusion.checkpoints import shapes as shapes_lib
 from video_diffusion.checkpoints import weights
 from video_diffusion.config import validate
+from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.diffusion import samplers
 from video_diffusion.diffusion import schedules
 from video_diffusion.errors import UserError
@@ -89,6 +90,18 @@ def make_logsnr_fn(config: ml_collections.ConfigDict) -> Callable:
       logsnr_min=config.diffusion.logsnr_min,
       logsnr_max=config.diffusion.logsnr_max,
       shift=config.diffusion.logsnr_shift,
+  )
+
+
+def make_weight_fn(config: ml_collections.ConfigDict) -> Callable:
+  """The weight of the training loss at a log-SNR."""
+  diffusion = config.diffusion
+  return functools.partial(
+      loss_lib.weight,
+      prediction=diffusion.prediction,
+      weighting=diffusion.weighting,
+      bias=diffusion.sigmoid_bias,
+      shift=diffusion.logsnr_shift,
   )
 
 

@@ -34,6 +34,7 @@ def make_optimizer(config: ml_collections.ConfigDict):
     )
   optimizer = optimizer_lib.make_optimizer(
       learning_rate,
+      name=optim.name,
       beta1=optim.beta1,
       beta2=optim.beta2,
       eps=optim.eps,
@@ -89,6 +90,7 @@ def make_step(
       share_noise=config.diffusion.images_share_noise,
       pure_noise=config.diffusion.pure_noise,
       cond_drop=config.diffusion.cond_drop if model.encoder else 0.0,
+      weight_fn=build.make_weight_fn(config),
       train=True,
   )
   with naming(lambda name: f'optim.ema_{name}'):

@@ -146,6 +146,11 @@ def _model():
   model.num_blocks = 2
   # Levels with attention, by the shorter side of their feature maps in pixels.
   model.attention_resolutions = (8, 16, 32)
+  # Further levels with attention over frames alone, which costs little where
+  # attention over all positions of a frame would be too much.
+  model.temporal_resolutions = ()
+  # Whether frames attend to each other once more, after the first convolution.
+  model.temporal_input = False
   # Number of channels of an attention head.
   model.head_dim = 64
   # Width of the embedding of noise level and condition.
@@ -166,7 +171,7 @@ def _model():
   # is a bias of the logits. 'shaw_exact' is a vector added to keys and values
   # for each distance up to 16 (Shaw et al. 2018, whom the paper cites). 'shaw'
   # is such a vector for each of T5's buckets of distances, in which distances
-  # from 8 to 11 are one bucket.
+  # from 8 to 11 are one bucket. 'both' is 'bias' and 'shaw_exact' together.
   model.position = 'bias'
   # Standard deviation of these biases or vectors at the start. At 0 the network
   # starts with no difference between past and future, which captions of motion
@@ -204,6 +209,12 @@ def _diffusion():
   # Whether a video and its images have the same noise level. Otherwise each has
   # its own.
   diffusion.images_share_noise = False
+  # Weight of the squared error at each log-SNR: 'none' weighs all alike, as in
+  # the paper. 'min_snr' takes weight from low noise (Hang et al. 2023).
+  # 'sigmoid' takes it from low noise and from high noise (Kingma & Gao 2023).
+  diffusion.weighting = 'none'
+  # The log-SNR above which 'sigmoid' takes weight away.
+  diffusion.sigmoid_bias = 0.0
   # Share of the videos that are trained at t = 1, where the frames are noise
   # and only the condition is known.
   diffusion.pure_noise = 0.0
@@ -213,8 +224,11 @@ def _diffusion():
 
 
 def _optim():
-  """Adam, and the moving average (EMA) of the parameters."""
+  """The optimizer, and the moving average (EMA) of the parameters."""
   optim = ml_collections.ConfigDict()
+  # 'adam', as in the paper, or 'muon', which makes the updates of matrices and
+  # convolutions orthogonal and leaves the rest to Adam (Jordan et al. 2024).
+  optim.name = 'adam'
   # Learning rate after the warm-up.
   optim.lr = 3e-4
   # Number of steps in which the learning rate rises from 0.

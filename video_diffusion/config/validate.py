@@ -23,6 +23,7 @@ from video_diffusion.models import text_pooling
 from video_diffusion.models import unet3d
 from video_diffusion.parallel import sharding
 from video_diffusion.training import best
+from video_diffusion.training import optimizer as optimizer_lib
 
 DTYPES = ('float32', 'bfloat16')
 TEXT_ENCODERS = ('', 'table', 't5')
@@ -174,7 +175,7 @@ def _check_attention(config):
   sizes = unet3d.level_sizes(
       data.height, data.width, len(model.channel_mults)
   )
-  for name in ('attention_resolutions', 'remat'):
+  for name in ('attention_resolutions', 'temporal_resolutions', 'remat'):
     for resolution in model[name]:
       require(
           resolution in sizes,
@@ -183,7 +184,7 @@ def _check_attention(config):
       )
   attending = [
       mult for mult, size in zip(model.channel_mults, sizes, strict=True)
-      if size in model.attention_resolutions
+      if size in (*model.attention_resolutions, *model.temporal_resolutions)
   ] + [model.channel_mults[-1]]
   for mult in attending:
     require(
@@ -196,6 +197,7 @@ def _check_attention(config):
 def _check_diffusion(config):
   diffusion = config.diffusion
   _require_one_of(config, 'diffusion.prediction', loss_lib.PREDICTIONS)
+  _require_one_of(config, 'diffusion.weighting', loss_lib.WEIGHTINGS)
   require(
       -20 <= diffusion.logsnr_min < diffusion.logsnr_max <= 20,
       'diffusion.logsnr_min must be below diffusion.logsnr_max, both within '
@@ -204,6 +206,7 @@ def _check_diffusion(config):
 
 
 def _check_optim(config):
+  _require_one_of(config, 'optim.name', optimizer_lib.OPTIMIZERS)
   for name in ('optim.lr', 'optim.clip_norm'):
     require(field(config, name) > 0, f'{name} must be above 0.')
 

@@ -1,4 +1,4 @@
-"""The training loss: draw t and eps, diffuse, weigh nothing, square."""
+"""The training loss: draw t and eps, diffuse, square, weigh."""
 from collections.abc import Callable
 
 import jax
@@ -8,6 +8,8 @@ from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import schedules
 
 PREDICTIONS = ('eps', 'v')
+WEIGHTINGS = ('none', 'min_snr', 'sigmoid')
+MIN_SNR = 5.0  # gamma of Hang et al. (2023)
 
 
 def target(
@@ -32,6 +34,45 @@ def x_hat(
   if prediction == 'eps':
     return gaussian.x_from_eps(z=z, eps=output, logsnr=logsnr)
   return gaussian.x_from_v(z=z, v=output, logsnr=logsnr)
+
+
+def weight(
+    logsnr: jax.Array,
+    *,
+    prediction: str,
+    weighting: str,
+    bias: float = 0.0,
+    shift: float = 0.0,
+) -> jax.Array:
+  """Weight of the squared error of `prediction` at a log-SNR, of its shape.
+
+  'none' is 1, as in the paper. The others are written for the error of x_hat,
+  which is that of eps over SNR, and that of v over 1 + SNR:
+
+  - 'min_snr' weighs it by min(SNR, 5) (Hang et al. 2023, arXiv 2303.09556).
+  - 'sigmoid' weighs it by -dlambda/dt sigmoid(lambda - bias) (Hoogeboom et al.
+    2024, arXiv 2410.19324, after Kingma & Gao 2023), where the cosine schedule
+    has -dlambda/dt proportional to cosh((lambda - shift) / 2).
+
+  Args:
+    logsnr: any shape.
+    prediction: what the network outputs, 'eps' or 'v'.
+    weighting: one of WEIGHTINGS.
+    bias: of 'sigmoid', a log-SNR.
+    shift: of the schedule, see `schedules.cosine_logsnr`.
+  """
+  if weighting == 'none':
+    return jnp.ones_like(logsnr)
+  # log of the error of x_hat over that of the prediction.
+  ratio = (
+      -logsnr if prediction == 'eps' else -jax.nn.softplus(logsnr)
+  )
+  if weighting == 'min_snr':
+    return jnp.exp(ratio + jnp.minimum(logsnr, jnp.log(MIN_SNR)))
+  # cosh by its logarithm, which does not overflow at the ends.
+  half = jnp.abs(logsnr - shift) / 2
+  log_cosh = half + jnp.log1p(jnp.exp(-2 * half)) - jnp.log(2.0)
+  return jnp.exp(ratio + log_cosh + jax.nn.log_sigmoid(logsnr - bias))
 
 
 def draw_logsnr(

@@ -16,7 +16,7 @@ from video_diffusion.models import hardware
 from video_diffusion.models import temporal_kernel
 from video_diffusion.parallel import sharding
 
-POSITIONS = ('bias', 'shaw', 'shaw_exact')
+POSITIONS = ('bias', 'shaw', 'shaw_exact', 'both')
 CLIPPED_AT = 16  # frames; the distance k of Shaw et al., who take 16 as well
 
 
@@ -161,7 +161,10 @@ def attend_frames(qkv: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 def attend_frames_shaw(
-    qkv: jax.Array, keys: jax.Array, values: jax.Array
+    qkv: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    bias: jax.Array | None = None,
 ) -> jax.Array:
   """Attention over the frames of each position, of Shaw et al. (2018).
 
@@ -173,6 +176,7 @@ def attend_frames_shaw(
   Args:
     qkv: [batch, frames, positions, 3, heads, head_dim].
     keys: float32 [frames, frames, heads, head_dim]; values likewise.
+    bias: float32 [heads, frames, frames], added to the logits, or None.
 
   Returns:
     [batch, frames, positions, heads, head_dim]. The softmax is in float32.
@@ -183,8 +187,10 @@ def attend_frames_shaw(
   logits = einsum(
       'bqnhd,bknhd->bnhqk', q, k, preferred_element_type=jnp.float32
   ) + einsum('bqnhd,qkhd->bnhqk', q, keys, preferred_element_type=jnp.float32)
-  weights = jax.nn.softmax(logits / math.sqrt(q.shape[-1]), axis=-1)
-  weights = weights.astype(v.dtype)
+  logits = logits / math.sqrt(q.shape[-1])
+  if bias is not None:
+    logits = logits + bias
+  weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
   return einsum('bnhqk,bknhd->bqnhd', weights, v) + einsum(
       'bnhqk,qkhd->bqnhd', weights, values
   )
@@ -241,7 +247,8 @@ class TemporalAttention(nn.Module):
       16, as in Shaw et al. (2018), whom the paper cites. 'shaw' is such vectors
       for each of T5's buckets, where distances 8 to 11 share one: this
       project's mixture of the two, which its published models were trained
-      with, so that the name keeps its meaning.
+      with, so that the name keeps its meaning. 'both' is 'bias' and
+      'shaw_exact' together.
     position_stddev: standard deviation of these tables at the start.
     num_buckets: number of buckets of signed distances, see `relative_buckets`.
     max_distance: distance from which on all share a bucket.
@@ -269,7 +276,7 @@ class TemporalAttention(nn.Module):
         precision=blocks.precision(self.dtype),
     )
     qkv = dense((3, heads, self.head_dim), name='qkv')(y)
-    if self.position == 'shaw_exact':
+    if self.position in ('shaw_exact', 'both'):
       rows, index = 2 * CLIPPED_AT + 1, clipped_distances
     else:
       rows, index = self.num_buckets, functools.partial(
@@ -284,8 +291,10 @@ class TemporalAttention(nn.Module):
       return self.param(name, init, (rows, *shape), jnp.float32)
 
     values = qkv[:, t:, :, 2]
-    if self.position == 'bias':
+    bias = None
+    if self.position in ('bias', 'both'):
       bias = jnp.moveaxis(table('relative_bias', heads)[distances], -1, 0)
+    if self.position == 'bias':
       attend_video = functools.partial(attend_frames, bias=bias)
     else:
       key_table = table('relative_keys', heads, self.head_dim)
@@ -294,6 +303,7 @@ class TemporalAttention(nn.Module):
           attend_frames_shaw,
           keys=key_table[distances],
           values=value_table[distances],
+          bias=bias,
       )
       values = values + value_table[own].astype(self.dtype)
     if t:

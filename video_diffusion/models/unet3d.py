@@ -13,7 +13,8 @@ class Block(nn.Module):
 
   features: int
   resample: str
-  attend: bool
+  attend_space: bool
+  attend_time: bool
   head_dim: int
   injection: str
   position: str
@@ -35,10 +36,11 @@ class Block(nn.Module):
         self.group_size,
         name='residual',
     )(x, emb, train)
-    if self.attend:
+    if self.attend_space:
       x = attention.SpatialAttention(
           self.head_dim, self.dtype, self.group_size, name='spatial'
       )(x)
+    if self.attend_time:
       x = attention.TemporalAttention(
           self.head_dim,
           self.dtype,
@@ -66,7 +68,13 @@ class UNet3D(nn.Module):
     base_channels: channels at full resolution.
     channel_mults: channels per level, in units of base_channels.
     num_blocks: residual blocks per level (one more on the way up).
-    attention_resolutions: feature-map sides that carry attention.
+    attention_resolutions: feature-map sides that carry attention, over space
+      and then over frames.
+    temporal_resolutions: further sides that carry attention over frames alone,
+      which costs little where attention over space would not fit (this
+      project's choice).
+    temporal_input: whether frames attend to each other once more, after the
+      first convolution (this project's choice).
     head_dim: channels per attention head.
     emb_dim: width of the embedding vector and its MLP.
     emb_layers: layers of that MLP.
@@ -87,6 +95,8 @@ class UNet3D(nn.Module):
   channel_mults: tuple[int, ...]
   num_blocks: int
   attention_resolutions: tuple[int, ...]
+  temporal_resolutions: tuple[int, ...] = ()
+  temporal_input: bool = False
   head_dim: int = 64
   emb_dim: int = 1024
   emb_layers: int = 2
@@ -137,11 +147,15 @@ class UNet3D(nn.Module):
     def block(name, x, level, resample='none', attend=None):
       if attend is None:
         attend = sizes[level] in self.attention_resolutions
+        attend_time = attend or sizes[level] in self.temporal_resolutions
+      else:
+        attend_time = attend
       block_cls = remat_block if sizes[level] in self.remat else Block
       return block_cls(
           self.base_channels * self.channel_mults[level],
           resample,
           attend,
+          attend_time,
           self.head_dim,
           self.injection,
           self.position,
@@ -153,6 +167,15 @@ class UNet3D(nn.Module):
       )(x, emb, num_images, train)
 
     x = blocks.SpaceConv(self.base_channels, self.dtype, name='conv_in')(z)
+    if self.temporal_input:
+      x = attention.TemporalAttention(
+          min(self.head_dim, self.base_channels),
+          self.dtype,
+          self.position,
+          self.position_stddev,
+          group_size=self.group_size,
+          name='temporal_in',
+      )(x, num_images)
     x = sharding.constrain_batch(x)
     skips = [x]
     for level in range(levels):

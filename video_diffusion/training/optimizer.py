@@ -4,10 +4,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
 
+OPTIMIZERS = ('adam', 'muon')
 SCHEDULES = ('constant', 'cosine')
 EMA_RULES = ('constant', 'ramp')
 
@@ -51,25 +53,57 @@ def make_learning_rate(
 def make_optimizer(
     learning_rate: optax.Schedule,
     *,
+    name: str = 'adam',
     beta1: float,
     beta2: float,
     eps: float,
     weight_decay: float,
     clip_norm: float,
 ) -> optax.GradientTransformation:
-  """Clip of the global norm, Adam, decoupled weight decay, learning rate.
+  """Clip of the global norm, Adam or Muon, decoupled decay, learning rate.
 
   `updates_done` reads the state of this chain.
 
   Adam and its betas are the paper's; clip 1.0 of the mean gradient, eps and
-  the decoupled decay are this project's choice.
+  the decoupled decay are this project's choice. So is 'muon', which takes
+  kernels of at least two axes and leaves everything else to Adam, both with
+  Nesterov's momentum; its updates have the root mean square of Adam's, so that
+  one learning rate serves both.
   """
+  if name == 'muon':
+    scale = optax.contrib.muon(
+        -1.0,  # the sign of a descent comes at the end of the chain
+        adam_b1=beta1,
+        adam_b2=beta2,
+        eps=eps,
+        consistent_rms=0.2,
+        muon_weight_dimension_numbers=_matrices,
+    )
+  else:
+    scale = optax.scale_by_adam(b1=beta1, b2=beta2, eps=eps)
   return optax.chain(
       optax.clip_by_global_norm(clip_norm),
-      optax.scale_by_adam(b1=beta1, b2=beta2, eps=eps),
+      scale,
       optax.add_decayed_weights(weight_decay),
       optax.scale_by_learning_rate(learning_rate),
   )
+
+
+def _matrices(params):
+  """Which axes of each kernel are its rows and columns, None for Adam."""
+
+  def one(path, leaf):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    if not name.endswith('kernel') or leaf.ndim < 2:
+      return None
+    # Queries, keys and values have several axes of outputs, what follows the
+    # heads several of inputs, as have convolutions.
+    inputs = 1 if '/qkv/' in name else leaf.ndim - 1
+    return optax.contrib.MuonDimensionNumbers(
+        tuple(range(inputs)), tuple(range(inputs, leaf.ndim))
+    )
+
+  return jax.tree_util.tree_map_with_path(one, params)
 
 
 def updates_done(opt_state: optax.OptState) -> jax.Array:

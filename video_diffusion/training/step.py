@@ -44,6 +44,7 @@ def make_loss(
     share_noise: bool = False,
     pure_noise: float = 0.0,
     cond_drop: float = 0.0,
+    weight_fn: Callable[[jax.Array], jax.Array] = jnp.ones_like,
     train: bool = False,
 ) -> tuple[Callable, Callable]:
   """The paper's objective in two functions, (draw_noise, loss_fn).
@@ -53,9 +54,10 @@ def make_loss(
   False where the conditioning is dropped. Each row of the result stands by
   itself, so that a batch may be taken in parts.
 
-  loss_fn(params, batch with its noise, key) returns (mean loss, metrics). The
-  key is for dropout. The metrics 'bucket_sum' and 'bucket_count' [NUM_BUCKETS]
-  are the sum and the number of the frame losses in each log-SNR bucket.
+  loss_fn(params, batch with its noise, key) returns (weighted mean loss,
+  metrics). The key is for dropout. The metrics 'bucket_sum' and 'bucket_count'
+  [NUM_BUCKETS] are the sum and the number of the frame losses, unweighted, in
+  each log-SNR bucket.
 
   Args:
     model: a `ConditionalUNet`.
@@ -65,6 +67,7 @@ def make_loss(
     share_noise: gives a video and its images one log-SNR.
     pure_noise: share of the videos at t = 1.
     cond_drop: probability with which the conditioning of an example is dropped.
+    weight_fn: log-SNR -> weight of a frame's loss, see `diffusion.loss.weight`.
     train: applies dropout.
   """
   logsnr_max, logsnr_min = (float(logsnr_fn(jnp.float32(t))) for t in (0, 1))
@@ -114,7 +117,7 @@ def make_loss(
         ),
         'bucket_count': bucket.sum((0, 1)),
     }
-    return losses.mean(), metrics
+    return (weight_fn(batch['logsnr']) * losses).mean(), metrics
 
   return draw_noise, loss_fn
 

@@ -5,6 +5,7 @@ import pytest
 
 from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import loss
+from video_diffusion.diffusion import schedules
 
 SHAPE = (2, 5, 4, 4, 3)
 
@@ -90,3 +91,37 @@ def test_x_hat_inverts_the_target(prediction):
   output = loss.target(x=x, eps=eps, logsnr=logsnr, prediction=prediction)
   got = loss.x_hat(z=z, output=output, logsnr=logsnr, prediction=prediction)
   np.testing.assert_allclose(got, x, atol=1e-5)
+
+
+@pytest.mark.parametrize('prediction', loss.PREDICTIONS)
+def test_weights_are_those_of_the_error_of_x_hat(prediction):
+  logsnr = jnp.linspace(-19.0, 19.0, 39)
+  snr = np.exp(np.asarray(logsnr, np.float64))
+  # The error of x_hat over that of what is predicted.
+  ratio = {'eps': 1 / snr, 'v': 1 / (1 + snr)}[prediction]
+
+  def weigh(weighting, **options):
+    return loss.weight(
+        logsnr, prediction=prediction, weighting=weighting, **options
+    )
+
+  np.testing.assert_array_equal(weigh('none'), 1)
+  np.testing.assert_allclose(
+      weigh('min_snr'), np.minimum(snr, 5) * ratio, rtol=1e-4
+  )
+  # -dlambda/dt of the shifted schedule, up to its constant factor.
+  speed = np.cosh((np.log(snr) + 2) / 2)
+  np.testing.assert_allclose(
+      weigh('sigmoid', bias=-3.0, shift=-2.0),
+      speed * ratio / (1 + np.exp(-3) / snr),
+      rtol=1e-4,
+  )
+
+
+def test_the_speed_of_the_schedule_is_a_cosh():
+  """`loss.weight` takes -dlambda/dt to be that, times a constant."""
+  fn = lambda t: schedules.cosine_logsnr(t, shift=-2.0)
+  t = jnp.linspace(0.05, 0.95, 19)
+  speed = -jax.vmap(jax.grad(fn))(t)
+  ratio = speed / jnp.cosh((fn(t) + 2.0) / 2)
+  np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)

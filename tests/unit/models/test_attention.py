@@ -116,7 +116,7 @@ def test_which_distances_share_a_vector(position, random_params):
 
 
 @pytest.mark.parametrize('num_frames, num_images', [(4, 0), (4, 3), (0, 3)])
-@pytest.mark.parametrize('position', ['shaw', 'shaw_exact'])
+@pytest.mark.parametrize('position', ['shaw', 'shaw_exact', 'both'])
 def test_shaw_attention_equals_its_equations(
     position, num_frames, num_images, random_params
 ):
@@ -135,6 +135,7 @@ def test_shaw_attention_equals_its_equations(
   index = {
       'shaw': attention.relative_buckets,
       'shaw_exact': attention.clipped_distances,
+      'both': attention.clipped_distances,
   }[position](f)
   out = np.zeros_like(v)
   for i in range(f):
@@ -142,6 +143,8 @@ def test_shaw_attention_equals_its_equations(
     for j in np.flatnonzero(mask[i]):
       key = k[:, j] + p['relative_keys'][index[i, j]]
       logits[j] = (q[:, i] * key).sum(-1) / 2
+      if position == 'both':
+        logits[j] += p['relative_bias'][index[i, j]]
     weights = np.exp(logits - logits.max(0))
     weights /= weights.sum(0)
     for j in range(f):

@@ -183,3 +183,30 @@ def test_dropout_is_of_training_alone(net):
 
   np.testing.assert_array_equal(run(False, 0), run(False, 1))
   assert np.any(run(True, 0) != run(True, 1))
+
+
+@pytest.mark.parametrize(
+    'fields', [{'temporal_resolutions': (8,)}, {'temporal_input': True}]
+)
+def test_attention_over_frames_alone(fields, random_params):
+  """It is added where it is asked for, and its images stay apart."""
+  plain, more = unet3d.UNet3D(**TINY), unet3d.UNet3D(**TINY, **fields)
+  z, logsnr = draw(3, 2)
+  params = random_params(more, z, logsnr)['params']
+  names = lambda tree: set(flax.traverse_util.flatten_dict(tree, sep='/'))
+  old = names(random_params(plain, z, logsnr)['params'])
+  new = names(params) - old
+  assert old < names(params)
+  if 'temporal_input' in fields:
+    assert {name.split('/')[0] for name in new} == {'temporal_in'}
+  else:
+    assert {name.split('/')[1] for name in new} == {'temporal'}
+    # All blocks at full resolution, on the way down and up.
+    assert {name.split('/')[0] for name in new} == {
+        'down_0_0', 'up_0_0', 'up_0_1'
+    }
+  apply = jax.jit(lambda z: more.apply({'params': params}, z, logsnr, None, 2))
+  change = apply(z.at[:, 4].add(1.0)) != apply(z)
+  np.testing.assert_array_equal(
+      np.any(change, axis=(0, 2, 3, 4)), [False, False, False, False, True]
+  )

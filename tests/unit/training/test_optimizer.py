@@ -1,3 +1,5 @@
+import flax
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -49,6 +51,46 @@ def test_adam_by_hand_with_clip_and_decoupled_decay():
     )
     want = want - 0.01 * (step + 0.1 * want)
     np.testing.assert_allclose(params, want, rtol=1e-5)
+
+
+def test_muon_makes_kernels_orthogonal_and_leaves_the_rest_to_adam():
+  rng = np.random.default_rng(0)
+  shapes = {
+      'conv/kernel': (3, 3, 4, 8),  # 36 inputs, 8 outputs
+      'qkv/kernel': (6, 3, 2, 4),  # 6 inputs, 24 outputs
+      'out/kernel': (2, 4, 6),  # 8 inputs, 6 outputs
+      'norm/scale': (5,),
+      'relative_keys': (7, 2, 4),
+  }
+  params = {}
+  for path, shape in shapes.items():
+    params[path] = jnp.asarray(rng.standard_normal(shape), jnp.float32)
+  nested = flax.traverse_util.unflatten_dict(params, sep='/')
+  grads = jax.tree.map(lambda p: 0.01 * jnp.cos(9 * p), nested)
+
+  def first_update(name):
+    chain = optimizer.make_optimizer(lambda _: 1.0, name=name, **ADAM)
+    updates, state = chain.update(grads, chain.init(nested), nested)
+    assert optimizer.updates_done(state) == 1
+    return flax.traverse_util.flatten_dict(updates, sep='/')
+
+  muon = first_update('muon')
+  flat = flax.traverse_util.flatten_dict(grads, sep='/')
+  for name, inputs in {'conv': 36, 'qkv': 6, 'out': 8}.items():
+    path = f'{name}/kernel'
+    matrix = np.asarray(muon[path]).reshape(inputs, -1)
+    # Its singular values are near one, after the scale that gives the update
+    # the root mean square of Adam's.
+    singular = np.linalg.svd(matrix, compute_uv=False)
+    singular = singular / (0.2 * np.sqrt(max(matrix.shape)))
+    assert 0.4 < singular.min() and singular.max() < 1.4, (name, singular)
+    assert np.vdot(muon[path], flat[path]) < 0  # downhill
+  for path in ('norm/scale', 'relative_keys'):
+    # Adam's first moment and one step ahead, both corrected for their start.
+    ahead = 0.9 * 0.1 / (1 - 0.9**2) + 0.1 / (1 - 0.9)
+    np.testing.assert_allclose(
+        muon[path], -ahead * np.sign(flat[path]), rtol=1e-3
+    )
 
 
 def test_ema_rules():

@@ -1,0 +1,231 @@
+"""What holds the frames of a clip together: one cause at a time.
+
+  python -m benchmarks.causes CASE [CASE ...] --out DIR --data DIR
+      [--config moving_mnist] [--steps 2500] [--clips 256] [--set FIELD=VALUE]
+
+Trains a small network on one config once for each CASE, a name of CASES which
+changes a field or two of the reference, then samples and writes to
+DIR/CASE.json how much the clips flicker, beside held-out clips, and to
+DIR/CASE.npz the first samples in grey. A case that has its file is passed over,
+so that several calls may share a list, and a call that was stopped continues.
+NAME@SEED trains with another seed. Cases of different networks take different
+times a step: each file says how many milliseconds a step took, and on which
+device. DIR of --data is a folder with MNIST's files, or with videos.
+"""
+import argparse
+import ast
+import datetime
+import json
+import pathlib
+import shutil
+import time
+
+import jax
+import numpy as np
+
+import video_diffusion
+from video_diffusion.config import data_options
+from video_diffusion.config import inputs
+from video_diffusion.metrics import flicker
+
+REFERENCE = {
+    'model.base_channels': 32,
+    'model.head_dim': 32,
+    'data.images': 4,
+    'optim.lr': 1e-3,
+    'optim.warmup_steps': 125,
+    'optim.ema_decay': 0.995,
+    'log.eval_every': 0,
+    'log.sample_every': 0,
+    'log.every': 100,
+    'eval.num_clips': 256,
+    'sample.num_videos': 1,
+    'sample.batch_size': 1,
+    'sample.num_steps': 1,
+    'sample.sampler': 'dpmpp_2m',
+}
+CASES = {
+    'reference': {},
+    'shift_1': {'diffusion.logsnr_shift': -1.0},
+    'shift_2': {'diffusion.logsnr_shift': -2.0},
+    'shift_3': {'diffusion.logsnr_shift': -3.0},
+    'shift_4': {'diffusion.logsnr_shift': -4.0},
+    'pure_noise': {'diffusion.pure_noise': 0.1},
+    'group_2': {'model.group_size': 2},
+    'group_4': {'model.group_size': 4},
+    'group_8': {'model.group_size': 8},
+    'bias_spread': {'model.position_stddev': 1.0},
+    'shaw': {'model.position': 'shaw_exact'},
+    'shaw_spread': {
+        'model.position': 'shaw_exact', 'model.position_stddev': 1.0,
+    },
+    'shaw_small_spread': {
+        'model.position': 'shaw_exact', 'model.position_stddev': 0.1,
+    },
+    'both_spread': {'model.position': 'both', 'model.position_stddev': 1.0},
+    'temporal_full': {'model.temporal_resolutions': (64,)},
+    'temporal_input': {'model.temporal_input': True},
+    'attention_8_16': {'model.attention_resolutions': (8, 16)},
+    'images_0': {'data.images': 0},
+    'images_8': {'data.images': 8},
+    'images_share_noise': {'diffusion.images_share_noise': True},
+    'min_snr': {'diffusion.weighting': 'min_snr'},
+    'sigmoid': {'diffusion.weighting': 'sigmoid'},
+    'sigmoid_low': {
+        'diffusion.weighting': 'sigmoid', 'diffusion.sigmoid_bias': -3.0,
+    },
+    'dropout': {'model.dropout': 0.1},
+    'ema_short': {'optim.ema_decay': 0.98},
+    'ema_long': {'optim.ema_decay': 0.999},
+    'lr_half': {'optim.lr': 5e-4},
+    'lr_twice': {'optim.lr': 2e-3},
+    'muon': {'optim.name': 'muon'},
+    'eps': {'diffusion.prediction': 'eps'},
+    'longer': {},  # twice the steps
+}
+# What helped, together; and one cause more on top of it.
+_BEST = {
+    'optim.name': 'muon', 'model.group_size': 4,
+    'model.position': 'shaw_exact', 'model.position_stddev': 1.0,
+}
+CASES |= {
+    'best': _BEST,
+    **{f'best_{name}': _BEST | CASES[name] for name in (
+        'lr_half', 'lr_twice', 'images_0', 'images_8', 'temporal_input',
+        'temporal_full', 'both_spread', 'shift_1', 'shift_2', 'sigmoid',
+        'min_snr', 'dropout', 'ema_long', 'group_8',
+    )},
+}
+# Name -> (sampler, steps, shift of its times; None is that of the training).
+SAMPLERS = {
+    'dpmpp_64': ('dpmpp_2m', 64, None),
+    'dpmpp_64_shift_2': ('dpmpp_2m', 64, -2.0),
+    'dpmpp_64_shift_3': ('dpmpp_2m', 64, -3.0),
+    'ancestral_256': ('ancestral', 256, None),
+}
+
+
+def parse(arguments=None) -> argparse.Namespace:
+  """The arguments."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('cases', nargs='+')
+  parser.add_argument('--out', type=pathlib.Path, required=True)
+  parser.add_argument('--data', required=True)
+  parser.add_argument('--config', default='moving_mnist')
+  parser.add_argument('--steps', type=int, default=2500)
+  parser.add_argument('--clips', type=int, default=256)
+  parser.add_argument('--batch', type=int, default=64)
+  parser.add_argument('--kept', type=int, default=96)
+  parser.add_argument('--samplers', default='dpmpp_64')
+  parser.add_argument('--set', action='append', default=[])
+  args = parser.parse_args(arguments)
+  for case in args.cases:
+    if case.partition('@')[0] not in CASES:
+      parser.error(f'{case!r} is no case; there are {", ".join(CASES)}.')
+  return args
+
+
+def make_config(case: str, args: argparse.Namespace):
+  """The config of a case."""
+  name, _, seed = case.partition('@')
+  config = video_diffusion.get_config(args.config)
+  steps = args.steps * (2 if name == 'longer' else 1)
+  fields = {
+      **REFERENCE,
+      **{f: ast.literal_eval(v) for f, v in (s.split('=') for s in args.set)},
+      **CASES[name],
+      'seed': int(seed or 0),
+      'train.steps': steps,
+      'optim.decay_steps': steps,
+      'checkpoint.every': steps,
+      'data.path': args.data,
+      'data.dir': str(args.out / 'records'),
+  }
+  for field, value in fields.items():
+    group, _, name = field.partition('.')
+    if name:
+      config[group][name] = value
+    else:
+      config[group] = value
+  return config
+
+
+def figures(videos: np.ndarray) -> dict[str, float]:
+  """How much uint8 clips [n, t, h, w, 3] flicker, and how they differ."""
+  ink, luma = flicker.ink(videos), flicker.luma(videos)
+  white = ink.mean(1) / (3 * 255)
+  return {
+      'flicker_of_ink': float(flicker.relative_change(ink).mean()),
+      'median_flicker_of_ink': float(
+          np.median(flicker.relative_change(ink))
+      ),
+      'flicker_of_luma': float(flicker.relative_change(luma).mean()),
+      'spread_of_ink': float(white.std()),
+      'mean_ink': float(white.mean()),
+  }
+
+
+def real_clips(config, count: int) -> np.ndarray:
+  """uint8 [count, t, h, w, 3] of the held-out split."""
+  source = inputs.make_source(config, 'test')
+  examples = inputs.heldout_examples(config, source, count)
+  return np.stack([example['video'] for example in examples])
+
+
+def run(case: str, args: argparse.Namespace) -> None:
+  """Trains and measures a case."""
+  config = make_config(case, args)
+  run_dir = args.out / 'runs' / case
+  began = time.time()
+  video_diffusion.train(config, run_dir)
+  report = {
+      'case': case,
+      'config': args.config,
+      'set': args.set,
+      'fields': {k: repr(v) for k, v in CASES[case.partition('@')[0]].items()},
+      'steps': config.train.steps,
+      'train_seconds': round(time.time() - began, 1),
+      'date': datetime.date.today().isoformat(),
+      'device': jax.devices()[0].device_kind,
+      'jax': jax.__version__,
+      'clips': args.clips,
+  }
+  kept = {}
+  for name in args.samplers.split(','):
+    sampler, steps, shift = SAMPLERS[name]
+    model = video_diffusion.load(run_dir)
+    if shift is not None:
+      model.config.diffusion.logsnr_shift = shift
+    began = time.time()
+    videos = model.sample(
+        num_videos=args.clips, batch_size=args.batch, sampler=sampler,
+        num_steps=steps, seed=1,
+    )
+    report[name] = figures(videos) | {'seconds': round(time.time() - began, 1)}
+    kept[name] = videos[: args.kept].mean(-1).round().astype(np.uint8)
+  data_options.complete(config)
+  report['real'] = figures(real_clips(config, args.clips))
+  lines = (run_dir / 'metrics.jsonl').read_text().splitlines()
+  metrics = [json.loads(line) for line in lines]
+  report['last_metrics'] = metrics[-1]
+  report['losses'] = [m['loss'] for m in metrics if 'loss' in m]
+  np.savez_compressed(args.out / f'{case}.npz', **kept)
+  (args.out / f'{case}.json').write_text(json.dumps(report, indent=1))
+  print(json.dumps(report), flush=True)
+  shutil.rmtree(run_dir / 'checkpoints')
+
+
+def main() -> None:
+  args = parse()
+  args.out.mkdir(parents=True, exist_ok=True)
+  for case in args.cases:
+    claim = args.out / f'{case}.claimed'
+    try:
+      claim.touch(exist_ok=False)
+    except FileExistsError:
+      continue
+    run(case, args)
+
+
+if __name__ == '__main__':
+  main()
