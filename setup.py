@@ -73,7 +73,8 @@ setuptools.setup(
         'hub': ['huggingface_hub>=0.34'],
         # The site of the pages, mkdocs.yml.
         'docs': ['mkdocs>=1.6', 'mkdocs-material>=9.5'],
-        # The notebooks, and the page of --mode=serve.
+        # launch/colab_demo.ipynb, for which JupyterLab has kernel and IPython;
+        # and the page of --mode=serve.
         'demo': ['jupyterlab>=4', 'gradio>=6.7'],
         # The TPU compiler, for benchmarks/compile_for_topology.py on a machine
         # without TPU; jax[tpu] names the version that belongs to it.
@@ -81,6 +82,10 @@ setuptools.setup(
         'test': [
             *EVAL,
             'hypothesis>=6.150',
+            # They run the notebook.
+            'ipykernel>=6.29',
+            'nbclient>=0.10.2',
+            'nbformat>=5.10',
             'pytest>=8',
             'pytest-xdist>=3.6',
             'ruff>=0.12',

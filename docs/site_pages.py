@@ -42,10 +42,14 @@ def rewrite(text: str, source: str) -> str:
 
   def one(found):
     words, target = found.groups()
+    if words.startswith('!['):  # a picture that is a link
+      words = rewrite(words, source)
     target = link(target, source)
     return f'[{words}]({target})' if target else words
 
-  return re.sub(r'\[([^\]]*)\]\(([^)\s]+)\)', one, text)
+  return re.sub(
+      r'\[(!\[[^\]]*\]\([^)\s]+\)|[^\]]*)\]\(([^)\s]+)\)', one, text
+  )
 
 
 def on_files(files, config):

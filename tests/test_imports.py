@@ -10,7 +10,7 @@ OURS = 'video_diffusion'
 # Bottom to top. A folder or module of a row may import itself and any row below
 # its own; those of one row do not import each other.
 ROWS = (
-    ('errors',),
+    ('errors', 'callable_module'),
     ('filesystem',),
     ('media',),
     ('parallel', 'metrics'),
@@ -39,6 +39,7 @@ ONLY = {
 OUTSIDE = {
     '__init__': set(),
     'errors': set(),
+    'callable_module': set(),
     'filesystem': {'absl', 'etils'},
     'media': {'PIL', 'anyascii', 'av', 'cv2', 'etils', 'imageio'},
     'parallel': {'absl', 'jax', 'orbax'},

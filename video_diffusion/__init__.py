@@ -8,21 +8,24 @@ Names are imported when they are first used: the package itself imports nothing.
 """
 import importlib
 
-# Name -> the module that defines it. `train` is a module that can be called.
+# Modules that can be called as functions; see `callable_module`.
+_MODULES = ('train', 'evaluate')
+# Name -> the module that defines it.
 _PUBLIC = {
     'load': 'api.load',
     'Model': 'api.model',
     'cascade': 'api.cascade',
     'get_config': 'config.config_files',
     'write_video': 'media',
+    'show_log': 'config.startup',
 }
 
-__all__ = [*_PUBLIC, 'train']
+__all__ = [*_PUBLIC, *_MODULES]
 
 
 def __getattr__(name: str):
-  if name == 'train':
-    return importlib.import_module('video_diffusion.train')
+  if name in _MODULES:
+    return importlib.import_module(f'video_diffusion.{name}')
   if name in _PUBLIC:
     module = importlib.import_module(f'video_diffusion.{_PUBLIC[name]}')
     return getattr(module, name)

@@ -9,6 +9,7 @@ from etils import epath
 import jax
 import ml_collections
 
+from video_diffusion import callable_module
 from video_diffusion.api import load as load_lib
 from video_diffusion.config import inputs
 from video_diffusion.config import text_inputs
@@ -30,20 +31,26 @@ FPS = 8.0  # of the videos of folders in a report
 
 
 def evaluate(
-    overrides: dict[str, Any], run_dir: str, step: int | None = None
+    run_dir: epath.PathLike,
+    overrides: dict[str, Any] | None = None,
+    *,
+    step: int | None = None,
 ) -> dict[str, Any]:
   """Writes evaluation.json into a run's folder and logs it as tables.
 
   The EMA weights of a checkpoint are measured by the evaluators of the field
-  eval.evaluators.
+  eval.evaluators. The module can be called in place of this function:
+  `video_diffusion.evaluate('runs/mine', {'eval.num_clips': 64})`.
 
   Args:
-    overrides: config fields of the command line: {'eval.num_clips': 64}.
     run_dir: folder of the run, local or gs://.
+    overrides: 'group.field' -> value, as on the command line: fields of the
+      groups eval, sample and mesh, and the paths of the data.
     step: step of the checkpoint; None takes the newest.
 
   Returns:
-    What evaluation.json holds.
+    What evaluation.json holds: name -> value in 'losses', 'scores' and
+    'alignment', as far as such evaluators ran, and the circumstances.
 
   Raises:
     UserError: no run or no checkpoint in run_dir; bad eval fields, or no data.
@@ -131,3 +138,6 @@ def evaluate_folders(
   evaluators_lib.log_table('scores', {'samples': values})
   logging.info('Wrote %s.', output / 'report.html')
   return values
+
+
+callable_module.make(__name__)

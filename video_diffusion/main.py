@@ -63,7 +63,9 @@ def run(command: flags.Command) -> None:
           command.config, command.samples, command.reference, command.workdir
       )
     case 'evaluate':
-      evaluate.evaluate(command.overrides, command.workdir, command.step)
+      evaluate.evaluate(
+          command.workdir, command.overrides, step=command.step
+      )
     case 'prepare':
       prepare.prepare(command.config, command.workdir)
     case 'inspect':

@@ -3,9 +3,7 @@ from collections.abc import Callable
 import contextlib
 import functools
 import signal
-import sys
 import time
-import types
 
 from absl import logging
 from clu import parameter_overview
@@ -13,6 +11,7 @@ from etils import epath
 import jax
 import ml_collections
 
+from video_diffusion import callable_module
 from video_diffusion.api import model as model_lib
 from video_diffusion.checkpoints import checkpoint
 from video_diffusion.checkpoints import weights
@@ -329,15 +328,4 @@ def due(step: int, every: int, last_step: int) -> bool:
   return step == last_step or (every > 0 and step % every == 0)
 
 
-class _CallableModule(types.ModuleType):
-  """A module that can be called, as the function `train` in it.
-
-  `video_diffusion.train` must be this module: `import video_diffusion.train`
-  binds it to that name of the package, over any function of the same name.
-  """
-
-  def __call__(self, *args, **kwargs):
-    return train(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _CallableModule
+callable_module.make(__name__)

@@ -51,6 +51,7 @@ DRY = {
     '--samples=': 'the network of FVD takes minutes on two cores',
     '--mode=serve': 'it waits for visitors',
     '--config=video_folder --': 'its network takes minutes on two cores',
+    '--config=video_folder:demo': 'its network takes minutes on two cores',
 }
 # Commands that are neither run nor parsed -> why.
 NOT_TRIED = {

@@ -67,6 +67,18 @@ def test_training_is_a_call(tiny_config, finished, tmp_path):
   assert video_diffusion.load(tmp_path / 'run').step == 2
 
 
+def test_evaluation_is_a_call(copied_run, run_main_here):
+  code, output = run_main_here('--mode=evaluate', f'--workdir={copied_run}',
+                               '--config.eval.num_clips=8', tiny=False)
+  assert code == 0, output
+  wanted = json.loads((copied_run / 'evaluation.json').read_text())
+  found = video_diffusion.evaluate(copied_run, {'eval.num_clips': 8})
+  assert found == wanted and found['losses']['loss'] > 0
+  assert video_diffusion.evaluate(
+      copied_run, {'eval.num_clips': 8}, step=4
+  )['step'] == 4
+
+
 @pytest.mark.parametrize('how', [
     'sample', 'extend', 'interpolate', 'upscale', 'cascade',
 ])

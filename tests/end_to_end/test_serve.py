@@ -7,25 +7,17 @@ from unittest import mock
 import urllib.error
 import urllib.request
 
-from etils import epath
-import jax
 import numpy as np
 import pytest
 
 from tests.conftest import TINY
 from tests.support import chromium
+from tests.support import models
 from tests.support.optional import optional
 from tests.support.waiting import until
 from video_diffusion import media
 from video_diffusion import serve
-from video_diffusion.checkpoints import weights
-from video_diffusion.config import build
 from video_diffusion.config import config_files
-from video_diffusion.config import inputs
-from video_diffusion.config import run_dir
-from video_diffusion.config import text_inputs
-from video_diffusion.text import tokenizer_files
-from video_diffusion.training import state
 
 BUTTON = 'document.querySelector("#{}").click()'
 MESSAGE = 'document.querySelector("#message").innerText'
@@ -50,20 +42,7 @@ def run(once):
     config.update_from_flattened_dict(
         TINY | {'model.cond_dim': 8, 'data.frames': 4}
     )
-    source = inputs.make_source(config, 'train')
-    text = text_inputs.open_text(config, folder, source)
-    network = build.make_model(config, inputs.label_sizes(source))
-    run_dir.claim(config, epath.Path(folder), '', text.fingerprint)
-    tokenizer_files.keep(text.tokenizer, epath.Path(folder))
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda leaf: 0.1 * rng.standard_normal(leaf.shape),
-        jax.eval_shape(lambda: state.init_params(
-            network, build.batch_shapes(config, network),
-            num_images=config.data.images, seed=0,
-        )),
-    )
-    weights.save(params, folder / weights.FOLDER, step=1, dtype=np.float32)
+    models.write_random(folder, config)
 
   return once('serve', make)
 

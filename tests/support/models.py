@@ -1,12 +1,22 @@
-"""A model of the API whose network is a formula."""
+"""Models that are not trained: a formula for a network, or random weights."""
+import pathlib
+
 from etils import epath
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from video_diffusion.api import model as model_lib
+from video_diffusion.checkpoints import weights
+from video_diffusion.config import build
 from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.config import inputs
+from video_diffusion.config import run_dir
+from video_diffusion.config import text_inputs
 from video_diffusion.evaluation import evaluator
 from video_diffusion.inference import conditioning
+from video_diffusion.text import tokenizer_files
+from video_diffusion.training import state as state_lib
 
 
 class Net:
@@ -65,3 +75,27 @@ def run_of(model, source=None, folder='/nowhere', **fields):
 def programs(model):
   """How many programs each sampler of a model has compiled."""
   return [sampler._cache_size() for sampler in model._samplers.values()]
+
+
+def write_random(folder: pathlib.Path, config) -> None:
+  """Writes an exported model of captions, whose weights are random.
+
+  Args:
+    folder: of the model; it exists.
+    config: of a run of moving_shapes with captions.
+  """
+  folder = epath.Path(folder)
+  source = inputs.make_source(config, 'train')
+  text = text_inputs.open_text(config, folder, source)
+  network = build.make_model(config, inputs.label_sizes(source))
+  run_dir.claim(config, folder, '', text.fingerprint)
+  tokenizer_files.keep(text.tokenizer, folder)
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(
+      lambda leaf: 0.1 * rng.standard_normal(leaf.shape),
+      jax.eval_shape(lambda: state_lib.init_params(
+          network, build.batch_shapes(config, network),
+          num_images=config.data.images, seed=0,
+      )),
+  )
+  weights.save(params, folder / weights.FOLDER, step=1, dtype=np.float32)

@@ -16,6 +16,7 @@ import ml_collections
 from video_diffusion.checkpoints import json_files
 from video_diffusion.checkpoints import shapes as shapes_lib
 from video_diffusion.config import build
+from video_diffusion.config import demo
 from video_diffusion.config import saved_config
 from video_diffusion.config.validate import require
 from video_diffusion.errors import UserError
@@ -40,11 +41,15 @@ _SIZES = ('model', 'text')
 def folder(config: ml_collections.ConfigDict) -> epath.Path | None:
   """The folder of the other run; None where train.init_from is ''.
 
+  The model that comes with the package is placed where it is asked for.
+
   Raises:
     UserError: there is no such folder.
   """
   if not config.train.init_from:
     return None
+  if config.train.init_from == demo.FOLDER:
+    demo.place()
   path = epath.Path(files.expand(config.train.init_from, NAME, bucket=True))
   require(
       path.is_dir(),

@@ -15,11 +15,20 @@ CACHE_VARIABLE = 'JAX_COMPILATION_CACHE_DIR'
 
 def prepare_process() -> None:
   """Shows what matters in the log, and keeps libraries out of odd folders."""
-  logging.set_verbosity(logging.INFO)
-  logging.get_absl_handler().addFilter(worth_a_line)
+  show_log()
   # Orbax warns of its own coroutines where the disk refuses a save.
   warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
   without_home()
+
+
+def show_log() -> None:
+  """Shows what the command line shows while it trains and evaluates.
+
+  In Python these calls are silent otherwise.
+  """
+  logging.use_absl_handler()
+  logging.set_verbosity(logging.INFO)
+  logging.get_absl_handler().addFilter(worth_a_line)
 
 
 def worth_a_line(record: stdlib_logging.LogRecord) -> bool:

@@ -1,10 +1,14 @@
 import importlib.util
+import json
 
 import jax
 import pytest
 
 from tests.support.paths import ROOT
 from video_diffusion.config import build
+from video_diffusion.config import build_step
+from video_diffusion.config import demo
+from video_diffusion.config import init_from
 from video_diffusion.config import inputs
 from video_diffusion.config import sizes
 from video_diffusion.config import validate
@@ -14,9 +18,9 @@ CONFIGS = ROOT / 'configs'
 VARIANTS = {
     'moving_shapes': (
         'laptop', 'accelerator', 'text', 'text_accelerator', 'text_small',
-        'cascade_base', 'cascade_refine',
+        'demo', 'cascade_base', 'cascade_refine',
     ),
-    'video_folder': ('laptop', 'accelerator'),
+    'video_folder': ('laptop', 'accelerator', 'demo'),
     'moving_mnist': ('accelerator', 'laptop', 'original'),
     'ucf101': ('paper', 'smoke'),
     'bair': ('paper', 'smoke'),
@@ -177,3 +181,29 @@ def test_missing_data_is_one_sentence_that_says_what_to_get(name):
   with pytest.raises(ValueError, match='^data.path is empty; set ') as error:
     inputs.make_source(load(name), 'train')
   assert '\n' not in str(error.value)
+
+
+def test_the_model_in_the_package_fits_the_variant_that_begins_from_it(
+    tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  config = load('video_folder', 'demo')
+  _, optimizer = build_step.make_optimizer(config)
+  network = build.make_model(config, ())
+  mesh = build.make_mesh(config)
+  _, state = build_step.abstract_state(
+      config, network, optimizer, build.batch_shapes(config, network), mesh
+  )
+  taken = init_from.take(config, state.params, mesh)
+  assert taken.keys() == state_lib.flatten(state.params).keys()
+  # It is a run in the working directory, as for the command line.
+  theirs = json.loads((tmp_path / demo.FOLDER / 'config.json').read_text())
+  for name in ('frames', 'height', 'width'):
+    assert config.data[name] == theirs['data'][name]
+  for name in ('prediction', 'logsnr_shift', 'logsnr_min', 'logsnr_max'):
+    assert config.diffusion[name] == theirs['diffusion'][name]
+  for name in {*theirs['model']} - {'cond_dim', 'dtype'}:
+    value = config.model[name]
+    assert theirs['model'][name] == (
+        [*value] if isinstance(value, tuple) else value
+    ), name
