@@ -62,7 +62,8 @@ class Examples:
     takes a window of each part. It has as many examples as windows of the
     shortest span fit into the videos side by side.
   - 'videos': every video is equally likely, whatever its length, and every
-    start within it. An epoch takes a window of each video.
+    start within it. An epoch takes a window of each video. (A video that has
+    gaps, from which clips are held out, counts as several.)
   - 'clips': a window of each clip, as the records store them, and no window
     reaches over two of them. So began all runs before there was this choice.
 

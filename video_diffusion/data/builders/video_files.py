@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import logging
 import math
@@ -246,23 +247,23 @@ def _splits(usable, settings: Settings) -> dict[str, packing.Split]:
   """Deals (number, file, entry) to 'train' and 'test'."""
   train = [video for video in usable if video[1].split == 'train']
   test = [video for video in usable if video[1].split == 'test']
+  at_most = sum(
+      max(entry.frames, settings.min_frames) // settings.clip_frames + 1
+      for _, _, entry in usable
+  )
   if not any(file.split for _, file, _ in usable):
     if len(usable) < TEST_EVERY:
       pieces = [piece for video in usable for piece in _pieces(video, settings)]
       test = pieces[::TEST_EVERY]
       train = [p for i, p in enumerate(pieces) if i % TEST_EVERY] or test
-      clips = {'train': sum(train, []), 'test': sum(test, [])}
-      return {k: packing.Split(each, len(each)) for k, each in clips.items()}
+      return {
+          split: packing.Split([*itertools.chain(*dealt)], at_most)
+          for split, dealt in (('train', train), ('test', test))
+      }
     test = usable[::TEST_EVERY]
     train = [video for i, video in enumerate(usable) if i % TEST_EVERY]
   return {
-      split: packing.Split(
-          _clips(videos, settings),
-          sum(
-              -(-max(entry.frames, settings.min_frames) // settings.clip_frames)
-              for _, _, entry in videos
-          ),
-      )
+      split: packing.Split(_clips(videos, settings), at_most if videos else 0)
       for split, videos in (('train', train), ('test', test))
   }
 
