@@ -26,12 +26,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(name)
   args = parser.parse_args(argv)
   source = records.VideoRecords(args.records, 'train')
-  rng = np.random.default_rng(0)
-  clips = [
-      source.example(i, rng, source.length(i))['video']
-      for i in range(source.num_examples)
-  ]
-  train = np.concatenate(clips)
+  train = np.concatenate([
+      source.read(video, start + np.arange(frames))['video']
+      for video, start, frames, *_ in zip(*source.stretches, strict=True)
+  ])
   rows = []
   for name, path in (
       ('source', None), ('trained', args.trained),

@@ -3,10 +3,10 @@
   python -m video_diffusion.main --config=bair
 
 TFDS downloads the episodes (32 GB) into data.dir or finds its copy there. They
-are packed once. The hyper-parameters are those of the paper (appendix A), which
-trained its model of 0.146 B parameters on 128 TPU v4 chips and reports FVD
-66.92 for one known frame. `:smoke` shrinks model and run for a first try on two
-CPU cores, with a few episodes.
+are packed once. Epochs run over episodes. The hyper-parameters are those of the
+paper (appendix A), which trained its model of 0.146 B parameters on 128 TPU v4
+chips and reports FVD 66.92 for one known frame. `:smoke` shrinks model and run
+for a first try on two CPU cores, with a few episodes.
 """
 from video_diffusion.config import defaults
 from video_diffusion.config import variants
@@ -29,7 +29,9 @@ def paper():
   data.camera = 'image_main'
   data.train_split = 'train'
   data.test_split = 'test'  # the 256 evaluation episodes
-  # An episode has 30 frames of 64x64, neither cropped nor resized here.
+  # An episode has 30 frames of 64x64, neither cropped nor resized here. All are
+  # of one length: with each taken once in an epoch, at a random start, every
+  # start of every episode is equally likely.
   data.clip_frames = 30
   data.short_clips = 'refuse'
   data.frames, data.images, data.height, data.width = 16, 8, 64, 64

@@ -5,7 +5,7 @@
 
 DIR has MNIST's train-images-idx3-ubyte.gz and t10k-images-idx3-ubyte.gz.
 Without data.path the digits are those of TFDS, which downloads them. The clips
-are made once and kept as records.
+are made once and kept as records. Epochs run over the clips.
 
 `accelerator`, the default, trains 31 M parameters on 16 + 8 frames of 64x64 and
 is sized for one GPU. `laptop` trains 0.27 M parameters on 8 + 4 frames of 16x16
@@ -79,6 +79,8 @@ def _moving_mnist():
   config = defaults.get_config()
   # Folder of the records; '' is TFDS_DATA_DIR, else ~/tensorflow_datasets.
   config.data.dir = ''
+  # A clip is a video of its own, and all are of one length: with each taken
+  # once in an epoch, at a random start, every start is equally likely.
   config.data.clip_frames = 20
   config.diffusion.prediction = 'v'
   config.model.injection = 'scale_shift'

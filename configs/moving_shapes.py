@@ -2,6 +2,8 @@
 
   python -m video_diffusion.main --config=moving_shapes:VARIANT
 
+Epochs run over the clips, each of which is a video of its own.
+
 `laptop` is the default. It trains a model of 0.28 M parameters on 8 + 4 frames
 of 16x16. Two CPU cores took 10 min 12 s, installation and samples included; 64
 samples had a palette share of 0.834 (real clips: 1.000).
@@ -219,6 +221,7 @@ def _moving_shapes():
   config = defaults.get_config()
   data, optim = config.data, config.optim
   data.name = 'moving_shapes'
+  # An epoch takes each clip once. A clip is made as long as the longest window.
   data.train_clips = 1_000_000
   data.test_clips = 10_000
   data.bounce = False

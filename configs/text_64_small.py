@@ -14,7 +14,8 @@ the default here, gave FVD 202, 68 and 58.
 DIR holds videos and their captions (captions.jsonl or captions.csv, see the
 README). T5 is the checkpoint of a T5 1.1 large (docs/text.md). The paper took
 BERT-large and 10 million captioned videos that are not public; everything else
-is as in its appendix A. `:smoke` shrinks model and run, not the T5.
+is as in its appendix A. Epochs run over windows. `:smoke` shrinks model and
+run, not the T5.
 """
 from video_diffusion.config import defaults
 from video_diffusion.config import variants
@@ -32,7 +33,9 @@ def paper():
   data.name = 'video_folder'
   data.path = ''
   data.dir = ''
-  data.clip_frames = 32
+  # Every start of every video is equally likely: long videos count for more.
+  data.epoch = 'windows'
+  data.clip_frames = 16  # which are stored together
   data.fps = 0.0  # frames per second, by time of presentation; 0 takes all
   data.short_clips = 'drop'
   data.classes = False

@@ -5,7 +5,7 @@
 
 Files are decoded once, to the training size, into records under data.dir.
 captions.jsonl or captions.csv in DIR may describe them. DIR may also be a
-folder of records.
+folder of records. Epochs run over windows.
 
 `accelerator`, the default, trains 29 M parameters on 16 + 8 frames of 64x64 and
 is sized for one GPU. `laptop` trains 0.27 M parameters on 8 + 4 frames of 16x16
@@ -122,9 +122,13 @@ def _video_folder():
   data.path = ''
   # Folder of the records; '' is TFDS_DATA_DIR, else ~/tensorflow_datasets.
   data.dir = ''
-  # Longer videos are cut into clips of so many frames. Reading a frame reads
-  # its clip: twice the window is varied and fast.
-  data.clip_frames = 32
+  # What an epoch runs over. 'windows': every start of every video is equally
+  # likely, so that long videos count for more. 'videos': each video is taken
+  # once, at a random start.
+  data.epoch = 'windows'
+  # A video is stored in clips of so many frames. Reading a frame reads its
+  # clip: more clips to a window are slower, and so are longer ones.
+  data.clip_frames = 16
   data.fps = 0.0  # frames per second, by time of presentation; 0 takes all
   # Videos with too few frames: 'drop', 'loop' (start over) or 'refuse'.
   data.short_clips = 'drop'

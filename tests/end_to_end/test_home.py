@@ -90,7 +90,7 @@ def start(folder, *flags, **environment):
      'data.dir'),
     (['--config=configs/moving_mnist.py:original'], 'data.dir (by default)'),
     (["--config.data.mixture={'a': {'name': 'video_folder', 'path': '~/v', "
-      "'dir': '', 'clip_frames': 32, 'fps': 0.0, 'short_clips': 'drop', "
+      "'dir': '', 'clip_frames': 16, 'fps': 0.0, 'short_clips': 'drop', "
       "'classes': False, 'keep_cache': True}}"], 'data.mixture.a.path'),
     (['--config=configs/moving_shapes.py:text', '--config.text.tokenizer=~/t'],
      'text.tokenizer'),

@@ -274,7 +274,7 @@ def test_rows_say_where_a_data_set_stands_and_its_share():
   config.data.mixture.more = dict(name='moving_shapes', weight=3.0)
   config.data.image_mixture.stills = dict(name='video_folder')
 
-  class Bare:
+  class Bare(mixture_lib.Source):
     num_examples = 1234
 
   mixture = mixture_lib.Mixture(
@@ -286,8 +286,12 @@ def test_rows_say_where_a_data_set_stands_and_its_share():
       ('data.image_mixture.stills', 1.0),
   ]
   lines = data_table.as_text(rows).splitlines()
-  assert lines[1].split()[-7:] == ['200', '-', '16', 'x', '16', '0', '-']
-  assert lines[3].split()[-7:] == ['100.0%', '1,234', '-', '-', '-', '-', '-']
+  assert lines[1].split()[-10:] == [
+      '50', 'clips', '50', '200', '-', '16', 'x', '16', '0', '-'
+  ]
+  assert lines[3].split()[-9:] == [
+      '100.0%', '1,234', 'clips', '1,234', *['-'] * 5
+  ]
 
 
 def test_the_rate_counts_what_is_drawn():

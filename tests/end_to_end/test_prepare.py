@@ -33,9 +33,9 @@ def test_a_folder_is_prepared_and_told(config, tmp_path, caplog):
     prepare.prepare(config, str(tmp_path / 'run'))
   rows = [line.split() for line in caplog.messages if ' (video_' in line]
   assert rows == [
-      ['data,', split, '(video_folder)', '100.0%', clips, frames, '300.0',
-       '16', 'x', '16', '1', '0']
-      for split, clips, frames in (('train', '2', '40'), ('test', '1', '20'))
+      ['data,', split, '(video_folder)', '100.0%', videos, 'windows', videos,
+       frames, '300.0', '16', 'x', '16', '1', '0']
+      for split, videos, frames in (('train', '2', '40'), ('test', '1', '20'))
   ]
   assert not (tmp_path / 'run').exists()
   assert len(list(tmp_path.glob('records/video_folder/*/*'))) == 1

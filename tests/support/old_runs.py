@@ -77,7 +77,7 @@ FLAGS = {
         (
             'folder', '--config=configs/video_folder.py:laptop',
             ('data.path=videos', 'data.dir=records', 'data.frameskips=(1,)',
-             'data.clip_frames=6'),
+             'data.clip_frames=6', 'data.epoch=clips'),
         ),
         (
             'shapes', '--config=configs/moving_shapes.py',

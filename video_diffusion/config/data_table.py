@@ -7,13 +7,16 @@ from video_diffusion.config import inputs
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.training import writers
 
-COLUMNS = ('clips', 'frames', 'seconds', 'size', 'skipped', 'missing')
+COLUMNS = (
+    'epoch', 'videos', 'frames', 'seconds', 'size', 'skipped', 'missing'
+)
 
 
 def rows(config: ml_collections.ConfigDict, source) -> list[dict[str, Any]]:
   """One row per data set: where it stands, its share, what it says of itself.
 
-  The share is of the clips, or, of 'data.image_mixture', of the images.
+  The share is of the examples, or, of 'data.image_mixture', of the images;
+  'clips' is the number of examples in an epoch, and 'epoch' says what they are.
   """
   mixture = mixture_lib.as_mixture(source)
   sources = list(mixture.sources)
@@ -28,13 +31,16 @@ def rows(config: ml_collections.ConfigDict, source) -> list[dict[str, Any]]:
         for name, other in sets.items()
         if group(name) == group(prefix)
     )
-    table.append({
+    row = {
         'data set': prefix,
         'name': fields['name'],
         'share': fields['weight'] / total,
         'clips': member.num_examples,
+        'videos': member.num_videos,
         **getattr(member, 'summary', {}),
-    })
+    }
+    row['epoch'] = f'{row["clips"]:,} {row.get("epoch", "clips")}'
+    table.append(row)
   return table
 
 

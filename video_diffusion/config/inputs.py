@@ -65,7 +65,7 @@ def _fields_of(prefix):
 def make_source(
     config: ml_collections.ConfigDict, split: str
 ) -> mixture_lib.Source | mixture_lib.Mixture:
-  """The source of clips; prepares records on first use.
+  """The source of videos; prepares records on first use.
 
   A mixture where the config has further data sets. Data sets with the same
   fields are one source: images then avoid the video of their clip.
@@ -150,14 +150,20 @@ def make_batches(
 
 def batch_clips(
     config: ml_collections.ConfigDict, source, step: int
-) -> list[tuple[int, int]]:
-  """(source, clip) of every row of the global batch that makes step `step`."""
+) -> list[tuple[int, int, int]]:
+  """(source, video, its first frame), of all rows of the batch of step `step`.
+
+  The rows are those of the global batch.
+  """
   mixture = mixture_lib.as_mixture(source)
-  first = (step - 1) * config.batch_size
-  return [
-      pipeline.clip_at(mixture, first + row, seed=config.seed)
-      for row in range(config.batch_size)
-  ]
+  first, clips = (step - 1) * config.batch_size, []
+  for row in range(config.batch_size):
+    i, _, window, _ = pipeline.window_at(
+        mixture, first + row, num_frames=config.data.frames, seed=config.seed,
+        frameskips=config.data.frameskips,
+    )
+    clips.append((i, window.video, int(window.frames[0])))
+  return clips
 
 
 def label_sizes(source: mixture_lib.Source) -> tuple[int, ...]:
@@ -172,8 +178,8 @@ def heldout_batches(
 ):
   """Global batches of eval.num_clips windows, the same at every call.
 
-  A window of each held-out clip in turn; further windows of them where there
-  are fewer clips.
+  A window of each held-out example in turn; further windows of them where
+  there are fewer.
   """
   with naming({'batch_size': 'eval.batch_size', 'loader': 'data.loader'}.get):
     return pipeline.batches(
@@ -199,7 +205,7 @@ def heldout_examples(
     *,
     frames: int | None = None,
 ) -> Iterator[dict[str, Any]]:
-  """`count` held-out examples, clip by clip, from the first again.
+  """`count` held-out examples, one after another, from the first again.
 
   Args:
     config: of the run.

@@ -188,7 +188,7 @@ def read(workdir: epath.Path) -> dict[str, Any] | None:
       )
   except UserError as error:
     raise UserError(f'{path}: {error}') from error
-  data_options.complete_json(tree)
+  data_options.complete_json(tree, earlier=True)
   return tree | prints
 
 

@@ -1,4 +1,4 @@
-"""Registry of data sets: a name, its options, and a source of clips by id.
+"""Registry of data sets: a name, its options, and a source of videos.
 
 A data set that is made on the fly needs a module with its options, a source
 (see `mixture.Source`) and a function that makes it, an entry in `DATA_SETS`,
@@ -54,7 +54,7 @@ class DataSet(NamedTuple):
 
   Attributes:
     options: the dataclass of its options; see `data.options`.
-    make: (name, Wanted, options) -> source of clips.
+    make: (name, Wanted, options) -> source of videos.
     synthetic: it is made on the fly: no files are read, so that there is
       nothing to prepare.
     images: its clips have a single frame.

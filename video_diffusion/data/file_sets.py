@@ -2,7 +2,6 @@
 import dataclasses
 
 from video_diffusion.data import options as options_lib
-from video_diffusion.data import records
 from video_diffusion.data import wanted as wanted_lib
 from video_diffusion.data.builders import kinetics600
 from video_diffusion.data.builders import moving_mnist
@@ -21,8 +20,9 @@ class KineticsOptions:
   Attributes:
     path: the folder, or a directory of records.
     dir: folder of the records; see `wanted.data_dir`.
-    clip_frames: frames of the clips into which a longer video is cut. Reading a
-      frame reads its clip: twice the window is varied and fast.
+    epoch: what an epoch runs over; see `windows.Examples`.
+    clip_frames: frames of the clips in which a video is stored. To read a frame
+      is to read its clip: short clips are fast.
     fps: frames per second, by time of presentation; 0 takes all frames.
     short_clips: what becomes of a video with too few frames: 'drop', 'loop'
       (start over) or 'refuse'.
@@ -31,7 +31,8 @@ class KineticsOptions:
 
   path: str = ''
   dir: str = ''
-  clip_frames: int = options_lib.clip_frames(32)
+  epoch: str = options_lib.epoch('videos')
+  clip_frames: int = options_lib.clip_frames(16)
   fps: float = number(0.0, low=0, high=1000)
   short_clips: str = 'drop'
   keep_cache: bool = True
@@ -45,6 +46,7 @@ class VideoFolderOptions(KineticsOptions):
     classes: the first sub-folder of a file is its class.
   """
 
+  epoch: str = options_lib.epoch('windows')
   classes: bool = False
 
 
@@ -59,6 +61,8 @@ class ImageFolderOptions:
 
 
 def _settings(wanted, options):
+  if options.epoch == 'clips':
+    wanted.require_length(options.clip_frames)
   return video_files.Settings(
       height=wanted.height,
       width=wanted.width,
@@ -71,8 +75,8 @@ def _settings(wanted, options):
 
 
 def make_video_folder(name: str, wanted: Wanted, options: VideoFolderOptions):
-  stored = wanted_lib.stored_records(options.path, wanted)
-  return stored or records.VideoRecords(
+  stored = wanted_lib.stored_records(options.path, wanted, options.epoch)
+  return stored or wanted_lib.open_records(
       video_folder.prepare(
           wanted_lib.given_path(
               options.path, 'a folder of videos, of any depth'
@@ -82,13 +86,14 @@ def make_video_folder(name: str, wanted: Wanted, options: VideoFolderOptions):
           classes=options.classes,
           keep_cache=options.keep_cache,
       ),
-      wanted.split,
+      wanted,
+      options.epoch,
   )
 
 
 def make_image_folder(name: str, wanted: Wanted, options: ImageFolderOptions):
   stored = wanted_lib.stored_records(options.path, wanted)
-  return stored or records.VideoRecords(
+  return stored or wanted_lib.open_records(
       video_folder.prepare(
           wanted_lib.given_path(
               options.path, 'a folder of images, of any depth'
@@ -105,20 +110,21 @@ def make_image_folder(name: str, wanted: Wanted, options: ImageFolderOptions):
           classes=options.classes,
           keep_cache=options.keep_cache,
       ),
-      wanted.split,
+      wanted,
   )
 
 
 def make_kinetics600(name: str, wanted: Wanted, options: KineticsOptions):
-  stored = wanted_lib.stored_records(options.path, wanted)
-  return stored or records.VideoRecords(
+  stored = wanted_lib.stored_records(options.path, wanted, options.epoch)
+  return stored or wanted_lib.open_records(
       kinetics600.prepare(
           wanted_lib.given_path(options.path, kinetics600.WANTED),
           _settings(wanted, options),
           data_dir=wanted_lib.data_dir(options.dir),
           keep_cache=options.keep_cache,
       ),
-      wanted.split,
+      wanted,
+      options.epoch,
   )
 
 
@@ -129,7 +135,7 @@ class MovingMnistOptions:
   Attributes:
     path: folder with MNIST's files; '' takes the digits of TFDS.
     dir: folder of the records; see `wanted.data_dir`.
-    clip_frames: frames of a clip.
+    clip_frames: frames of a clip, which is a video of its own.
     train_clips: clips of the training digits.
     test_clips: clips of the test digits.
   """
@@ -144,7 +150,7 @@ class MovingMnistOptions:
 def make_moving_mnist(name: str, wanted: Wanted, options: MovingMnistOptions):
   wanted.require_length(options.clip_frames)
   stored = wanted_lib.stored_records(options.path, wanted)
-  return stored or records.VideoRecords(
+  return stored or wanted_lib.open_records(
       moving_mnist.prepare(
           files.expand(options.path, Argument('path')),
           data_dir=wanted_lib.data_dir(options.dir),
@@ -155,5 +161,5 @@ def make_moving_mnist(name: str, wanted: Wanted, options: MovingMnistOptions):
           test_clips=options.test_clips,
           seed=wanted.seed,
       ),
-      wanted.split,
+      wanted,
   )

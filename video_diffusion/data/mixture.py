@@ -1,21 +1,78 @@
-"""Sources of clips, random windows of clips, and mixtures of sources."""
+"""Sources of videos, and mixtures of sources."""
 from collections.abc import Iterable, Iterator, Sequence
 import re
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
 from video_diffusion.data import shuffle
-from video_diffusion.errors import UserError
+from video_diffusion.data import windows
 
 CONTENT = 'sha256:'  # begins a fingerprint that says what the data are
 
 
-class Source(Protocol):
-  """The interface of every data set: clips that are read by id."""
+class Source:
+  """The base of every data set: videos, and examples that are windows of them.
+
+  A data set has `num_examples`, `length` and `read`; then each example is a
+  random window of a video of its own. Other data sets have other methods, too.
+
+  Attributes:
+    num_examples: number of examples in an epoch.
+  """
 
   num_examples: int
-  num_groups: int  # videos that the clips were cut from
+
+  @property
+  def num_videos(self) -> int:
+    """The number of videos."""
+    return self.num_examples
+
+  def length(self, video: int) -> int:
+    """Returns the number of frames of a video."""
+    raise NotImplementedError
+
+  def read(self, video: int, frames: np.ndarray) -> dict[str, Any]:
+    """Returns frames of a video.
+
+    Args:
+      video: number of the video.
+      frames: int64 [num_frames], which of its frames.
+
+    Returns:
+      'video' uint8 [num_frames, height, width, 3]; where the data set has them,
+      'labels' int32, within its `label_sizes`, 'caption' str, and further
+      arrays that a network may be conditioned on (see `models.conditioning`).
+      Every video has the same names.
+    """
+    raise NotImplementedError
+
+  def video(self, index: int) -> int | None:
+    """Returns the video of example `index`; None if its window decides."""
+    return index
+
+  def window(
+      self,
+      index: int,
+      rng: np.random.Generator,
+      num_frames: int,
+      frameskips: Sequence[int] = (1,),
+  ) -> windows.Window:
+    """Returns a random window of example `index`.
+
+    Args:
+      index: number of the example, in [0, num_examples).
+      rng: draws the window, and nothing else.
+      num_frames: frames of the window.
+      frameskips: distances of its frames to draw from.
+
+    Raises:
+      UserError: no such window fits.
+    """
+    frames = windows.random_frames(
+        rng, self.length(index), num_frames, frameskips
+    )
+    return windows.Window(index, frames)
 
   def example(
       self,
@@ -23,62 +80,26 @@ class Source(Protocol):
       rng: np.random.Generator,
       num_frames: int,
       frameskips: Sequence[int] = (1,),
-  ) -> dict[str, np.ndarray]:
-    """Returns a random window of a clip; see `window`.
-
-    Returns:
-      'video' uint8 [num_frames, height, width, 3]; where the data set has them,
-      'labels' int32, within its `label_sizes`, 'caption' str, and further
-      arrays that a network may be conditioned on (see `models.conditioning`).
-      Every clip has the same names.
-    """
-
-  def group(self, index: int) -> int:
-    """Returns the id of the video that clip `index` was cut from."""
+  ) -> dict[str, Any]:
+    """Returns what `read` does of a random window of example `index`."""
+    return self.read(*self.window(index, rng, num_frames, frameskips))
 
   def captions(self) -> Iterable[str]:
-    """Returns all captions that the clips may have; some may be repeated."""
-
-
-def window(
-    rng: np.random.Generator,
-    length: int,
-    num_frames: int,
-    frameskips: Sequence[int] = (1,),
-) -> np.ndarray:
-  """Returns which frames of a clip a random window takes, int64 [num_frames].
-
-  The distance of its frames is drawn uniformly from those of `frameskips` at
-  which the window fits, its start then from all places where it does.
-
-  Raises:
-    UserError: the window fits at none.
-  """
-  fitting = [
-      skip for skip in frameskips if (num_frames - 1) * skip < length
-  ]
-  if not fitting:
-    raise UserError(
-        f'a clip has {length} frames, fewer than the '
-        f'{(num_frames - 1) * min(frameskips) + 1} wanted.'
-    )
-  # A single choice draws nothing.
-  skip = fitting[rng.integers(len(fitting))] if fitting[1:] else fitting[0]
-  start = rng.integers(length - (num_frames - 1) * skip)
-  return start + skip * np.arange(num_frames)
+    """Returns all captions that videos may have; some may be repeated."""
+    return ()
 
 
 class Mixture:
   """Sources that take turns by weight; the position alone decides the source.
 
   Each source has its share of the first p examples, rounded up or down, for
-  every p, and runs through its own epochs. Also a source of clips: its clip
-  `index` is the one at that position, without shuffling.
+  every p, and runs through its own epochs. Example `index` of the mixture is
+  the one at that position, without shuffling.
 
   Attributes:
-    sources: sources of the clips.
+    sources: sources of the videos.
     images: the mixture that image frames are drawn from, itself by default.
-    num_examples: clips of all sources together.
+    num_examples: examples in an epoch of every source, together.
     label_sizes: label sizes of all sources, also of images; () if they differ.
     fingerprint: fingerprints of all data on disk, joined by '-'; '' if there
       are none.
@@ -113,7 +134,7 @@ class Mixture:
     return i, period * int(self._counts[i]) + int(self._before[offset])
 
   def distinct(self, position: int) -> int:
-    """Returns how many different clips the examples before `position` hold."""
+    """Returns how many different examples there are before `position`."""
     period, offset = divmod(position, len(self._turns))
     within = np.bincount(self._turns[:offset], minlength=len(self.sources))
     return sum(
@@ -133,7 +154,7 @@ class Mixture:
     return self.sources[self._turns[rng.integers(len(self._turns))]]
 
   def example(self, index: int, rng, num_frames: int, frameskips=(1,)):
-    """Returns a random window of clip `index`; see `Source.example`."""
+    """Returns a random window of example `index`; see `Source.example`."""
     i, n = self.place(index)
     source = self.sources[i]
     return source.example(n % source.num_examples, rng, num_frames, frameskips)
@@ -158,7 +179,7 @@ def as_mixture(source: Source | Mixture) -> Mixture:
 
 
 def shared_fields(mixture: Mixture) -> frozenset[str]:
-  """What goes with the video of every example, as clip 0 of each source says.
+  """What goes with the video of each example, as example 0 of a source says.
 
   'labels' are left out where the sources differ in their `label_sizes`.
   """

@@ -16,6 +16,8 @@ import functools
 import typing
 from typing import Any, NamedTuple
 
+from video_diffusion.data import windows
+
 MANY = 10**12  # above anything that is counted
 
 
@@ -30,6 +32,8 @@ class Option(NamedTuple):
     longest: most values of a tuple of texts.
     pattern: regular expression that a text must match; '' allows any text.
     meaning: what a text that matches the pattern is, for messages.
+    earlier: value of the runs that began before there was this option; None is
+      the default.
   """
 
   kind: type
@@ -39,6 +43,7 @@ class Option(NamedTuple):
   longest: int = 0
   pattern: str = ''
   meaning: str = ''
+  earlier: Any = None
 
 
 def number(default: float, *, low: float, high: float) -> Any:
@@ -61,8 +66,20 @@ def text(default: str, *, pattern: str, meaning: str) -> Any:
 
 
 def clip_frames(default: int) -> Any:
-  """The option clip_frames: frames of a clip in the records."""
+  """The option clip_frames: frames that are stored, and read, together."""
   return number(default, low=1, high=10**5)
+
+
+def epoch(default: str) -> Any:
+  """The option epoch: what an epoch runs over; see `windows.Examples`."""
+  return dataclasses.field(
+      default=default,
+      metadata={
+          'pattern': '|'.join(windows.EPOCHS),
+          'meaning': f'one of {windows.EPOCHS}',
+          'earlier': 'clips',
+      },
+  )
 
 
 def num_clips(default: int) -> Any:

@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from video_diffusion.data import mixture as mixture_lib
+from video_diffusion.data import record_files
 from video_diffusion.data import records
 from video_diffusion.data import storage
+from video_diffusion.data import stretches as stretches_lib
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
 from video_diffusion.filesystem import locks
 
-VERSION = '2.0.0'  # a part of the path: raise it when the records change
+VERSION = '2.1.0'  # a part of the path: raise it when the records change
 MOST_SHARDS = 512  # of a split: a reader keeps them open
 SHORT_CLIPS = ('drop', 'loop', 'refuse')
 
@@ -36,6 +38,7 @@ class Clip(NamedTuple):
     caption: '' for none.
     source: digest of the file that it was cut from; '' where the frames
       themselves are what there is.
+    start: its first frame, as the video counts.
   """
 
   load: Callable[[], np.ndarray]
@@ -44,6 +47,7 @@ class Clip(NamedTuple):
   label: int = -1
   caption: str = ''
   source: str = ''
+  start: int = 0
 
 
 class Split(NamedTuple):
@@ -63,19 +67,19 @@ def cut_clips(
 ) -> list[np.ndarray]:
   """Returns which frames of a video each of its clips holds.
 
-  Clips follow one another and have `clip_frames` frames; a rest of at least
-  `min_frames` is a shorter clip, and less than that is left out.
+  Clips follow one another and have `clip_frames` frames; the last one has the
+  rest.
 
   Args:
     num_frames: frames of the video.
-    clip_frames: frames of a clip, at least min_frames.
-    min_frames: frames of the shortest clip.
+    clip_frames: frames of a clip.
+    min_frames: frames of the shortest window.
     short_clips: what becomes of a video shorter than min_frames: 'drop' has no
       clip of it, 'loop' starts it over until there are min_frames, 'refuse'
       raises.
 
   Returns:
-    int64 [n] for each clip, n in [min_frames, clip_frames].
+    int64 [n] for each clip, n in [1, clip_frames].
 
   Raises:
     UserError: the video is too short, or has no frames to loop.
@@ -85,12 +89,11 @@ def cut_clips(
       raise UserError(
           f'it has {num_frames} frames, fewer than the {min_frames} wanted.'
       )
-    return [np.arange(min_frames) % num_frames]
-  clips = [
-      np.arange(start, min(start + clip_frames, num_frames))
-      for start in range(0, num_frames, clip_frames)
-  ]
-  return [clip for clip in clips if len(clip) >= min_frames]
+    frames = np.arange(min_frames) % num_frames
+  else:
+    frames = np.arange(num_frames if num_frames >= min_frames else 0)
+  starts = range(0, len(frames), clip_frames)
+  return [frames[start : start + clip_frames] for start in starts]
 
 
 def pack(
@@ -101,6 +104,7 @@ def pack(
     key: str,
     height: int,
     width: int,
+    min_frames: int = 1,
     class_names: tuple[str, ...] = (),
     report: dict[str, Any],
 ) -> pathlib.Path:
@@ -110,21 +114,24 @@ def pack(
   leaves that is killed, the next one deletes.
 
   Args:
-    splits: split name -> clips, taken one after the other, once.
+    splits: split name -> clips, taken one after the other, once; those of a
+      video in order.
     data_dir: local folder for prepared data, made where absent.
     name: name of the data set.
     key: digest of the settings and of the content.
     height: rows of all frames.
     width: columns of all frames.
+    min_frames: frames of the shortest window.
     class_names: names of the classes, in the order of the labels; () without
       labels.
     report: goes beside the records as report.json when all clips are written,
       with these added: 'clips' and 'frames', each {split: number}, 'shortest',
-      the frames of the shortest clip, 'captions', the number of clips with one,
-      'class_names', and 'content', which says by a digest what the data are:
-      of all clips in order, the source (or the frames), the number of frames,
-      the video, the label and the caption; and the class names. May grow until
-      then.
+      the frames of the shortest stretch of video, 'captions', the number of
+      clips with one, 'class_names', and 'content', which says by a digest what
+      the data are: of all clips in order, the source (or the frames), the
+      number of frames, the video, the label and the caption; and the class
+      names. 'content_of_clips' is the same without clips of less than
+      min_frames frames, which epochs over clips leave out. May grow until then.
 
   Returns:
     The directory, a prepared TFDS data set.
@@ -137,21 +144,24 @@ def pack(
   if target.exists():  # the disk may be read-only
     return target
   report |= {'clips': {}, 'frames': {}, 'captions': 0}
-  video_ids = {}
+  tables = {}
   content = hashlib.sha256(json.dumps(list(class_names)).encode())
+  content_of_clips = content.copy()
 
   def examples(split):
-    ids, frames = [], 0
+    stretches, clips, frames = stretches_lib.Collector(), 0, 0
     for clip in splits[split].clips:
       video = np.asarray(clip.load())
-      ids.append(clip.video_id)
-      frames += len(video)
+      stretches.add(clip.video_id, clip.start, len(video))
+      clips, frames = clips + 1, frames + len(video)
       source = clip.source or hashlib.sha256(video.tobytes()).hexdigest()
-      content.update(json.dumps([
+      line = json.dumps([
           split, source, len(video), clip.video_id, clip.label, clip.caption
-      ]).encode())
+      ]).encode()
+      content.update(line)
+      if len(video) >= min_frames:
+        content_of_clips.update(line)
       report['captions'] += bool(clip.caption)
-      report['shortest'] = min(len(video), report.get('shortest', len(video)))
       yield {
           'video': video,
           'file': os.fsencode(clip.name),
@@ -159,10 +169,10 @@ def pack(
           'label': clip.label,
           'caption': clip.caption,
       }
-    if not ids:
+    if not clips:
       raise UserError(f'{name} has no clip for the split {split!r}.')
-    report['clips'][split], report['frames'][split] = len(ids), frames
-    video_ids[split] = np.array(ids, np.int32)
+    report['clips'][split], report['frames'][split] = clips, frames
+    tables[split] = stretches.table()
 
   with storage.writing_to(data_dir), locks.Lock(target.parent, wait=True):
     if target.exists():  # another process was faster
@@ -173,8 +183,13 @@ def pack(
           place, splits, examples, name=name, key=key, height=height,
           width=width,
       )
-      np.savez(place / 'video_ids.npz', **video_ids)
-      report['content'] = f'{mixture_lib.CONTENT}{content.hexdigest()[:32]}'
+      np.savez(place / records.FILE, **tables)
+      report['shortest'] = min(
+          int(table[:, stretches_lib.FRAMES].min()) for table in tables.values()
+      )
+      as_text = lambda sha: f'{mixture_lib.CONTENT}{sha.hexdigest()[:32]}'
+      report['content'] = as_text(content)
+      report['content_of_clips'] = as_text(content_of_clips)
       report['class_names'] = list(class_names)
       (place / 'report.json').write_text(json.dumps(report, indent=1))
   return target
@@ -182,7 +197,7 @@ def pack(
 
 def _write_records(place, splits, examples, *, name, key, height, width):
   """Writes `examples(split)` of all splits as a prepared TFDS data set."""
-  with records.quiet_tfds() as tfds:
+  with record_files.quiet_tfds() as tfds:
     info = tfds.core.DatasetInfo(
         builder=tfds.core.DatasetIdentity(
             name=name,

@@ -1,7 +1,7 @@
-"""Makes batches: the order of the clips, the images beside them, the loader.
+"""Makes batches: the order of examples, the images beside them, the loader.
 
-The data position is one number, the step. Which source and clip, which window
-and which images an example holds follow from (seed, global index of the
+The data position is one number, the step. Which source, which window of its
+videos and which images an example holds follow from (seed, global index of the
 example) alone, so a run resumes at any step at once, and does not depend on the
 host count.
 """
@@ -14,6 +14,7 @@ import numpy as np
 from video_diffusion.data import loaders
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import shuffle as shuffle_lib
+from video_diffusion.data import windows
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
 
@@ -27,12 +28,14 @@ def _draw_image(
     mixture: mixture_lib.Mixture,
     source: mixture_lib.Source,
     index: int,
+    video: int,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-  """A random frame, of another video than clip `index` of `source` is from.
+  """A random frame, of another video than `video`, which example `index` shows.
 
-  The source by weight, the clip uniformly. Where all there is to draw from is
-  one video it is of another clip, and of the same where that is one clip.
+  The source by weight, then an example of it uniformly. If there is but one
+  video to draw from, the frame is one of another example, and if there is but
+  one example, it is one of that.
   """
   images = mixture.images
   only = all(other == source for other in images.sources)
@@ -40,36 +43,38 @@ def _draw_image(
     other = images.draw(rng)
     if other != source:
       return other.example(int(rng.integers(other.num_examples)), rng, 1)
-    if only or source.num_groups > 1:
-      return source.example(_draw_other(source, index, rng), rng, 1)
+    if only or source.num_videos > 1:
+      return source.read(*_draw_other(source, index, video, rng))
 
 
 def _draw_other(
-    source: mixture_lib.Source, index: int, rng: np.random.Generator
-) -> int:
-  """A uniformly random clip of another video than clip `index` is from.
-
-  Of another clip where there is one video alone; the same where there is one
-  clip alone.
-  """
+    source: mixture_lib.Source,
+    index: int,
+    video: int,
+    rng: np.random.Generator,
+) -> windows.Window:
+  """A random frame of another video, or else example; see `_draw_image`."""
   if source.num_examples == 1:
-    return index
+    return source.window(index, rng, 1)
   while True:
     other = int(rng.integers(source.num_examples))
-    if other == index:
-      continue
-    if source.num_groups == 1 or source.group(other) != source.group(index):
-      return other
+    if source.num_videos == 1:
+      if other != index:
+        return source.window(other, rng, 1)
+    elif source.video(other) != video:  # else no frame is drawn in vain
+      window = source.window(other, rng, 1)
+      if window.video != video:
+        return window
 
 
-def clip_at(
+def example_at(
     mixture: mixture_lib.Mixture,
     position: int,
     *,
     seed: int,
     shuffle: bool = True,
 ) -> tuple[int, int]:
-  """Returns (source, clip) of the example at a global position."""
+  """Returns (source, example of its epoch) at a global position."""
   i, n = mixture.place(position)
   size = mixture.sources[i].num_examples
   epoch, index = divmod(n, size)
@@ -79,6 +84,34 @@ def clip_at(
         index, size=size, key=shuffle_lib.mix(epoch, seed + (i << 32))
     )
   return i, index
+
+
+def window_at(
+    mixture: mixture_lib.Mixture,
+    position: int,
+    *,
+    num_frames: int,
+    seed: int,
+    shuffle: bool = True,
+    frameskips: Sequence[int] = (1,),
+) -> tuple[int, int, windows.Window, np.random.Generator]:
+  """Returns what the example at a global position shows.
+
+  Args:
+    mixture: videos by number.
+    position: see `joint_example`.
+    num_frames: see `joint_example`.
+    seed: see `joint_example`.
+    shuffle: see `joint_example`.
+    frameskips: see `joint_example`.
+
+  Returns:
+    (source, example of its epoch, window, generator that goes on from there).
+  """
+  i, index = example_at(mixture, position, seed=seed, shuffle=shuffle)
+  rng = np.random.default_rng((seed, position))
+  window = mixture.sources[i].window(index, rng, num_frames, frameskips)
+  return i, index, window, rng
 
 
 def joint_example(
@@ -97,16 +130,17 @@ def joint_example(
   """Returns the example at a global position: T video frames, then K images.
 
   Args:
-    mixture: clips by id.
+    mixture: videos by number.
     position: step * batch size + row, counted over all hosts.
     num_frames: T.
     num_images: K single frames of random other videos (paper section 3.1).
     seed: seed of the order and of the windows.
     fields: 'labels', 'caption' and further arrays, as far as all sources have
       them; see `mixture.shared_fields`.
-    shuffle: a new permutation each epoch; otherwise clips in order.
+    shuffle: a new permutation each epoch; otherwise examples in order.
     flip: mirror the video, and each image, left to right half of the time.
-    frameskips: distances of the frames of the video; see `mixture.window`.
+    frameskips: distances of the frames of the video; see
+      `mixture.Source.window`.
     encode: makes tokens of the captions.
 
   Returns:
@@ -115,12 +149,14 @@ def joint_example(
     bytes, object [1 + K]. With `encode` what it makes of the captions takes the
     place of labels and further arrays.
   """
-  i, index = clip_at(mixture, position, seed=seed, shuffle=shuffle)
+  i, index, window, rng = window_at(
+      mixture, position, num_frames=num_frames, seed=seed, shuffle=shuffle,
+      frameskips=frameskips,
+  )
   source = mixture.sources[i]
-  rng = np.random.default_rng((seed, position))
-  parts = [source.example(index, rng, num_frames, frameskips)]
+  parts = [source.read(*window)]
   for _ in range(num_images):
-    parts.append(_draw_image(mixture, source, index, rng))
+    parts.append(_draw_image(mixture, source, index, window.video, rng))
   videos = [part['video'] for part in parts]
   if flip:
     videos = [v[:, :, ::-1] if rng.random() < 0.5 else v for v in videos]
@@ -156,7 +192,7 @@ def batches(
   """Yields this host's rows of the global batches of steps start .. stop - 1.
 
   Args:
-    source: clips by id, or a mixture of several such.
+    source: videos by number, or a mixture of several such.
     batch_size: global, divisible by process_count.
     num_frames: T.
     num_images: K.

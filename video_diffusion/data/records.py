@@ -1,9 +1,6 @@
-"""Reads prepared records by id, without tf.data."""
+"""Reads prepared records by number, without tf.data."""
 from collections.abc import Iterator, Sequence
-import contextlib
 import hashlib
-import io
-import json
 import logging
 import os
 import pathlib
@@ -13,89 +10,99 @@ import zipfile
 import numpy as np
 
 from video_diffusion.data import mixture as mixture_lib
+from video_diffusion.data import record_files
 from video_diffusion.data import sides
+from video_diffusion.data import stretches as stretches_lib
+from video_diffusion.data import windows
 from video_diffusion.errors import UserError
 
-# Modules whose import does nothing but define features.
-_FEATURES = 'tensorflow_datasets.core.features.'
+FILE = 'videos.npz'  # which frames the records hold; see `stretches`
+OLD_FILE = 'video_ids.npz'  # the same in VERSION 2.0.0: videos alone
 
 
-class VideoRecords:
-  """Clips of a prepared data set, read by id.
+class VideoRecords(mixture_lib.Source):
+  """Videos of a prepared data set.
 
-  Safe to call from several threads at once. Reading a frame means reading its
-  clip: clips not much longer than the windows are the fastest.
+  Safe to call from several threads at once. To read a frame is to read the clip
+  that it is stored in, and a window reads the few clips that it reaches over.
 
   Attributes:
-    num_examples: number of clips.
-    num_groups: number of videos that they were cut from.
+    num_examples: number of examples in an epoch; see `windows.Examples`.
+    num_videos: number of videos.
+    epoch: what an epoch runs over.
+    stretches: what windows may reach over.
     frame_size: (height, width).
-    shortest: frames of the shortest clip of all splits.
+    shortest: frames of the shortest stretch of video of all splits.
     class_names: names of the classes, in the order of the labels; () without
       labels.
     label_sizes: (number of classes,), () without labels.
-    fingerprint: 'content' of the report, see `packing.pack`; of records that
-      were made before there was one, a digest of the report, hence of the
-      numbers of files, clips and frames alone.
+    fingerprint: says what the data are, see `packing.pack`; of records that
+      were made before there was a digest of the content, a digest of the
+      report, hence of the numbers of files, clips and frames alone.
   """
 
-  def __init__(self, directory: str | os.PathLike, split: str):
+  num_videos = 0  # `__init__` counts them
+
+  def __init__(
+      self,
+      directory: str | os.PathLike,
+      split: str,
+      *,
+      epoch: str = 'videos',
+      min_frames: int = 1,
+  ):
     """Opens the records.
 
     Args:
       directory: what `packing.pack` returned.
       split: 'train' or 'test'.
+      epoch: one of `windows.EPOCHS`.
+      min_frames: frames that the shortest window spans.
 
     Raises:
-      UserError: `directory` holds no prepared records, or no such split, or
-        they are damaged.
+      UserError: `directory` holds no prepared records, or no such split, or no
+        window of a split, or they are damaged.
     """
     directory = pathlib.Path(directory)
-    video_ids_file = directory / 'video_ids.npz'
-    if not video_ids_file.exists():
+    if not any((directory / name).exists() for name in (FILE, OLD_FILE)):
       raise UserError(
-          f'{directory} holds no records of this package (no video_ids.npz); '
+          f'{directory} holds no records of this package (no {FILE}); '
           'give a directory that --mode=prepare named.'
       )
-    self._directory, self._split = directory, split
-    try:
-      with np.load(video_ids_file) as video_ids:
-        if split not in video_ids:
-          raise UserError(
-              f'{directory} holds no split {split!r}; it has '
-              f'{", ".join(video_ids)}.'
-          )
-        self._video_ids = video_ids[split]
-      content = (directory / 'report.json').read_bytes()
-      self._report = json.loads(content)
-      _check_report(self._report, split)
-    except UserError:
-      raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-      raise _damaged(directory, error) from error
-    self._records, self.frame_size = _open(directory, split)
-    if self._video_ids.shape != (len(self._records),):
-      raise _damaged(directory, 'video_ids.npz is of other records')
-    self.num_examples = len(self._records)
-    self.num_groups = len(np.unique(self._video_ids))
-    self.fingerprint = self._report.get(
-        'content', hashlib.sha256(content).hexdigest()[:16]
+    self._directory, self._split, self.epoch = directory, split, epoch
+    self._report = record_files.read_report(directory, split)
+    self._records = record_files.Records(directory, split)
+    self.frame_size = self._records.frame_size
+    stretches = self._load_stretches()
+    if epoch == 'clips':
+      stretches = stretches.clips(min_frames)
+    self.stretches = stretches
+    self._examples = windows.Examples(
+        stretches, epoch=epoch, min_frames=min_frames
     )
+    self.num_examples = self._examples.num_examples
+    if not self.num_examples:
+      raise UserError(
+          f'{directory} holds no {"clip" if epoch == "clips" else "video"} of '
+          f'{min_frames} frames, which a window spans, in its split {split!r}.'
+      )
+    self.num_videos = len(np.unique(stretches.videos))
+    self.fingerprint = self._find_fingerprint()
     self.shortest = self._report['shortest']
     self.class_names = tuple(self._report['class_names'])
     self.label_sizes = (len(self.class_names),) if self.class_names else ()
 
   @property
   def summary(self) -> dict[str, Any]:
-    """The numbers of clips and frames, and more, for a table: name -> value.
+    """The number of frames, and more, for a table: name -> value.
 
-    clips and frames of this split; seconds (None where the origin has no
-    clock), size 'height x width' of the stored frames, and videos skipped and
-    missing, over all splits.
+    epoch, what an epoch runs over; frames of this split; seconds (None where
+    the origin has no clock), size 'height x width' of the stored frames, and
+    videos skipped and missing, over all splits.
     """
     height, width = self.frame_size
     return {
-        'clips': self.num_examples,
+        'epoch': self.epoch,
         'frames': self._report['frames'][self._split],
         'seconds': self._report.get('seconds'),
         'size': f'{height} x {width}',
@@ -115,167 +122,115 @@ class VideoRecords:
     found = self._report.get('captions_naming_sides')
     return sides.Found(*found) if found else sides.find(self.captions())
 
-  def example(
+  def video(self, index: int) -> int | None:
+    """Returns the video of example `index`; None if its window decides."""
+    return self._examples.video(index)
+
+  def window(
       self,
       index: int,
       rng: np.random.Generator,
       num_frames: int,
       frameskips: Sequence[int] = (1,),
-  ) -> dict[str, Any]:
-    """Returns a random window of clip `index`.
+  ) -> windows.Window:
+    """Returns a random window of example `index`; see `mixture.Source`."""
+    try:
+      return self._examples.window(index, rng, num_frames, frameskips)
+    except UserError as error:
+      name = os.fspath(self._directory)
+      if self.video(index) is not None:
+        record = self._records.read(self.stretches.records[index])
+        name = os.fsdecode(record['file'])
+      raise UserError(f'{name}: {error}') from error
+
+  def read(self, video: int, frames: np.ndarray) -> dict[str, Any]:
+    """Returns frames of a video.
 
     Args:
-      index: number of the clip, in [0, num_examples).
-      rng: draws the window, see `mixing.window`, and nothing else.
-      num_frames: frames of the window.
-      frameskips: distances of its frames to draw from.
+      video: number of the video.
+      frames: int64 [n], which of its frames, ascending and in one stretch.
 
     Returns:
-      'video': uint8 [num_frames, height, width, 3], a copy; where the data set
-      has classes, 'labels': int32 [1], -1 for none; where a clip of the data
-      set has a caption, 'caption': str, '' for none.
+      'video': uint8 [n, height, width, 3], a copy; where the data set has
+      classes, 'labels': int32 [1], -1 for none; where a video of the data set
+      has a caption, 'caption': str, '' for none.
 
     Raises:
-      UserError: the clip is too short, or the records are damaged.
+      UserError: the records are damaged.
     """
-    record = self._read(self._records, index)
-    clip = record['video']
-    try:
-      frames = mixture_lib.window(rng, len(clip), num_frames, frameskips)
-    except UserError as error:
-      raise UserError(f'{os.fsdecode(record["file"])}: {error}') from error
-    example = {'video': clip[frames]}
-    if self.label_sizes:
-      example['labels'] = np.array([record['label']], np.int32)
-    if self._report['captions']:
-      example['caption'] = record['caption'].decode()
+    stretch = self.stretches.find(video, frames[0])
+    _, first, _, chunk, number = (int(each[stretch]) for each in self.stretches)
+    clips, offsets = np.divmod(frames - first, chunk)
+    pixels = np.empty((len(frames), *self.frame_size, 3), np.uint8)
+    features = record_files.PIXELS | record_files.TEXTS
+    example, start = {'video': pixels}, 0
+    while start < len(frames):
+      clip = int(clips[start])
+      stop = int(np.searchsorted(clips, clip, 'right'))
+      record = self._records.read(number + clip, features)
+      if offsets[stop - 1] >= len(record['video']):
+        raise record_files.damaged(
+            self._directory, f'record {number + clip} of {self._split!r} has '
+            f'fewer frames than {FILE} says',
+        )
+      # One copy: 'clip' does not clip here, but 'raise' would copy twice.
+      np.take(
+          record['video'], offsets[start:stop], 0, out=pixels[start:stop],
+          mode='clip',
+      )
+      if self.label_sizes and not start:
+        example['labels'] = np.array([record['label']], np.int32)
+      if self._report['captions'] and not start:
+        example['caption'] = record['caption'].decode()
+      features, start = record_files.PIXELS, stop
     return example
 
   def captions(self) -> Iterator[str]:
     """Yields the caption of each clip; yields nothing without captions."""
     if not self._report['captions']:
       return
-    # The whole record is read, but no frame unpacked.
-    found, _ = _open(self._directory, self._split, skip='video')
-    for i in range(self.num_examples):
-      yield self._read(found, i)['caption'].decode()
+    for i in range(len(self._records)):
+      yield self._records.read(i, record_files.TEXTS)['caption'].decode()
 
-  def length(self, index: int) -> int:
-    """Returns the number of frames of clip `index`."""
-    return len(self._read(self._records, index)['video'])
+  def _find_fingerprint(self) -> str:
+    if self.epoch == 'clips' and 'content_of_clips' in self._report:
+      return self._report['content_of_clips']
+    found = self._report.get('content')
+    if found is None:
+      found = _digest((self._directory / 'report.json').read_bytes())[:16]
+    old = not (self._directory / FILE).exists()
+    if old and self.epoch != 'clips':
+      if self.num_videos < len(self.stretches.videos):
+        # The same videos, but with fewer windows than they have elsewhere.
+        found = mixture_lib.CONTENT + _digest(f'clips of {found}'.encode())[:32]
+    return found
 
-  def group(self, index: int) -> int:
-    """Returns the number of the video that clip `index` was cut from."""
-    return int(self._video_ids[index])
-
-  def _read(self, opened, index):
+  def _load_stretches(self) -> stretches_lib.Stretches:
+    """Where the records begin and end; those of an earlier version are read."""
     try:
-      return opened[index]
-    except RuntimeError as error:  # of ArrayRecord, whose files have checksums
-      reason = f'record {index} of {self._split!r}: {error}'
-      raise _damaged(self._directory, reason) from error
+      if (self._directory / FILE).exists():
+        with np.load(self._directory / FILE) as tables:
+          table = tables[self._split]
+        return stretches_lib.from_table(table, len(self._records))
+      with np.load(self._directory / OLD_FILE) as ids:
+        video_ids = ids[self._split]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
+      raise record_files.damaged(self._directory, e) from e
+    if video_ids.shape != (len(self._records),):
+      raise record_files.damaged(
+          self._directory, f'{OLD_FILE} is of other records'
+      )
+    logging.warning(
+        '%s holds records of an earlier version, which do not say where in a '
+        'video a clip begins: no window reaches over two clips. All of them '
+        'are read now to count their frames. Prepare the videos again to have '
+        'every window.', self._directory,
+    )
+    return stretches_lib.from_clips(video_ids, np.array([
+        len(self._records.read(i, record_files.PIXELS)['video'])
+        for i in range(len(video_ids))
+    ]))
 
 
-def _check_report(report, split: str) -> None:
-  """Raises ValueError for a report that lacks what `VideoRecords` takes."""
-  if not isinstance(report, dict):
-    raise ValueError('report.json is no JSON object')
-  report = {'skipped': [], 'captions_naming_sides': [0, '']} | report
-  wanted = {
-      'shortest': int, 'captions': int, 'class_names': list, 'clips': dict,
-      'frames': dict, 'skipped': list, 'captions_naming_sides': list,
-  }
-  for name, kind in wanted.items():
-    if not isinstance(report.get(name), kind):
-      raise ValueError(f'report.json has no {name}')
-  counts = [*report['clips'].values(), report['frames'].get(split)]
-  if not all(isinstance(count, int) for count in counts):
-    raise ValueError(f'report.json has no numbers of clips of {split!r}')
-  if not all(isinstance(name, str) for name in report['class_names']):
-    raise ValueError('report.json has class_names that are no text')
-  if [*map(type, report['captions_naming_sides'])] != [int, str]:
-    raise ValueError('report.json has no captions_naming_sides')
-
-
-def _open(directory: pathlib.Path, split: str, skip: str = ''):
-  """(records by id, (height, width)); the feature `skip` is not decoded."""
-  try:
-    height, width = _check_tfds_files(directory)
-  except (OSError, ValueError, TypeError, KeyError) as error:
-    raise _damaged(directory, error) from error
-  with quiet_tfds() as tfds:
-    decoders = {skip: tfds.decode.SkipDecoding()} if skip else None
-    try:
-      builder = tfds.builder_from_directory(os.fspath(directory))
-      # ArrayRecord's reader takes concurrent reads, hence there is no lock.
-      opened = builder.as_data_source(split, decoders=decoders)
-      len(opened)  # which opens the files
-    # TFDS, protobuf and ArrayRecord fail each in their own way.
-    except Exception as error:
-      raise _damaged(directory, error) from error
-  return opened, (height, width)
-
-
-def _check_tfds_files(directory: pathlib.Path) -> tuple[int, int]:
-  """(height, width) of records in which TFDS finds nothing but records.
-
-  TFDS imports the modules that features.json names, and opens the files that
-  dataset_info.json names. Records may come from another person: neither may
-  lead out of TFDS or out of the directory.
-
-  Raises:
-    OSError, ValueError, TypeError, KeyError: the files are not as `packing`
-      writes them.
-  """
-  features = json.loads((directory / 'features.json').read_bytes())
-  classes = list(_values(features, 'pythonClassName'))
-  if not all(str(name).startswith(_FEATURES) for name in classes):
-    raise ValueError('features.json names classes that are not of TFDS')
-  info = json.loads((directory / 'dataset_info.json').read_bytes())
-  paths = [info['name'], *_values(info, 'filepathTemplate')]
-  if any('/' in str(path) or '\\' in str(path) for path in paths):
-    raise ValueError('dataset_info.json names files elsewhere')
-  video = features['featuresDict']['features']['video']
-  _, height, width, channels = map(int, video['tensor']['shape']['dimensions'])
-  if channels != 3:
-    raise ValueError(f'features.json has videos of {channels} channels')
-  return height, width
-
-
-def _values(tree, key: str) -> Iterator[Any]:
-  """All values that have a key, at any depth."""
-  if isinstance(tree, dict):
-    for name, value in tree.items():
-      if name == key:
-        yield value
-      yield from _values(value, key)
-  elif isinstance(tree, list):
-    for value in tree:
-      yield from _values(value, key)
-
-
-def _damaged(directory, reason) -> UserError:
-  if isinstance(reason, KeyError):
-    reason = f'{reason} is missing'
-  reason = str(reason).strip().partition('\n')[0]
-  return UserError(
-      f'{directory} holds damaged records ({reason}); delete the folder and '
-      'prepare the data again, or copy the folder again.'
-  )
-
-
-@contextlib.contextmanager
-def quiet_tfds() -> Iterator:
-  """Yields tensorflow_datasets, silent but for errors."""
-  import tensorflow_datasets as tfds
-
-  tfds.disable_progress_bar()
-  logger = logging.getLogger('absl')  # to which TFDS logs
-  level = logger.level
-  logger.setLevel(logging.ERROR)  # it warns of its being given a config
-  try:
-    # It announces its work by print().
-    with contextlib.redirect_stdout(io.StringIO()):
-      yield tfds
-  finally:
-    logger.setLevel(level)
+def _digest(content: bytes) -> str:
+  return hashlib.sha256(content).hexdigest()

@@ -7,6 +7,7 @@ hard and colours saturated: a pixel is the background or a palette colour.
 from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -109,8 +110,8 @@ def parse_pairs(pairs: Sequence[str]) -> frozenset[tuple[int, int]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class MovingShapes:
-  """A source of clips by id.
+class MovingShapes(mixture_lib.Source):
+  """A source of clips by number, each of them a video of its own.
 
   Attributes:
     split: 'train' or 'test', which have different random streams.
@@ -166,55 +167,40 @@ class MovingShapes:
 
   @property
   def summary(self) -> dict[str, int | str | None]:
-    """Clips, frames, their duration (none), size and how many were skipped."""
+    """Frames, their duration (none), size and how many clips were skipped."""
     return {
-        'clips': self.num_examples,
         'frames': self.num_examples * self.num_frames,
         'seconds': None,
         'size': f'{self.height} x {self.width}',
         'skipped': 0,
     }
 
-  @property
-  def num_groups(self) -> int:
-    """The number of videos that the clips were cut from: one for each clip."""
-    return self.num_examples
+  def length(self, video: int) -> int:
+    """Returns the number of frames of a clip."""
+    return self.num_frames
 
-  def group(self, index: int) -> int:
-    """Returns the id of the video that clip `index` was cut from: `index`."""
-    return index
-
-  def example(
-      self,
-      index: int,
-      rng: np.random.Generator,
-      num_frames: int,
-      frameskips: Sequence[int] = (1,),
-  ) -> dict[str, np.ndarray]:
-    """Returns a window of clip `index`.
+  def read(self, video: int, frames: np.ndarray) -> dict[str, Any]:
+    """Returns frames of a clip.
 
     Args:
-      index: number of the clip, in [0, num_examples).
-      rng: draws the window; see `mixture.window`.
-      num_frames: frames of the window.
-      frameskips: distances of its frames to draw from.
+      video: number of the clip, in [0, num_examples).
+      frames: int64 [n], which of its frames.
 
     Returns:
-      {'video': uint8 [num_frames, height, width, 3], 'labels': int32 [2, 3]
-      (object; shape, colour, direction), -1 where there is no second object,
-      'caption': those labels in words}.
+      {'video': uint8 [n, height, width, 3], 'labels': int32 [2, 3] (object;
+      shape, colour, direction), -1 where there is no second object, 'caption':
+      those labels in words}.
     """
-    frames = mixture_lib.window(rng, self.num_frames, num_frames, frameskips)
-    objects = self._draw_objects(index)
-    video = np.zeros((num_frames, self.height, self.width, 3), np.uint8)
+    objects = self._draw_objects(video)
+    pixels = np.zeros((len(frames), self.height, self.width, 3), np.uint8)
     labels = np.full((2, 3), -1, np.int32)
     for row, (shape, colour, positions, steps) in enumerate(objects):
       mask = self.mask(shape, positions[frames])
-      np.copyto(video, _COLOUR_VALUES[colour], where=mask[..., None])
+      np.copyto(pixels, _COLOUR_VALUES[colour], where=mask[..., None])
       # Bouncing changes the direction: the label is the first frame's.
       direction = int(np.argmax(_UNIT_STEPS @ steps[frames[0]]))
       labels[row] = shape, colour, direction
-    return {'video': video, 'labels': labels, 'caption': caption(labels)}
+    return {'video': pixels, 'labels': labels, 'caption': caption(labels)}
 
   @functools.cached_property
   def _pairs(self):

@@ -3,7 +3,6 @@ import dataclasses
 from typing import Any
 
 from video_diffusion.data import options as options_lib
-from video_diffusion.data import records
 from video_diffusion.data import wanted as wanted_lib
 from video_diffusion.data.builders import tfds_sets
 from video_diffusion.data.wanted import Wanted
@@ -16,7 +15,8 @@ class Ucf101Options:
   dir: str = ''
   train_split: str = tfds_sets.SETS['ucf101'].train_split
   test_split: str = tfds_sets.SETS['ucf101'].test_split
-  clip_frames: int = options_lib.clip_frames(64)
+  epoch: str = options_lib.epoch('videos')
+  clip_frames: int = options_lib.clip_frames(16)
   short_clips: str = 'loop'
   tfds_config: str = options_lib.tfds_name('ucf101_1_256', r'[\w.-]*')
 
@@ -77,13 +77,16 @@ class TfdsImagesOptions:
 def make(name: str, wanted: Wanted, options: Any):
   given = dataclasses.asdict(options)
   directory = wanted_lib.data_dir(given.pop('dir'))
+  epoch = given.pop('epoch', 'videos')
   if 'clip_frames' in given:
-    wanted.require_length(options.clip_frames)
     given['min_frames'] = wanted.min_frames
-  return records.VideoRecords(
+    if epoch == 'clips':
+      wanted.require_length(options.clip_frames)
+  return wanted_lib.open_records(
       tfds_sets.prepare(
           name, data_dir=directory, height=wanted.height, width=wanted.width,
           **given,
       ),
-      wanted.split,
+      wanted,
+      epoch,
   )

@@ -1,4 +1,4 @@
-"""What a source of clips is asked for, and where its records are."""
+"""What a source of videos is asked for, and where its records are."""
 from collections.abc import Sequence
 import os
 import pathlib
@@ -43,7 +43,7 @@ class Wanted(NamedTuple):
     return (self.frames - 1) * max(self.frameskips) + 1
 
   def require_length(self, clip_frames: int) -> None:
-    """Raises ArgumentError if clips are shorter than the shortest window."""
+    """Raises ArgumentError if no clip is as long as the shortest window."""
     if clip_frames < self.min_frames:
       raise ArgumentError(
           Argument('clip_frames'), f' is {clip_frames}; it must be at least '
@@ -64,17 +64,29 @@ def given_path(path: str, what: str) -> str:
   return files.expand(path, Argument('path'))
 
 
-def stored_records(path: str, wanted: Wanted) -> records.VideoRecords | None:
+def open_records(
+    directory: pathlib.Path, wanted: Wanted, epoch: str = 'videos'
+) -> records.VideoRecords:
+  """The records in a directory, with epochs over what `epoch` says."""
+  return records.VideoRecords(
+      directory, wanted.split, epoch=epoch, min_frames=wanted.min_frames
+  )
+
+
+def stored_records(
+    path: str, wanted: Wanted, epoch: str = 'videos'
+) -> records.VideoRecords | None:
   """The records at a path that is a directory of records, else None.
 
   Raises:
-    ArgumentError: their frames have another size, or their clips are too short.
+    ArgumentError: their frames have another size, or their videos are too
+      short.
   """
   directory = pathlib.Path(files.expand(path, Argument('path')))
   # If the system refuses the path, the builder of the data set says so.
   if not path or not os.path.exists(directory / 'dataset_info.json'):
     return None
-  source = records.VideoRecords(directory, wanted.split)
+  source = open_records(directory, wanted, epoch)
   height, width = source.frame_size
   if (height, width) != (wanted.height, wanted.width):
     raise ArgumentError(
@@ -84,7 +96,7 @@ def stored_records(path: str, wanted: Wanted) -> records.VideoRecords | None:
     )
   if source.shortest < wanted.min_frames:
     raise ArgumentError(
-        Argument('path'), f', {directory}, holds clips of {source.shortest} '
+        Argument('path'), f', {directory}, holds videos of {source.shortest} '
         f'frames, fewer than the {wanted.min_frames} that ', Argument('frames'),
         ' at the least of ', Argument('frameskips'), ' span; lower these, or '
         'give the videos.',

@@ -82,6 +82,7 @@ class RealClips:
         'split': split, 'count': count, 'frames': frames, 'first': first,
         'frameskips': list(frameskips), 'seed': seed,
         'replacement': replacement, 'clips': size,
+        'epochs': [getattr(s, 'epoch', '') for s in self._source.sources],
         'fingerprint': getattr(source, 'fingerprint', ''),
     }
 

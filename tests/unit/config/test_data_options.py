@@ -1,11 +1,15 @@
 import json
 
 from etils import epath
+import pytest
 
 from video_diffusion.config import data_options
 from video_diffusion.config import defaults as defaults_lib
+from video_diffusion.config import fields
 from video_diffusion.config import run_dir
+from video_diffusion.config import saved_config
 from video_diffusion.data import datasets
+from video_diffusion.errors import UserError
 
 
 def short_config():
@@ -22,8 +26,8 @@ def test_options_that_are_left_out_have_their_defaults():
   own = data.mixture.own
   assert (own.clip_frames, own.short_clips, own.fps) == (9, 'drop', 0.0)
   assert data.image_mixture.digits.train_split == 'train'
-  for fields in (data, own, data.image_mixture.digits):
-    assert datasets.options_of(fields.name).keys() <= {*fields.keys()}
+  for each in (data, own, data.image_mixture.digits):
+    assert datasets.options_of(each.name).keys() <= {*each.keys()}
 
 
 def test_the_config_of_a_run_is_whole(tmp_path):
@@ -35,6 +39,36 @@ def test_the_config_of_a_run_is_whole(tmp_path):
   (tmp_path / 'metrics.jsonl').touch()
   given = data_options.complete(short_config())
   run_dir.claim(given, epath.Path(tmp_path), '')
+
+
+def test_a_run_of_before_keeps_its_epochs(tmp_path):
+  """Its config.json does not say what they run over: then it was clips."""
+  workdir = epath.Path(tmp_path)
+  config = data_options.complete(short_config())
+  run_dir.claim(config, workdir, '')
+  (workdir / 'metrics.jsonl').touch()
+  saved = json.loads((workdir / 'config.json').read_text())
+  assert saved['data']['mixture']['own'].pop('epoch') == 'windows'
+  (workdir / 'config.json').write_text(json.dumps(saved))
+  again = saved_config.read(workdir)['data']['mixture']['own']
+  assert again['epoch'] == 'clips'
+  with pytest.raises(UserError, match=(
+      r"data.mixture.own.epoch \('clips' there, 'windows' now\); pass another "
+      '--workdir, or the fields of that run'
+  )):
+    run_dir.claim(config, workdir, '')
+  config.data.mixture.own.epoch = 'clips'
+  run_dir.claim(config, workdir, '')
+
+
+@pytest.mark.parametrize('epoch', ['', 'window', 'videos|clips'])
+def test_an_epoch_runs_over_something_known(epoch):
+  config = data_options.complete(short_config())
+  config.data.mixture.own.epoch = epoch
+  with pytest.raises(UserError, match=(
+      r"own.epoch is .*; it must be one of \('windows', 'videos', 'clips'\)"
+  )):
+    fields.check(config)
 
 
 def test_an_unknown_data_set_is_left_to_the_checks():

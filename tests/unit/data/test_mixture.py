@@ -13,26 +13,37 @@ from tests.support.waiting import LIMIT
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import pipeline
 from video_diffusion.data import shuffle
+from video_diffusion.data import windows
 
 
-class Fake:
-  """Clips whose pixels say (source, clip, frame); groups of `per_group`."""
+class Fake(mixture_lib.Source):
+  """Clips whose pixels say (source, clip, frame); `per_group` of a video.
+
+  A video counts its frames on, from clip to clip.
+  """
+
+  num_videos = 0
 
   def __init__(self, name, num_examples, per_group=3, text=True, sizes=()):
     self.name, self.num_examples, self.per_group = name, num_examples, per_group
-    self.num_groups = -(-num_examples // per_group)
+    self.num_videos = -(-num_examples // per_group)
     self.text, self.label_sizes = text, sizes
 
-  def group(self, index):
+  def video(self, index):
     return index // self.per_group
 
-  def example(self, index, rng, num_frames, frameskips=(1,)):
-    frames = mixture_lib.window(rng, 6, num_frames, frameskips)
+  def window(self, index, rng, num_frames, frameskips=(1,)):
+    frames = windows.random_frames(rng, 6, num_frames, frameskips)
+    first = 6 * (index % self.per_group)
+    return windows.Window(self.video(index), first + frames)
+
+  def read(self, video, frames):
+    index = self.per_group * video + frames[0] // 6
     # The right column differs, or no flip would be seen.
-    video = np.zeros((num_frames, 1, 2, 3), np.uint8)
-    video[..., 0], video[..., 1] = self.name, index
-    video[:, :, 0, 2] = frames[:, None]
-    example = {'video': video}
+    pixels = np.zeros((len(frames), 1, 2, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = self.name, index
+    pixels[:, :, 0, 2] = frames[:, None] % 6
+    example = {'video': pixels}
     if self.text:
       # An end that a fixed-width string would lose, and no ASCII.
       example['caption'] = f'{self.name} é {index}\0'
@@ -250,8 +261,9 @@ def test_only_what_all_sources_share_is_in_a_batch(second, images, fields):
 def test_further_arrays_of_all_sources_are_stacked():
   class Sized(Fake):
 
-    def example(self, index, *args):
-      return super().example(index, *args) | {'size': np.float32(index)}
+    def read(self, video, frames):
+      example = super().read(video, frames)
+      return example | {'size': np.float32(example['video'][0, 0, 0, 1])}
 
   batch = draw(Sized(0, 9))[0]
   assert batch['size'].shape == (4, 3, 1) and batch['size'].dtype == np.float32
@@ -272,9 +284,11 @@ def test_images_follow_the_weights_and_avoid_the_video_of_their_clip():
     given[i] += 1
     source = mixture.sources[i]
     index = int(rng.integers(source.num_examples))
-    frame = pipeline._draw_image(mixture, source, index, rng)['video'][0, 0, 0]
+    frame = pipeline._draw_image(
+        mixture, source, index, source.video(index), rng
+    )['video'][0, 0, 0]
     other, clip = int(frame[0]), int(frame[1])
-    assert other != i or source.group(index) != source.group(clip)
+    assert other != i or source.video(index) != source.video(clip)
     counts[other, clip] += 1
     shares[i, other] += 1
   for i, n in given.items():

@@ -15,8 +15,8 @@ from video_diffusion.data import records
 @pytest.mark.parametrize(
     'num_frames, expected',
     [
-        (0, []), (3, []), (4, [(0, 4)]), (10, [(0, 10)]), (13, [(0, 10)]),
-        (14, [(0, 10), (10, 14)]), (25, [(0, 10), (10, 20), (20, 25)]),
+        (0, []), (3, []), (4, [(0, 4)]), (10, [(0, 10)]),
+        (11, [(0, 10), (10, 11)]), (25, [(0, 10), (10, 20), (20, 25)]),
     ],
 )
 def test_cuts(num_frames, expected):
@@ -34,15 +34,20 @@ def test_videos_that_are_too_short():
   sizes = dict(clip_frames=10, min_frames=8)
   loop, = packing.cut_clips(3, short_clips='loop', **sizes)
   assert loop.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+  sizes = dict(clip_frames=5, min_frames=8)
+  loop = packing.cut_clips(3, short_clips='loop', **sizes)
+  assert [each.tolist() for each in loop] == [[0, 1, 2, 0, 1], [2, 0, 1]]
   with pytest.raises(ValueError, match='it has 3 frames, fewer than the 8'):
     packing.cut_clips(3, short_clips='refuse', **sizes)
   with pytest.raises(ValueError, match='it has 0 frames'):
     packing.cut_clips(0, short_clips='loop', **sizes)
 
 
-def clip(level, length, *, caption='', label=-1):
+def clip(level, length, *, caption='', label=-1, start=0):
   frames = np.full((length, 4, 6, 3), level, np.uint8)
-  return packing.Clip(lambda: frames, level, f'{level}.mp4', label, caption)
+  return packing.Clip(
+      lambda: frames, level, f'{level}.mp4', label, caption, start=start
+  )
 
 
 def pack(tmp_path, train, **options):
@@ -58,18 +63,20 @@ def pack(tmp_path, train, **options):
 
 def test_the_report_says_what_there_is(tmp_path):
   pytest.importorskip('tensorflow_datasets')
-  clips = [clip(1, 5, caption='one', label=1), clip(2, 3)]
+  one = dict(caption='one', label=1)
+  clips = [clip(1, 5, **one), clip(1, 1, start=5, **one), clip(2, 3)]
   report = {'skipped': ['x']}
   directory = pack(tmp_path, clips, class_names=('a', 'b'), report=report)
   assert directory == packing.directory(tmp_path, 'set', '0')
   report = json.loads((directory / 'report.json').read_text())
   content = report.pop('content')
   assert content.startswith('sha256:') and len(content) == 7 + 32
+  assert report.pop('content_of_clips') == content  # the shortest window is 1
   assert report == {
       'skipped': ['x'],
-      'clips': {'train': 2, 'test': 1},
-      'frames': {'train': 8, 'test': 2},
-      'captions': 1,
+      'clips': {'train': 3, 'test': 1},
+      'frames': {'train': 9, 'test': 2},
+      'captions': 2,
       'shortest': 2,
       'class_names': ['a', 'b'],
   }
@@ -114,8 +121,12 @@ def test_clips_keep_their_order_in_any_number_of_files(
   assert len(list(directory.glob('*train*'))) == (1 if most_shards == 1 else 3)
   source = records.VideoRecords(directory, 'train')
   rng = np.random.default_rng(0)
-  found = [source.example(i, rng, 1)['video'][0, 0, 0, 0] for i in range(600)]
+  found = [source._records.read(i)['video'][0, 0, 0, 0] for i in range(600)]
   assert found == [i % 256 for i in range(600)]
+  levels = {
+      source.example(i, rng, 1)['video'][0, 0, 0, 0] for i in range(600)
+  }
+  assert levels == {*range(256)} and source.num_videos == 256
 
 
 def test_the_fingerprint_is_what_the_data_are(tmp_path):
@@ -149,6 +160,16 @@ def test_the_fingerprint_is_what_the_data_are(tmp_path):
   }.items():
     assert content(name, changed, clip(2, 3), class_names=names) != first, name
   assert content('order', clip(2, 3), one, class_names=names) != first
+  # What is left of a video counts, though no clip of it may hold a window: then
+  # epochs over clips leave it out, and are those of before.
+  rest = clip(1, 1, caption='one', label=1, start=5)
+  given = dict(class_names=names, min_frames=2)
+  directory = pack(tmp_path / 'rest', [one, rest, clip(2, 3)], **given)
+  for epoch in ('windows', 'videos', 'clips'):
+    source = records.VideoRecords(
+        directory, 'train', epoch=epoch, min_frames=2
+    )
+    assert (source.fingerprint == first) == (epoch == 'clips')
   assert content('names', one, clip(2, 3), class_names=('a', 'c')) != first
 
 

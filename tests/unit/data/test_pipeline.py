@@ -16,6 +16,7 @@ from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import pipeline
 from video_diffusion.data import shapes
 from video_diffusion.data import shuffle
+from video_diffusion.data import windows
 
 
 def source(n=50, **fields):
@@ -25,22 +26,30 @@ def source(n=50, **fields):
   )
 
 
-class Numbered:
-  """Clips whose pixels say (clip, frame); groups of three clips."""
+class Numbered(mixture_lib.Source):
+  """Clips whose pixels say (clip, frame); three clips are of one video.
 
-  def __init__(self, num_examples=10, num_groups=None):
+  Frame f of clip i is frame 100 i + f of the video.
+  """
+
+  num_videos = 0
+
+  def __init__(self, num_examples=10, num_videos=None):
     self.num_examples = num_examples
-    self.num_groups = num_groups or -(-num_examples // 3)
+    self.num_videos = num_videos or -(-num_examples // 3)
 
-  def group(self, index):
-    return index // 3 % self.num_groups
+  def video(self, index):
+    return index // 3 % self.num_videos
 
-  def example(self, index, rng, num_frames, frameskips=(1,)):
-    start = rng.integers(20 - num_frames + 1)
-    video = np.zeros((num_frames, 2, 2, 3), np.uint8)
-    video[..., 0] = index
-    video[..., 1] = np.arange(start, start + num_frames)[:, None, None]
-    return {'video': video}
+  def window(self, index, rng, num_frames, frameskips=(1,)):
+    start = 100 * index + rng.integers(20 - num_frames + 1)
+    return windows.Window(self.video(index), start + np.arange(num_frames))
+
+  def read(self, video, frames):
+    pixels = np.zeros((len(frames), 2, 2, 3), np.uint8)
+    pixels[..., 0] = frames[0] // 100
+    pixels[..., 1] = frames[:, None, None] % 100
+    return {'video': pixels}
 
 
 def draw(src, **fields):
@@ -65,18 +74,6 @@ def test_permute_is_a_permutation_that_depends_on_the_key(size):
   if size >= 17:
     other = [shuffle.permute(i, size=size, key=6) for i in range(size)]
     assert ids != other != list(range(size))
-
-
-def test_windows_take_every_place_and_only_skips_that_fit():
-  rng = np.random.default_rng(0)
-  seen = {
-      tuple(mixture_lib.window(rng, 6, 3, (1, 2, 3)).tolist())
-      for _ in range(300)
-  }
-  assert seen == {(0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 2, 4),
-                  (1, 3, 5)}
-  with pytest.raises(ValueError, match='has 6 frames, fewer than the 7'):
-    mixture_lib.window(rng, 6, 4, (2,))
 
 
 def test_permute_spreads_evenly():
@@ -107,7 +104,7 @@ def test_images_come_from_other_videos_evenly():
 
 
 def test_one_video_lends_other_clips_and_one_clip_itself():
-  for batch in draw(Numbered(9, num_groups=1)):
+  for batch in draw(Numbered(9, num_videos=1)):
     clip = batch['video'][:, :1, 0, 0, 0]
     assert np.all(batch['video'][:, 4:, 0, 0, 0] != clip)
   assert draw(Numbered(1))[0]['video'].shape == (4, 6, 2, 2, 3)
@@ -244,7 +241,7 @@ def test_bad_fields():
 def test_errors_of_a_source_reach_the_caller():
   class Broken(Numbered):
 
-    def example(self, index, rng, num_frames, frameskips=(1,)):
+    def read(self, video, frames):
       raise OSError('disk gone')
 
   with pytest.raises(OSError, match='disk gone'):

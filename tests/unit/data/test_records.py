@@ -1,5 +1,7 @@
-"""Records read by id: windows, labels, captions, from several threads."""
+"""Records read by number: windows, labels, captions, from several threads."""
+import collections
 import concurrent.futures
+import hashlib
 import json
 import os
 import re
@@ -13,37 +15,47 @@ from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import packing
 from video_diffusion.data import pipeline
 from video_diffusion.data import records
+from video_diffusion.data import windows
 from video_diffusion.errors import UserError
 
 for module in ['tensorflow_datasets', 'array_record']:
   pytest.importorskip(module)
 
-LENGTHS = (10, 4, 7, 5)  # clip i has the levels 20 i, 20 i + 1, ...
+LENGTHS = (10, 4, 17, 5)  # video i has the levels 20 i, 20 i + 1, ...
+CHUNK = 6
 
 
-def make(directory, *, classes=False, captions=False):
-  def clip(i, length):
-    frames = np.broadcast_to(
-        np.arange(20 * i, 20 * i + length)[:, None, None, None],
-        (length, 8, 6, 3),
-    ).astype(np.uint8)
-    return packing.Clip(
-        lambda: frames,
-        video_id=i // 2,
+def clips_of(i, length, *, classes=False, captions=False):
+  levels = np.arange(20 * i, 20 * i + length, dtype=np.uint8)
+  for start in range(0, length, CHUNK):
+    part = levels[start : start + CHUNK, None, None, None]
+    yield packing.Clip(
+        lambda part=part: np.broadcast_to(part, (len(part), 8, 6, 3)),
+        video_id=i,
         name=f'{i}.gif',
         label=i - 1 if classes else -1,
         caption='ein größerer Satz' if captions and i == 2 else '',
+        start=start,
     )
 
-  clips = [clip(i, length) for i, length in enumerate(LENGTHS)]
+
+def make(directory, **kinds):
+  clips = [
+      clip for i, length in enumerate(LENGTHS)
+      for clip in clips_of(i, length, **kinds)
+  ]
   return packing.pack(
-      {'train': packing.Split(clips, 4), 'test': packing.Split(clips[:1], 1)},
+      {
+          'train': packing.Split(clips, len(clips)),
+          'test': packing.Split(clips[:2], 2),
+      },
       data_dir=directory,
       name='set',
-      key=f'{classes}{captions}',
+      key=f'{kinds}',
       height=8,
       width=6,
-      class_names=('a', 'b', 'c') if classes else (),
+      min_frames=4,
+      class_names=('a', 'b', 'c') if kinds.get('classes') else (),
       report={'seconds': 12.5, 'skipped': [{}, {}], 'missing': 3},
   )
 
@@ -61,15 +73,15 @@ def levels(video):
 
 def test_what_a_source_says_of_itself(directory):
   source = records.VideoRecords(directory, 'train')
-  assert source.num_examples == 4 and source.num_groups == 2
-  assert [source.group(i) for i in range(4)] == [0, 0, 1, 1]
-  assert [source.length(i) for i in range(4)] == [*LENGTHS]
+  assert source.num_examples == source.num_videos == 4
+  assert [source.video(i) for i in range(4)] == [0, 1, 2, 3]
+  assert source.stretches.frames.tolist() == [*LENGTHS]
   assert source.frame_size == (8, 6) and source.shortest == 4
   assert list(source.captions()) == []
   assert source.label_sizes == () and source.class_names == ()
   assert source.summary == {
-      'clips': 4, 'frames': 26, 'seconds': 12.5, 'size': '8 x 6', 'skipped': 2,
-      'missing': 3,
+      'epoch': 'videos', 'frames': 36, 'seconds': 12.5,
+      'size': '8 x 6', 'skipped': 2, 'missing': 3,
   }
   test = records.VideoRecords(directory, 'test')
   assert test.summary['frames'] == 10
@@ -89,7 +101,50 @@ def test_labels_and_captions_of_sets_that_have_them(tmp_path):
   assert {e['labels'].dtype for e in examples} == {np.dtype(np.int32)}
   captions = [e['caption'] for e in examples]
   assert captions == ['', '', 'ein größerer Satz', '']
-  assert list(source.captions()) == captions
+  # Of the seven clips that the videos are stored in.
+  assert [bool(caption) for caption in source.captions()] == [
+      False, False, False, True, True, True, False
+  ]
+
+
+def test_an_epoch_runs_over_windows_videos_or_clips(directory):
+  opened = {
+      epoch: records.VideoRecords(
+          directory, 'train', epoch=epoch, min_frames=4
+      )
+      for epoch in windows.EPOCHS
+  }
+  sizes = {epoch: source.num_examples for epoch, source in opened.items()}
+  assert sizes == {
+      'windows': 2 + 1 + 4 + 1, 'videos': 4,
+      'clips': 2 + 1 + 3 + 1,  # of 6 + 4, 4, 6 + 6 + 5 and 5 frames
+  }
+  rng, seen = np.random.default_rng(0), collections.defaultdict(set)
+  for epoch, source in opened.items():
+    assert source.num_videos == 4 and source.summary['epoch'] == epoch
+    for _ in range(200):
+      for index in range(source.num_examples):
+        example = source.example(index, rng, 3, (1, 2))
+        first, *others = levels(example['video'])
+        skip = others[0] - first
+        assert others == [first + skip, first + 2 * skip] and skip in (1, 2)
+        seen[epoch].add((first, skip))
+  every = {
+      (20 * i + start, skip)
+      for i, length in enumerate(LENGTHS)
+      for skip in (1, 2)
+      for start in range(length - 2 * skip)
+  }
+  assert seen['windows'] == seen['videos'] == every
+  assert seen['clips'] < every and (4, 1) not in seen['clips']
+
+
+def test_an_epoch_without_an_example_is_refused(directory):
+  for epoch, frames, words in (
+      ('windows', 18, 'no video of 18 fr'), ('clips', 7, 'no clip of 7 frames'),
+  ):
+    with pytest.raises(UserError, match=words):
+      records.VideoRecords(directory, 'train', epoch=epoch, min_frames=frames)
 
 
 def test_windows_are_uniform(directory):
@@ -109,10 +164,14 @@ def test_windows_are_uniform(directory):
   assert levels(apart) == [0, 3, 6, 9]
 
 
-def test_windows_longer_than_the_clip_are_refused(directory):
+def test_windows_longer_than_the_video_are_refused(directory):
   source = records.VideoRecords(directory, 'train')
   with pytest.raises(ValueError, match='1.gif: .* 4 frames, fewer than the 5'):
     source.example(1, np.random.default_rng(0), 5)
+  source = records.VideoRecords(directory, 'train', epoch='windows')
+  words = f'{directory}: the longest video has 17 frames, fewer than the 18'
+  with pytest.raises(ValueError, match=words):
+    source.example(1, np.random.default_rng(0), 18)
 
 
 def test_opening_what_is_not_there(directory, tmp_path):
@@ -135,30 +194,134 @@ def test_threads_read_the_same(directory):
     assert list(pool.map(lambda i: read(shared, i), range(400))) == expected
 
 
-def test_batches_take_videos_and_images_from_records(tmp_path):
-  source = records.VideoRecords(make(tmp_path, classes=True), 'train')
-  batch, = pipeline.batches(
-      source, batch_size=4, num_frames=3, num_images=2, stop=1,
-      loader='threads',
+@pytest.mark.parametrize('epoch', windows.EPOCHS)
+def test_batches_take_videos_and_images_from_records(tmp_path, epoch):
+  source = records.VideoRecords(
+      make(tmp_path, classes=True), 'train', epoch=epoch, min_frames=3
   )
-  assert batch['video'].shape == (4, 5, 8, 6, 3)
-  clips = batch['video'][:, :, 0, 0, 0] // 20
-  assert (clips[:, :3] == clips[:, :1]).all()
-  # Images are of another video: clips 0, 1 are of one, 2, 3 of the other.
-  assert (clips[:, 3:] // 2 != clips[:, :1] // 2).all()
-  np.testing.assert_array_equal(batch['labels'][..., 0], clips[:, 2:] - 1.0)
+  seen = collections.Counter()
+  for batch in pipeline.batches(
+      source, batch_size=4, num_frames=3, num_images=2, stop=100,
+      loader='threads',
+  ):
+    assert batch['video'].shape == (4, 5, 8, 6, 3)
+    videos = batch['video'][:, :, 0, 0, 0] // 20
+    assert (videos[:, :3] == videos[:, :1]).all()
+    assert (videos[:, 3:] != videos[:, :1]).all()  # images are of others
+    np.testing.assert_array_equal(batch['labels'][..., 0], videos[:, 2:] - 1.0)
+    seen.update(batch['video'][:, 3:, 0, 0, 0].ravel().tolist())
+  # Images are any frames, also such as no clip of three frames holds.
+  missing = {*range(10), *range(20, 24), *range(40, 57), *range(60, 65)} - {
+      *seen
+  }
+  assert not missing
+
+
+def batches(source, **fields):
+  given = dict(
+      batch_size=4, num_frames=3, num_images=1, seed=5, stop=6, flip=True,
+      frameskips=(1, 2), loader='threads',
+  )
+  return [b['video'] for b in pipeline.batches(source, **(given | fields))]
+
+
+@pytest.mark.parametrize('epoch', windows.EPOCHS)
+def test_any_step_on_any_number_of_hosts_has_its_windows(directory, epoch):
+  opened = lambda: records.VideoRecords(
+      directory, 'train', epoch=epoch, min_frames=3
+  )
+  whole = batches(opened())
+  np.testing.assert_array_equal(batches(opened(), start=4), whole[4:])
+  for hosts in (2, 4):
+    parts = [
+        batches(opened(), process_index=i, process_count=hosts, start=2)
+        for i in range(hosts)
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole[2:])
+  if epoch == 'windows':
+    for loader in ('tf', 'processes'):
+      np.testing.assert_array_equal(batches(opened(), loader=loader), whole)
 
 
 def test_records_from_before_content_was_known_have_the_old_form(tmp_path):
   directory = make(tmp_path)
   new = records.VideoRecords(directory, 'train').fingerprint
   report = json.loads((directory / 'report.json').read_text())
-  del report['content']
+  del report['content'], report['content_of_clips']
   (directory / 'report.json').write_text(json.dumps(report))
   old = records.VideoRecords(directory, 'train').fingerprint
   assert re.fullmatch('[0-9a-f]{16}', old)
   assert mixture_lib.may_be_same(old, new)
   assert not mixture_lib.may_be_same(new, old)
+
+
+def test_a_run_over_clips_has_the_batches_of_before(directory):
+  """These are from the version that knew no other epochs."""
+  source = records.VideoRecords(
+      directory, 'train', epoch='clips', min_frames=4
+  )
+  assert source.fingerprint == 'sha256:74f2cf2ac7d7e51990f6596301e99537'
+  content = b''.join(batch.tobytes() for batch in batches(source))
+  assert hashlib.sha256(content).hexdigest()[:16] == '0ac5044769039001'
+
+
+def as_of_version_2_0(directory, target):
+  """Copies records as they were before there was the table of videos."""
+  shutil.copytree(directory, target)
+  with np.load(target / records.FILE) as tables:
+    ids = {
+        split: np.repeat(table[:, 0], -(-table[:, 2] // table[:, 3]))
+        for split, table in tables.items()
+    }
+  np.savez(target / records.OLD_FILE, **ids)
+  (target / records.FILE).unlink()
+  report = json.loads((target / 'report.json').read_text())
+  report['content'] = report.pop('content_of_clips')
+  (target / 'report.json').write_text(json.dumps(report))
+  return target
+
+
+def test_records_of_an_earlier_version_are_read(directory, tmp_path, caplog):
+  old = as_of_version_2_0(directory, tmp_path / 'old')
+  given = dict(epoch='clips', min_frames=4)
+  now = records.VideoRecords(directory, 'train', **given)
+  before = records.VideoRecords(old, 'train', **given)
+  assert 'an earlier version, which do not say where' in caplog.text
+  # So a run that began with them goes on with either.
+  assert before.fingerprint == now.fingerprint
+  assert before.num_examples == now.num_examples == 7
+  for i in range(7):
+    np.testing.assert_array_equal(*(
+        source.example(i, np.random.default_rng(i), 3, (1, 2))['video']
+        for source in (before, now)
+    ))
+  np.testing.assert_array_equal(batches(before), batches(now))
+  # A run over windows or videos does not go on with the others: they have more.
+  for epoch in ('windows', 'videos'):
+    given = dict(epoch=epoch, min_frames=4)
+    before = records.VideoRecords(old, 'train', **given)
+    now = records.VideoRecords(directory, 'train', **given)
+    assert before.num_videos == now.num_videos == 4
+    assert before.num_examples == 7
+    assert before.fingerprint != now.fingerprint
+    assert before.fingerprint.startswith(mixture_lib.CONTENT)
+
+
+def test_videos_of_one_clip_are_the_same_in_every_version(tmp_path):
+  directory = packing.pack(
+      {
+          split: packing.Split([*clips_of(0, 5), *clips_of(1, 6)], 2)
+          for split in ('train', 'test')
+      },
+      data_dir=tmp_path, name='set', key='x', height=8, width=6, min_frames=4,
+      report={},
+  )
+  old = as_of_version_2_0(directory, tmp_path / 'old')
+  given = dict(epoch='videos', min_frames=4)
+  before = records.VideoRecords(old, 'train', **given)
+  now = records.VideoRecords(directory, 'train', **given)
+  assert before.fingerprint == now.fingerprint
+  np.testing.assert_array_equal(batches(before), batches(now))
 
 
 def damage_json(name, change):
@@ -198,11 +361,18 @@ DAMAGES = {
     'a record file is cut': cut('*train*record*', 1000),
     'a record file is empty': cut('*train*record*', 0),
     'a record file is damaged': flip,
-    'the ids are cut': cut('video_ids.npz', 100),
-    'the ids are objects': lambda d: np.savez(
-        d / 'video_ids.npz', train=np.array([{}], object)),
-    'the ids are of others': lambda d: np.savez(
-        d / 'video_ids.npz', train=np.arange(3)),
+    'the table is cut': cut(records.FILE, 100),
+    'the table is of objects': lambda d: np.savez(
+        d / records.FILE, train=np.array([{}], object)),
+    'the table is of others': lambda d: np.savez(
+        d / records.FILE, train=np.ones((3, 4), np.int32)),
+    'the table lacks a split': lambda d: np.savez(
+        d / records.FILE, test=np.ones((7, 4), np.int32)),
+    'the table claims more frames than there are': lambda d: np.savez(
+        d / records.FILE, train=np.array([[0, 9, 7 * 99, 99]], np.int32)),
+    'the ids of an earlier version are of others': lambda d: (
+        (d / records.FILE).unlink(),
+        np.savez(d / records.OLD_FILE, train=np.arange(3))),
     'the report is cut': cut('report.json', 30),
     'the report is gone': lambda d: (d / 'report.json').unlink(),
     'the report lacks what is read':
@@ -242,7 +412,7 @@ def test_damaged_records_are_one_sentence(
   DAMAGES[name](copied)
   with pytest.raises(UserError) as error:
     source = records.VideoRecords(copied, 'train')
-    source.example(0, np.random.default_rng(0), 1)
+    source.example(0, np.random.default_rng(1), 1)
   assert str(error.value).startswith(f'{copied} holds damaged records (')
   assert '\n' not in str(error.value)
   assert 'module_of_another' not in sys.modules

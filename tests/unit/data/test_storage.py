@@ -198,4 +198,4 @@ def test_all_that_is_prepared_has_the_rights_of_the_umask(
   kinds = {p.suffix for p in found}
   assert {'.frames', '.json', '.jsonl', '.listing', '.embeddings'} < kinds
   records = {p.name for p in directory.iterdir()}
-  assert {'report.json', 'video_ids.npz', 'features.json'} < records
+  assert {'report.json', 'videos.npz', 'features.json'} < records

@@ -101,8 +101,8 @@ def prepare(
       there if need be.
     height: rows of the stored frames.
     width: columns of the stored frames.
-    clip_frames: frames of a clip; the longest window that can be read.
-    min_frames: frames of the shortest clip.
+    clip_frames: frames of a clip, which are stored together.
+    min_frames: frames of the shortest window.
     short_clips: what becomes of shorter videos; see `packing.cut_clips`.
     train_split: TFDS's split to train on; '' takes the one in SETS.
     test_split: TFDS's split that is held out; '' takes the one in SETS.
@@ -187,6 +187,7 @@ def prepare(
       key=key,
       height=height,
       width=width,
+      min_frames=min_frames,
       class_names=class_names,
       report=report,
   )
@@ -234,7 +235,13 @@ def _resized(builder, split, mapping, height, width):
 
 
 def _clips(
-    data: Any, name: str, first_id: int, report: dict[str, Any], **cutting: Any
+    data: Any,
+    name: str,
+    first_id: int,
+    report: dict[str, Any],
+    *,
+    clip_frames: int,
+    **cutting: Any,
 ) -> Iterator[packing.Clip]:
   """The clips of what `_resized` returned; `report` grows meanwhile."""
   import tensorflow as tf
@@ -253,7 +260,9 @@ def _clips(
         size = ' x '.join(map(str, size))
         report['sizes'][size] = report['sizes'].get(size, 0) + 1
         try:
-          pieces = packing.cut_clips(len(frames), **cutting)
+          pieces = packing.cut_clips(
+              len(frames), clip_frames=clip_frames, **cutting
+          )
         except UserError as error:
           raise UserError(f'{source}: {error}') from error
         reason = f'shorter than {cutting["min_frames"]} frames'
@@ -261,10 +270,11 @@ def _clips(
         bar.clear()
         logging.warning('skipped %s: %s', source, reason)
         report['skipped'].append({'file': source, 'reason': reason})
-      for piece in pieces:
+      for number, piece in enumerate(pieces):
         yield packing.Clip(
             functools.partial(np.take, frames, piece, 0),
             first_id + i,
             source,
             int(label),
+            start=number * clip_frames,
         )

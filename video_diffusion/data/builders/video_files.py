@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import logging
 import math
@@ -51,8 +52,8 @@ class Settings(NamedTuple):
   Attributes:
     height: rows of the stored frames.
     width: columns of the stored frames.
-    clip_frames: frames of a clip; the longest window that can be read.
-    min_frames: frames of the shortest clip.
+    clip_frames: frames of a clip, which are stored together.
+    min_frames: frames of the shortest window.
     fps: frames per second, by time of presentation; 0 takes all frames.
     short_clips: what becomes of videos with fewer than min_frames; see
       `packing.cut_clips`.
@@ -77,12 +78,6 @@ class Settings(NamedTuple):
     if not 0 <= self.fps < math.inf:
       raise ArgumentError(
           Argument('fps'), f' is {self.fps}; it must be 0 or more.'
-      )
-    if self.clip_frames < self.min_frames:
-      raise ArgumentError(
-          Argument('clip_frames'), f' is {self.clip_frames}; it must be at '
-          f'least {self.min_frames}, the frames that the shortest window '
-          'spans.',
       )
     if self.short_clips not in packing.SHORT_CLIPS:
       raise ArgumentError(
@@ -110,7 +105,9 @@ def pack(
 
   Where the files name no split, every 20th video, beginning with the first,
   goes to 'test' and the others to 'train'; where fewer than 20 can be used,
-  every 20th clip. A clip that is alone goes to both.
+  every 20th piece of them. A piece is as many clips as hold a window; a last
+  one that is too short for that belongs to the piece before it. A piece that is
+  alone goes to both.
 
   report.json has, besides what `packing` adds and what `report` brings,
     files: the number of files, usable or not,
@@ -205,6 +202,7 @@ def pack(
       key=key,
       height=settings.height,
       width=settings.width,
+      min_frames=settings.min_frames,
       class_names=class_names,
       report=dict(
           files=len(files),
@@ -249,23 +247,23 @@ def _splits(usable, settings: Settings) -> dict[str, packing.Split]:
   """Deals (number, file, entry) to 'train' and 'test'."""
   train = [video for video in usable if video[1].split == 'train']
   test = [video for video in usable if video[1].split == 'test']
+  at_most = sum(
+      max(entry.frames, settings.min_frames) // settings.clip_frames + 1
+      for _, _, entry in usable
+  )
   if not any(file.split for _, file, _ in usable):
     if len(usable) < TEST_EVERY:
-      clips = list(_clips(usable, settings))
-      test = clips[::TEST_EVERY]
-      train = [c for i, c in enumerate(clips) if i % TEST_EVERY] or test
+      pieces = [piece for video in usable for piece in _pieces(video, settings)]
+      test = pieces[::TEST_EVERY]
+      train = [p for i, p in enumerate(pieces) if i % TEST_EVERY] or test
       return {
-          'train': packing.Split(train, len(train)),
-          'test': packing.Split(test, len(test)),
+          split: packing.Split([*itertools.chain(*dealt)], at_most)
+          for split, dealt in (('train', train), ('test', test))
       }
     test = usable[::TEST_EVERY]
     train = [video for i, video in enumerate(usable) if i % TEST_EVERY]
   return {
-      split: packing.Split(
-          _clips(videos, settings),
-          sum(-(-entry.frames // settings.clip_frames)
-              for _, _, entry in videos),
-      )
+      split: packing.Split(_clips(videos, settings), at_most if videos else 0)
       for split, videos in (('train', train), ('test', test))
   }
 
@@ -273,12 +271,12 @@ def _splits(usable, settings: Settings) -> dict[str, packing.Split]:
 def _clips(videos, settings: Settings) -> Iterator[packing.Clip]:
   """The clips of (number, file, entry); drawn one by one, they are many."""
   for number, file, entry in videos:
-    for frames in packing.cut_clips(
+    for i, frames in enumerate(packing.cut_clips(
         entry.frames,
         clip_frames=settings.clip_frames,
         min_frames=settings.min_frames,
         short_clips=settings.short_clips,
-    ):
+    )):
       yield packing.Clip(
           load=functools.partial(_load, entry, frames),
           video_id=number,
@@ -286,7 +284,21 @@ def _clips(videos, settings: Settings) -> Iterator[packing.Clip]:
           label=file.label,
           caption=file.caption,
           source=entry.digest,
+          start=i * settings.clip_frames,
       )
+
+
+def _pieces(video, settings: Settings) -> list[list[packing.Clip]]:
+  """The clips of a (number, file, entry), in pieces that hold a window each."""
+  clips = list(_clips([video], settings))
+  _, _, entry = video
+  size = -(-settings.min_frames // settings.clip_frames)
+  pieces = [clips[i : i + size] for i in range(0, len(clips), size)]
+  rest = entry.frames - (len(pieces) - 1) * size * settings.clip_frames
+  if rest < settings.min_frames and len(pieces) > 1:
+    short = pieces.pop()
+    pieces[-1] += short
+  return pieces
 
 
 def _load(entry: frame_cache.Entry, frames: np.ndarray) -> np.ndarray:

@@ -57,10 +57,12 @@ def write_miniature(folder, *, splits=('train', 'val'), count=6):
 
 
 def read_all(directory, split):
-  """(name, label) of the clips."""
+  """(name, label) of the videos."""
   source = records.VideoRecords(directory, split)
-  found = [source._records[i] for i in range(source.num_examples)]
-  return [(os.fsdecode(r['file']), int(r['label'])) for r in found]
+  found = map(source._records.read, range(len(source._records)))
+  return [*dict.fromkeys(
+      (os.fsdecode(record['file']), int(record['label'])) for record in found
+  )]
 
 
 def read_report(directory):
@@ -83,7 +85,7 @@ def test_missing_and_broken_clips_are_counted(miniature, tmp_path):
       f'{split}/testifying/{row(3, split)[1]}.mp4' for split in ('train', 'val')
   ]
   assert report['files'] == 10 and report['usable'] == 8
-  assert report['clips'] == {'train': 4, 'test': 4}  # 16 of 20 frames
+  assert report['clips'] == {'train': 8, 'test': 8}  # of 16 and 4 frames
   labels = {'testifying': 1, 'baking cookies': 0, 'zumba': 2}
   for split, csv in (('train', 'train'), ('test', 'val')):
     assert read_all(directory, split) == [

@@ -44,7 +44,9 @@ def prepare(folder, data_dir, **changed):
 
 def read_all(directory, split):
   source = records.VideoRecords(directory, split)
-  return [source._records[i]['video'] for i in range(source.num_examples)]
+  return [
+      source._records.read(i)['video'] for i in range(len(source._records))
+  ]
 
 
 def paths(num_clips, num_frames=20):
@@ -156,7 +158,8 @@ def test_packed_clips(folder, tmp_path):
   assert report['videos'] == report['clips'] == {'train': 4, 'test': 3}
   assert set(report['digits']) == set(moving_mnist.FILES.values())
   source = records.VideoRecords(directory, 'test')
-  assert [source.group(i) for i in range(3)] == [4, 5, 6]
+  assert [source.video(i) for i in range(3)] == [4, 5, 6]
+  assert source.num_examples == source.num_videos == 3
 
 
 def test_a_second_call_draws_nothing(folder, tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ def prepare(data_dir, name='tiny', **changed):
 
 def all_records(directory, split):
   source = records.VideoRecords(directory, split)
-  return [source._records[i] for i in range(source.num_examples)]
+  return [source._records.read(i) for i in range(len(source._records))]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_sets_that_tfds_mocks(
     for clip in clips:
       length, *shape = clip['video'].shape
       assert shape == [4, 4, 3] and clip['video'].dtype == np.uint8
-      assert length == frames or CUT['min_frames'] <= length <= 6
+      assert length == frames or 1 <= length <= CUT['clip_frames']
       assert clip['video'].std() > 1  # mocks are noise, and not yet a mean
       low, high = (0, labels - 1) if labels else (-1, -1)
       assert low <= clip['label'] <= high and clip['caption'] == b''
@@ -165,10 +165,11 @@ def test_an_existing_copy_of_either_format(tmp_path, file_format):
   original.download_and_prepare(file_format=file_format)
   directory = prepare(tmp_path)
   train = all_records(directory, 'train')
-  # Video 1 is too short; the rest of video 0 and of the test's video too.
+  # Video 1 is too short. What is left of video 0 is less than a window, but
+  # windows reach into it.
   expected = [
-      ('train', 0, 0, 6), ('train', 2, 0, 6), ('train', 2, 6, 12),
-      ('test', 0, 0, 5),
+      ('train', 0, 0, 6), ('train', 0, 6, 7), ('train', 2, 0, 6),
+      ('train', 2, 6, 12), ('test', 0, 0, 5),
   ]
   assert len(train) == len(expected)
   for clip, (split, i, start, stop) in zip(train, expected, strict=True):
@@ -176,13 +177,19 @@ def test_an_existing_copy_of_either_format(tmp_path, file_format):
         clip['video'], np.repeat(level(split, i)[start:stop], 3, -1)
     )
     assert clip['label'] == i % 2
-  assert [clip['video_id'] for clip in train] == [0, 2, 2, 3]
-  assert train[1]['file'] == b'tiny train+test[2]'
+  assert [clip['video_id'] for clip in train] == [0, 0, 2, 2, 3]
+  assert train[2]['file'] == b'tiny train+test[2]'
+  source = records.VideoRecords(
+      directory, 'train', epoch='windows', min_frames=4
+  )
+  assert source.num_videos == 3 and source.num_examples == 1 + 3 + 1
   test, = all_records(directory, 'test')
-  np.testing.assert_array_equal(test['video'], train[3]['video'])
+  np.testing.assert_array_equal(test['video'], train[4]['video'])
   assert test['video_id'] == 4 and test['label'] == 0
   report = json.loads((directory / 'report.json').read_text())
-  assert report.pop('content').startswith('sha256:')
+  digests = report.pop('content'), report.pop('content_of_clips')
+  assert len({*digests}) == 2  # without the frame that is left of video 0
+  assert all(digest.startswith('sha256:') for digest in digests)
   assert report == {
       'tfds': 'tiny_videos/1.2.3',
       'videos': {'train': 4, 'test': 1},
@@ -191,8 +198,8 @@ def test_an_existing_copy_of_either_format(tmp_path, file_format):
       ],
       'sizes': {'6 x 8': 5},
       'seconds': None,
-      'clips': {'train': 4, 'test': 1},
-      'frames': {'train': 23, 'test': 5},
+      'clips': {'train': 5, 'test': 1},
+      'frames': {'train': 24, 'test': 5},
       'class_names': ['walk', 'run'],
       'captions': 0,
       'shortest': 5,
@@ -251,9 +258,9 @@ def test_every_setting_is_part_of_the_name(tmp_path):
 
 def test_short_videos(tmp_path):
   clips = all_records(prepare(tmp_path, short_clips='loop'), 'train')
-  assert len(clips) == 5
+  assert len(clips) == 6
   two = np.repeat(level('train', 1), 3, -1)
-  np.testing.assert_array_equal(clips[1]['video'], np.concatenate([two, two]))
+  np.testing.assert_array_equal(clips[2]['video'], np.concatenate([two, two]))
   with pytest.raises(ValueError, match=r'tiny train\+test\[1\]: it has 2 fram'):
     prepare(tmp_path, short_clips='refuse')
   with pytest.raises(ValueError, match="short_clips is 'pad'.*'loop'"):
@@ -323,8 +330,8 @@ def test_registry(tmp_path):
     datasets.make_source('mnist', frames=2, **splits, **size)
   with pytest.raises(ValueError, match='is 8; it must be at least 9'):
     datasets.make_source(
-        'moving_mnist', frames=9, clip_frames=8, short_clips='drop', **splits,
-        **size,
+        'ucf101', frames=9, clip_frames=8, short_clips='drop', epoch='clips',
+        **splits, **size,
     )
   with pytest.raises(ValueError, match="'ucf101', which has no option camera;"):
     datasets.make_source('ucf101', frames=2, camera='x', **size)

@@ -47,20 +47,20 @@ def read_all(directory, split):
   """(name, levels, video id, label) of all clips of a split, in order."""
   source = records.VideoRecords(directory, split)
   found = []
-  for i in range(source.num_examples):
-    record = source._records[i]
+  for record in map(source._records.read, range(len(source._records))):
     clip = record['video']
     assert (clip == clip[:, :1, :1, :1]).all()
     found.append((
         os.fsdecode(record['file']), clip[:, 0, 0, 0].tolist(),
-        source.group(i), record['label'],
+        record['video_id'], record['label'],
     ))
   return found
 
 
 def read_report(directory):
   report = json.loads((directory / 'report.json').read_text())
-  assert report.pop('content').startswith('sha256:')
+  for digest in ('content', 'content_of_clips'):
+    assert report.pop(digest).startswith('sha256:')
   return report
 
 
@@ -112,7 +112,7 @@ def test_clips_are_cut_and_dealt(prepare, tmp_path):
       'clips': {'train': 4, 'test': 1},
       'frames': {'train': 29, 'test': 10},
       'captions': 0,
-      'shortest': 4,
+      'shortest': 10,
       'class_names': [],
   }
 
@@ -137,6 +137,44 @@ def test_every_twentieth_of_twenty_videos_is_held_out(prepare, tmp_path):
   ]
 
 
+@pytest.mark.parametrize('clip_frames', [10, 4, 3])
+def test_windows_reach_over_clips_but_not_over_what_is_held_out(
+    prepare, tmp_path, clip_frames
+):
+  """Pieces of 10 or 12 frames; the last 6 belong to the piece before them."""
+  for i in range(2):
+    write_gif(tmp_path / 'few' / f'{i}.gif', 126, 127 * i)
+  directory = prepare(tmp_path / 'few', SETTINGS._replace(
+      clip_frames=clip_frames, min_frames=10
+  ))
+  opened = {
+      split: records.VideoRecords(
+          directory, split, epoch='windows', min_frames=10
+      )
+      for split in ('train', 'test')
+  }
+  rows = {
+      split: np.stack(source.stretches[:3]).T.tolist()
+      for split, source in opened.items()
+  }
+  piece = -(-10 // clip_frames) * clip_frames
+  number = -(-126 // piece) - (126 % piece < 10)  # of pieces in a video
+  late = (20 - number) * piece  # of the 20th piece, in the second video
+  assert rows['test'] == [
+      [0, 0, piece], *([[1, late, piece]] if late < 116 else [])
+  ]
+  held = {(number, start) for number, start, _ in rows['test']}
+  assert sum(n for _, _, n in rows['train'] + rows['test']) == 252
+  assert rows['train'][0] == [0, piece, 126 - piece]
+  for number, start, n in rows['train']:
+    assert n >= 10
+    assert start + n == 126 or (number, start + n) in held
+  rng, source = np.random.default_rng(0), opened['train']
+  for index in range(source.num_examples):
+    window = source.example(index, rng, 10)['video'][:, 0, 0, 0]
+    assert (np.diff(window.astype(int)) == 1).all()
+
+
 def test_one_clip_is_in_both_splits(prepare, tmp_path):
   write_gif(tmp_path / 'one' / 'a.gif', 6)
   directory = prepare(tmp_path / 'one')
@@ -146,8 +184,11 @@ def test_one_clip_is_in_both_splits(prepare, tmp_path):
 
 def test_a_rate_is_taken_before_cutting(prepare):
   directory = prepare(settings=SETTINGS._replace(fps=5))  # of 10
-  assert read_all(directory, 'test')[0][1] == list(range(0, 20, 2))
-  # 25 frames leave 13; the three beyond the clip are too few for another.
+  # 25 frames leave 13; the three beyond the clip are too few for a window, so
+  # that they are held out with it.
+  assert [clip[1] for clip in read_all(directory, 'test')] == [
+      list(range(0, 20, 2)), [20, 22, 24]
+  ]
   assert [clip[1] for clip in read_all(directory, 'train')] == [
       list(range(100, 114, 2))
   ]
@@ -247,7 +288,8 @@ def test_captions(prepare, folder, name, content, caplog):
       source.example(i, np.random.default_rng(0), 1)['caption']
       for i in range(source.num_examples)
   ]
-  assert captions == ['first', 'first', 'übrig', '', '']
+  assert captions == ['first', 'übrig', '']
+  assert list(source.captions()) == ['first', 'first', 'übrig', '', '']
   assert prepare() != before  # a new caption file is new data
 
 
@@ -350,9 +392,9 @@ def test_real_clips(prepare, tmp_path):
   frames = {}
   for split in ('train', 'test'):
     source = records.VideoRecords(directory, split)
-    for i in range(source.num_examples):
-      name = source._records[i]['file'].decode()
-      frames[name] = frames.get(name, 0) + source.length(i)
+    for record in map(source._records.read, range(len(source._records))):
+      name = record['file'].decode()
+      frames[name] = frames.get(name, 0) + len(record['video'])
   assert frames == {
       'av1_video.mkv': 125, 'big_buck_bunny_432_433.webm': 24,
       'chaplin.mp4': 241, 'h265_video.mp4': 10, 'nasa_13013.mp4': 325,
@@ -364,8 +406,8 @@ def test_real_clips(prepare, tmp_path):
       np.stack(list(video.read_frames(CLIPS / 'nasa_vfr.mp4'))[32:60]),
       height=64, width=64)
   found = [
-      record['video'] for record in map(source._records.__getitem__,
-                                        range(source.num_examples))
+      record['video']
+      for record in map(source._records.read, range(len(source._records)))
       if record['file'] == b'nasa_vfr.mp4'
   ]
   np.testing.assert_array_equal(found[-1], wanted)
@@ -447,7 +489,7 @@ def test_a_file_that_vanishes_is_skipped(prepare, folder, monkeypatch):
 
 @pytest.mark.parametrize('changed, sentence', [
     (dict(clip_frames=0), 'clip_frames is 0; it must be at least 1'),
-    (dict(min_frames=11), 'clip_frames is 10; it must be at least 11'),
+    (dict(min_frames=0), 'min_frames is 0; it must be at least 1'),
     (dict(fps=-1), 'fps is -1'),
     (dict(short_clips='pad'), "short_clips is 'pad'; it must be one of"),
 ])
@@ -488,7 +530,8 @@ def test_preparations_of_shared_data_at_once(tmp_path):
   assert found[0] == found[1] != found[2]
   for directory, usable in ((found[0], 8), (found[2], 4)):
     assert read_report(directory)['usable'] == usable
-    assert len(read_all(directory, 'train')) == usable - 1  # one is held out
+    train = {clip[0] for clip in read_all(directory, 'train')}
+    assert len(train) == usable - 1  # one is held out
   assert not list((tmp_path / 'data').rglob('.*'))  # no part, no mark
   assert len(list(tmp_path.glob('data/decoded/??/*.json'))) == 8
   assert len(list(tmp_path.glob('data/video_folder/*/*'))) == 2
