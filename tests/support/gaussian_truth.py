@@ -3,6 +3,7 @@
 Videos are [batch, time, 1, 1, 1]; every function is linear in z, so means and
 covariances of a sampler follow by exact recursion.
 """
+import contextlib
 import functools
 
 import jax
@@ -13,6 +14,17 @@ from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import samplers
 from video_diffusion.diffusion import schedules
+
+
+@contextlib.contextmanager
+def float64():
+  """JAX computes in float64 within it; jax.enable_x64 needs JAX 0.8."""
+  before = jax.config.jax_enable_x64
+  jax.config.update('jax_enable_x64', True)
+  try:
+    yield
+  finally:
+    jax.config.update('jax_enable_x64', before)
 
 
 class Truth:
@@ -88,7 +100,7 @@ def approach(logsnrs):
   truth = Truth([0.3, -0.2, 0.1], 0.3 + 0.7 * np.eye(3))
   known, mask = np.array([0.9, 0.0, 0.0]), np.array([True, False, False])
   found = []
-  with jax.enable_x64(True):
+  with float64():
     for logsnr in logsnrs:
       alpha, sigma = gaussian.alpha_sigma(jnp.float64(logsnr))
       z = np.array([0.9, -0.4, 0.2]) * alpha + np.array([0.5, -1, 1]) * sigma
@@ -105,7 +117,7 @@ def conditional_recursion(truth, known, mask, denoise_fn, *, num_steps):
   The ancestral sampler with gamma 0 and the 'marginal' replacement.
   """
   n = len(truth.mean)
-  with jax.enable_x64(True):
+  with float64():
     logsnrs = schedules.cosine_logsnr(
         jnp.arange(num_steps, -1, -1.0) / num_steps
     )

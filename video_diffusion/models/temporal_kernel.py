@@ -75,17 +75,22 @@ def _load(ref, rows):
   return x.reshape(TILE, x.shape[-1])
 
 
-def _weights(q, k, bias):
-  from jax.experimental.pallas import triton
+def _dot(a, b, axes=(1, 0)):
+  """The product of two tiles, summed over these axes of them, in float32."""
+  contracted = tuple((axis,) for axis in axes)
+  return jax.lax.dot_general(
+      a, b, (contracted, ((), ())), preferred_element_type=jnp.float32
+  )
 
-  logits = triton.dot(q, k, trans_b=True) / math.sqrt(q.shape[-1]) + bias
+
+def _weights(q, k, bias):
+  logits = _dot(q, k, axes=(1, 1)) / math.sqrt(q.shape[-1]) + bias
   weights = jnp.exp(logits - jnp.max(logits, axis=1, keepdims=True))
   return weights / jnp.sum(weights, axis=1, keepdims=True)
 
 
 def _forward_kernel(q_ref, k_ref, v_ref, bias_ref, out_ref, *, p, tiles):
   from jax.experimental import pallas as pl
-  from jax.experimental.pallas import triton
 
   bias = bias_ref[...]
 
@@ -93,7 +98,7 @@ def _forward_kernel(q_ref, k_ref, v_ref, bias_ref, out_ref, *, p, tiles):
     rows = pl.ds(i * p, p)
     v = _load(v_ref, rows)
     weights = _weights(_load(q_ref, rows), _load(k_ref, rows), bias)
-    out = triton.dot(weights.astype(v.dtype), v)
+    out = _dot(weights.astype(v.dtype), v)
     out = out.astype(out_ref.dtype).reshape(TILE // p, p, v.shape[-1])
     out_ref[:, rows, :] = out
 
@@ -104,7 +109,6 @@ def _backward_kernel(
     q_ref, k_ref, v_ref, bias_ref, grad_ref, dqkv_ref, dbias_ref, *, p, tiles
 ):
   from jax.experimental import pallas as pl
-  from jax.experimental.pallas import triton
 
   bias = bias_ref[...]
 
@@ -112,14 +116,14 @@ def _backward_kernel(
     rows = pl.ds(i * p, p)
     q, k, v, grad = (_load(r, rows) for r in (q_ref, k_ref, v_ref, grad_ref))
     weights = _weights(q, k, bias)
-    dweights = triton.dot(grad, v, trans_b=True)
+    dweights = _dot(grad, v, axes=(1, 1))
     inner = jnp.sum(dweights * weights, axis=1, keepdims=True)
     dlogits = weights * (dweights - inner)
     low = (dlogits / math.sqrt(q.shape[-1])).astype(q.dtype)
     for j, value in enumerate((
-        triton.dot(low, k),
-        triton.dot(low, q, trans_a=True),
-        triton.dot(weights.astype(q.dtype), grad, trans_a=True),
+        _dot(low, k),
+        _dot(low, q, axes=(0, 0)),
+        _dot(weights.astype(q.dtype), grad, axes=(0, 0)),
     )):
       value = value.astype(dqkv_ref.dtype)
       dqkv_ref[:, rows, j, :] = value.reshape(TILE // p, p, q.shape[-1])

@@ -26,7 +26,7 @@ def random_truth(frames=5, seed=0):
 
 @pytest.mark.parametrize('logsnr, unguided, guided, exact', ROWS)
 def test_the_rows_of_the_notes(logsnr, unguided, guided, exact):
-  with jax.enable_x64(True):
+  with gaussian_truth.float64():
     known, mask = column(np.array([[1.0, 0.0]])), jnp.array([[True, False]])
     z = column(np.array([[0.3, -0.8]]))
     level = jnp.full((1,), logsnr)

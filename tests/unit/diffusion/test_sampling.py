@@ -20,7 +20,7 @@ TRUTH = gaussian_truth.Truth([0.3, -0.2], [[0.21, 0.17], [0.17, 0.21]])
 def recursion(truth, num_steps, sampler, delta=None, **options):
   """Exact mean [T] and covariance [T, T] of the sampler's output, float64."""
   n = len(truth.mean)
-  with jax.enable_x64(True):
+  with gaussian_truth.float64():
     logsnrs = schedules.cosine_logsnr(
         jnp.arange(num_steps, -1, -1.0) / num_steps
     )
@@ -134,7 +134,7 @@ def test_gamma_bounds_the_variance():
 def test_the_corrector_keeps_the_true_distribution_up_to_delta(logsnr):
   """N(alpha m, V): V' - V = (delta sigma^2)^2 / 4 V^-1, exactly."""
   delta = 0.1
-  with jax.enable_x64(True):
+  with gaussian_truth.float64():
     alpha, sigma = gaussian.alpha_sigma(jnp.float64(logsnr))
     cov = alpha**2 * TRUTH.cov + sigma**2 * np.eye(2)
     mean = alpha * TRUTH.mean
