@@ -86,7 +86,7 @@ setuptools.setup(
         'topology': ['jax[tpu]'],
         'test': [
             *EVAL,
-'hypothesis>=6.100',
+            'hypothesis>=6.100',
             # They run the notebook.
             'ipykernel>=6.29',
             'nbclient>=0.10.2',
