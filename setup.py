@@ -33,19 +33,19 @@ setuptools.setup(
     # what ends below; where there is none, nothing lower was tried.
     install_requires=[
         'absl-py>=1.4',
-        'etils>=1.6',  # tensorflow-datasets has no `features` with 1.5.2
+        'etils>=1.13',  # Path.is_file of what is not there is True in 1.12.2
         'jax>=0.7.1',  # 0.7.0 has no jax.set_mesh
-        'flax>=0.10.0',  # 0.9.0 reads what JAX 0.7 no longer has
+        'flax>=0.10.0',  # 0.9.0 reads the levels of traces that JAX dropped
         'optax>=0.2.7',  # 0.2.6 has no `consistent_rms` for Muon
-        'orbax-checkpoint>=0.11.17',  # 0.11.16 reads what JAX 0.7 has not
-        'numpy>=2.0.0',
+        'orbax-checkpoint>=0.11.17',  # 0.11.16 reads a layout that JAX dropped
+        'numpy>=2.0.0',  # 1.26 rounds by other rules: NEP 50
         'ml-collections>=1.1.0',  # 1.0.0 is a SyntaxWarning on Python 3.12
         'clu>=0.0.12',
         # tf.data; imported lazily, so the core runs where it is absent. 2.18
         # needs ml-dtypes below 0.5, and JAX 0.7 none below it.
         'tensorflow-cpu>=2.19.0; platform_system == "Linux"',
         'tensorflow>=2.19.0; platform_system != "Linux"',
-        'tensorflow-datasets>=4.9.3',
+        'tensorflow-datasets>=4.9.7',  # 4.9.6 has no DeserializeMethod
         # tensorflow-datasets needs it to write records and does not say so.
         'importlib-resources>=5.12',
         # Event files; TensorFlow no longer brings it and clu never named it.
@@ -54,8 +54,8 @@ setuptools.setup(
         'tensorstore>=0.1.71',  # T5X's checkpoints; orbax needs this version
         # Decodes and writes video. 17.1 has no ACCURATE_RND to convert colours.
         'av>=18.0.0',
-        'imageio>=2.33',  # writes GIF; 2.32 needs a Pillow below 10.1
-        'pillow>=10.1',  # older ones have no wheels for Python 3.12
+        'imageio>=2.33',  # writes GIF; 2.32 needs an older Pillow
+        'pillow>=11.3',  # 11.2 does not read AVIF
         # Captions on pictures in letters that Pillow's font lacks: pure Python
         # of 0.3 MB under ISC, where a font with all scripts takes some 20 MB.
         'anyascii>=0.3.2',
