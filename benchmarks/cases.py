@@ -54,6 +54,7 @@ def set_fields(config, arguments: list[str]) -> None:
   Raises:
     UserError: an argument is of another form, or there is no such field.
   """
+  config.lock()  # a field that does not exist is an error then
   for argument in arguments:
     found = re.fullmatch(r'--config\.([\w.]+)=(.*)', argument)
     if not found:

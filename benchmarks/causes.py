@@ -1,31 +1,38 @@
 """What holds the frames of a clip together: one cause at a time.
 
   python -m benchmarks.causes CASE [CASE ...] --out DIR --data DIR
-      [--config moving_mnist] [--steps 2500] [--clips 256] [--set FIELD=VALUE]
+      [--config moving_mnist] [--steps 2500] [--clips 256]
+      [--config.FIELD=VALUE ...]
 
 Trains a small network on one config once for each CASE, a name of CASES which
 changes a field or two of the reference, then samples and writes to
-DIR/CASE.json how much the clips flicker, beside held-out clips, and to
-DIR/CASE.npz the first samples in grey. A case that has its file is passed over,
-so that several calls may share a list, and a call that was stopped continues.
-NAME@SEED trains with another seed. Cases of different networks take different
-times a step: each file says how many milliseconds a step took, and on which
-device. DIR of --data is a folder with MNIST's files, or with videos.
+DIR/CASE.json how much the clips flicker, beside held-out clips and clips of
+unrelated frames, and to DIR/CASE.npz the first samples in grey. NAME@SEED
+trains with another seed. A case that has its file, or that another call is
+busy with, is passed over: several calls may share a list, and a call that was
+stopped continues. The file has the milliseconds of a step as it ran, which say
+nothing where several calls share a device. DIR of --data is a folder with
+MNIST's files, or with videos.
 """
 import argparse
-import ast
-import datetime
+import contextlib
 import json
 import pathlib
 import shutil
+import statistics
 import time
 
 import jax
 import numpy as np
 
+from benchmarks import cases as cases_lib
+from benchmarks import timing
 import video_diffusion
 from video_diffusion.config import data_options
 from video_diffusion.config import inputs
+from video_diffusion.errors import UserError
+from video_diffusion.evaluation import beside_real
+from video_diffusion.filesystem import locks
 from video_diffusion.metrics import flicker
 
 REFERENCE = {
@@ -83,7 +90,7 @@ CASES = {
     'eps': {'diffusion.prediction': 'eps'},
     'longer': {},  # twice the steps
 }
-# What helped, together; and one cause more on top of it.
+# What helped, together; and one more cause beside these.
 _BEST = {
     'optim.name': 'muon', 'model.group_size': 4,
     'model.position': 'shaw_exact', 'model.position_stddev': 1.0,
@@ -105,9 +112,11 @@ SAMPLERS = {
 }
 
 
-def parse(arguments=None) -> argparse.Namespace:
-  """The arguments."""
-  parser = argparse.ArgumentParser(description=__doc__)
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+  """The arguments; those of config fields are in `fields`."""
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+  )
   parser.add_argument('cases', nargs='+')
   parser.add_argument('--out', type=pathlib.Path, required=True)
   parser.add_argument('--data', required=True)
@@ -117,8 +126,7 @@ def parse(arguments=None) -> argparse.Namespace:
   parser.add_argument('--batch', type=int, default=64)
   parser.add_argument('--kept', type=int, default=96)
   parser.add_argument('--samplers', default='dpmpp_64')
-  parser.add_argument('--set', action='append', default=[])
-  args = parser.parse_args(arguments)
+  args, args.fields = parser.parse_known_args(arguments)
   for case in args.cases:
     if case.partition('@')[0] not in CASES:
       parser.error(f'{case!r} is no case; there are {", ".join(CASES)}.')
@@ -126,13 +134,17 @@ def parse(arguments=None) -> argparse.Namespace:
 
 
 def make_config(case: str, args: argparse.Namespace):
-  """The config of a case."""
+  """The config of a case.
+
+  Raises:
+    UserError: a field that does not exist.
+  """
   name, _, seed = case.partition('@')
   config = video_diffusion.get_config(args.config)
   steps = args.steps * (2 if name == 'longer' else 1)
-  fields = {
-      **REFERENCE,
-      **{f: ast.literal_eval(v) for f, v in (s.split('=') for s in args.set)},
+  config.update_from_flattened_dict(REFERENCE)
+  cases_lib.set_fields(config, args.fields)
+  config.update_from_flattened_dict({
       **CASES[name],
       'seed': int(seed or 0),
       'train.steps': steps,
@@ -140,57 +152,32 @@ def make_config(case: str, args: argparse.Namespace):
       'checkpoint.every': steps,
       'data.path': args.data,
       'data.dir': str(args.out / 'records'),
-  }
-  for field, value in fields.items():
-    group, _, name = field.partition('.')
-    if name:
-      config[group][name] = value
-    else:
-      config[group] = value
+      'eval.num_clips': args.clips,
+      'eval.batch_size': args.batch,
+  })
   return config
 
 
 def figures(videos: np.ndarray) -> dict[str, float]:
   """How much uint8 clips [n, t, h, w, 3] flicker, and how they differ."""
-  ink, luma = flicker.ink(videos), flicker.luma(videos)
-  white = ink.mean(1) / (3 * 255)
+  ink = flicker.ink_flicker(videos)
   return {
-      'flicker_of_ink': float(flicker.relative_change(ink).mean()),
-      'median_flicker_of_ink': float(
-          np.median(flicker.relative_change(ink))
-      ),
-      'flicker_of_luma': float(flicker.relative_change(luma).mean()),
-      'spread_of_ink': float(white.std()),
-      'mean_ink': float(white.mean()),
+      'flicker': float(ink.mean()),
+      'median_flicker': float(np.median(ink)),
+      'flicker_of_luma': float(flicker.flicker(videos)[1].mean()),
+      'ink_spread': flicker.ink_spread(videos),
   }
-
-
-def real_clips(config, count: int) -> np.ndarray:
-  """uint8 [count, t, h, w, 3] of the held-out split."""
-  source = inputs.make_source(config, 'test')
-  examples = inputs.heldout_examples(config, source, count)
-  return np.stack([example['video'] for example in examples])
 
 
 def run(case: str, args: argparse.Namespace) -> None:
   """Trains and measures a case."""
   config = make_config(case, args)
   run_dir = args.out / 'runs' / case
-  began = time.time()
   video_diffusion.train(config, run_dir)
-  report = {
-      'case': case,
-      'config': args.config,
-      'set': args.set,
-      'fields': {k: repr(v) for k, v in CASES[case.partition('@')[0]].items()},
-      'steps': config.train.steps,
-      'train_seconds': round(time.time() - began, 1),
-      'date': datetime.date.today().isoformat(),
-      'device': jax.devices()[0].device_kind,
-      'jax': jax.__version__,
-      'clips': args.clips,
-  }
-  kept = {}
+  lines = (run_dir / 'metrics.jsonl').read_text().splitlines()
+  metrics = [json.loads(line) for line in lines]
+  rates = [m['clips_per_second'] for m in metrics if 'clips_per_second' in m]
+  found, kept = {}, {}
   for name in args.samplers.split(','):
     sampler, steps, shift = SAMPLERS[name]
     model = video_diffusion.load(run_dir)
@@ -201,30 +188,44 @@ def run(case: str, args: argparse.Namespace) -> None:
         num_videos=args.clips, batch_size=args.batch, sampler=sampler,
         num_steps=steps, seed=1,
     )
-    report[name] = figures(videos) | {'seconds': round(time.time() - began, 1)}
+    found[name] = figures(videos) | {'seconds': round(time.time() - began, 1)}
     kept[name] = videos[: args.kept].mean(-1).round().astype(np.uint8)
   data_options.complete(config)
-  report['real'] = figures(real_clips(config, args.clips))
-  lines = (run_dir / 'metrics.jsonl').read_text().splitlines()
-  metrics = [json.loads(line) for line in lines]
-  report['last_metrics'] = metrics[-1]
-  report['losses'] = [m['loss'] for m in metrics if 'loss' in m]
+  source = inputs.make_source(config, 'test')
+  beside = beside_real.BesideReal(case, source, figures)
   np.savez_compressed(args.out / f'{case}.npz', **kept)
-  (args.out / f'{case}.json').write_text(json.dumps(report, indent=1))
-  print(json.dumps(report), flush=True)
+  (args.out / f'{case}.json').write_text(json.dumps(timing.emit({
+      'case': case,
+      'config': args.config,
+      'fields': args.fields,
+      'changes': {k: repr(v) for k, v in CASES[case.split('@')[0]].items()},
+      'steps': config.train.steps,
+      'ms': round(1e3 * config.batch_size / statistics.median(rates), 1),
+      'clips': args.clips,
+      'date': timing.today(),
+      'device': jax.devices()[0].device_kind,
+      'jax': jax.__version__,
+      **found,
+      **beside_real.by_kind(beside.real(config)),
+      'last_metrics': metrics[-1],
+      'losses': [m['loss'] for m in metrics if 'loss' in m],
+  }), indent=1))
   shutil.rmtree(run_dir / 'checkpoints')
 
 
-def main() -> None:
-  args = parse()
-  args.out.mkdir(parents=True, exist_ok=True)
+def main(argv: list[str] | None = None) -> None:
+  """Runs the cases that have not been run."""
+  args = parse(argv)
   for case in args.cases:
-    claim = args.out / f'{case}.claimed'
-    try:
-      claim.touch(exist_ok=False)
-    except FileExistsError:
+    if (args.out / f'{case}.json').exists():
       continue
-    run(case, args)
+    with contextlib.ExitStack() as stack:
+      try:
+        stack.enter_context(locks.Lock(args.out / 'held' / case))
+      except UserError:
+        print(f'{case} is passed over: another call is busy with it.')
+        continue
+      run(case, args)
 
 
 if __name__ == '__main__':

@@ -155,7 +155,7 @@ def test_it_needs_public_names_alone(notebook):
 
 
 def test_its_configs_and_fields_exist(notebook):
-  """Those of an accelerator, too, which no test here runs."""
+  """The names of configs for an accelerator, which no test runs, exist too."""
   cell = code_cells(notebook)['parameters']
   for name in re.findall(r"'(\w+:\w+)'", cell.source):
     config = config_files.get_config(name)

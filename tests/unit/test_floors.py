@@ -6,7 +6,7 @@ import setuptools
 
 from tests.support.paths import ROOT
 
-# Of tests/floors.txt alone; it gives the reason.
+# What tests/floors.txt alone pins; it gives the reason.
 BESIDE = {'tensorflow-metadata'}
 
 

@@ -75,6 +75,16 @@ def _settings(wanted, options):
 
 
 def make_video_folder(name: str, wanted: Wanted, options: VideoFolderOptions):
+  """The source of a folder of videos; prepares its records on first use.
+
+  Args:
+    name: name of the data set.
+    wanted: what is asked for.
+    options: its options.
+
+  Raises:
+    UserError: names an option, or a folder without a video that can be used.
+  """
   stored = wanted_lib.stored_records(options.path, wanted, options.epoch)
   return stored or wanted_lib.open_records(
       video_folder.prepare(
@@ -92,6 +102,10 @@ def make_video_folder(name: str, wanted: Wanted, options: VideoFolderOptions):
 
 
 def make_image_folder(name: str, wanted: Wanted, options: ImageFolderOptions):
+  """The source of a folder of images, each of them a video of one frame.
+
+  Args and errors are those of `make_video_folder`.
+  """
   stored = wanted_lib.stored_records(options.path, wanted)
   return stored or wanted_lib.open_records(
       video_folder.prepare(
@@ -115,6 +129,10 @@ def make_image_folder(name: str, wanted: Wanted, options: ImageFolderOptions):
 
 
 def make_kinetics600(name: str, wanted: Wanted, options: KineticsOptions):
+  """The source of a folder of Kinetics-600, by the CSV files beside the clips.
+
+  Args and errors are those of `make_video_folder`.
+  """
   stored = wanted_lib.stored_records(options.path, wanted, options.epoch)
   return stored or wanted_lib.open_records(
       kinetics600.prepare(
@@ -148,6 +166,10 @@ class MovingMnistOptions:
 
 
 def make_moving_mnist(name: str, wanted: Wanted, options: MovingMnistOptions):
+  """The source of synthetic clips of MNIST's digits; makes them on first use.
+
+  Args and errors are those of `make_video_folder`.
+  """
   wanted.require_length(options.clip_frames)
   stored = wanted_lib.stored_records(options.path, wanted)
   return stored or wanted_lib.open_records(

@@ -75,6 +75,16 @@ class TfdsImagesOptions:
 
 
 def make(name: str, wanted: Wanted, options: Any):
+  """The source of a data set of TFDS; downloads and prepares it on first use.
+
+  Args:
+    name: name of the data set, one of `tfds_sets.SETS`.
+    wanted: what is asked for.
+    options: its options, an object of the class above that belongs to it.
+
+  Raises:
+    UserError: names an option, or what TFDS could not do.
+  """
   given = dataclasses.asdict(options)
   directory = wanted_lib.data_dir(given.pop('dir'))
   epoch = given.pop('epoch', 'videos')

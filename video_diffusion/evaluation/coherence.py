@@ -2,11 +2,8 @@
 
 Captions and labels are not needed: frame 0 says which objects a clip has.
 """
-from collections.abc import Iterator
-
 import numpy as np
 
-from video_diffusion.api import model as model_lib
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import shapes
 from video_diffusion.errors import UserError
@@ -52,7 +49,7 @@ def make_figures(config, source: mixture_lib.Source) -> beside_real.Figures:
   return figures
 
 
-class Coherence:
+class Coherence(beside_real.BesideReal):
   """Figures of eval.num_clips samples, of real clips and of a control.
 
   See `make_figures` and `beside_real.BesideReal`.
@@ -62,12 +59,6 @@ class Coherence:
 
   def __init__(self, run: evaluator_lib.Run):
     """Raises UserError; see `make_figures`."""
-    self._beside = beside_real.BesideReal(
+    super().__init__(
         self.key, run.source, make_figures(run.model.config, run.source)
     )
-
-  def __call__(
-      self, model: model_lib.Model
-  ) -> Iterator[tuple[str, float | None]]:
-    """Yields 'palette' ..., 'real_palette' ..., 'unrelated_palette' ..."""
-    return self._beside(model)

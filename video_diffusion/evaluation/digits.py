@@ -3,10 +3,8 @@
 The reader of digits learns from MNIST's training digits when it is first
 needed, in about ten seconds on two cores.
 """
-from collections.abc import Iterator
 import functools
 
-from video_diffusion.api import model as model_lib
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import wanted
 from video_diffusion.data.builders import moving_mnist
@@ -71,7 +69,7 @@ def make_figures(config, source: mixture_lib.Source) -> beside_real.Figures:
   return lambda videos: digit_clips.figures(videos, reader(), share=share)
 
 
-class Digits:
+class Digits(beside_real.BesideReal):
   """Figures of eval.num_clips samples, of real clips and of a control.
 
   See `digit_clips.figures` and `beside_real.BesideReal`.
@@ -81,12 +79,6 @@ class Digits:
 
   def __init__(self, run: evaluator_lib.Run):
     """Raises UserError; see `make_figures`."""
-    self._beside = beside_real.BesideReal(
+    super().__init__(
         self.key, run.source, make_figures(run.model.config, run.source)
     )
-
-  def __call__(
-      self, model: model_lib.Model
-  ) -> Iterator[tuple[str, float | None]]:
-    """Yields 'flicker' ..., 'real_flicker' ..., 'unrelated_flicker' ..."""
-    return self._beside(model)

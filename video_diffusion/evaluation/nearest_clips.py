@@ -78,7 +78,7 @@ def find(
 
 
 def _thumbnails(clips, extractor):
-  """Of the first clips, read a few at a time."""
+  """The thumbnails of the first clips, which are read a few at a time."""
   count = min(COMPARED, len(clips))
   return np.concatenate([
       extractor(clips.read(start, min(start + feature_files.CHUNK, count)))

@@ -11,10 +11,10 @@ from video_diffusion.metrics import digit_reader
 from video_diffusion.metrics import flicker
 from video_diffusion.metrics import parts as parts_lib
 
-WHITE = 3 * 255  # ink of a white pixel
 BLOCK = 64  # clips that are looked at together
-# Of the side of a digit's whole image. MNIST's digits fill a box of 20 of the
-# 28 pixels, 0.71; with another digit's pieces a part is larger or smaller.
+# Shares of the side of a digit's whole image. MNIST's digits fill a box of 20
+# of the 28 pixels, 0.71; with another digit's pieces a part is larger or
+# smaller.
 SIDES = (0.6, 0.85)
 SPECK = 1 / 64  # of the area of that image; less is no part
 
@@ -109,8 +109,7 @@ def figures(
 
   Returns:
     'flicker': the mean of `flicker.ink_flicker`.
-    'ink_spread': the standard deviation, over the clips, of a clip's mean ink,
-      in white pixels.
+    'ink_spread': see `flicker.ink_spread`.
     'displacement': see `displacement`.
     'identity': the share of kept clips among those that are judged; see
       `identity`. None where none is.
@@ -126,7 +125,7 @@ def figures(
   kept, judged = identity(readings)
   return {
       'flicker': float(flicker.ink_flicker(videos).mean()),
-      'ink_spread': float((flicker.ink(videos).mean(1) / WHITE).std()),
+      'ink_spread': flicker.ink_spread(videos),
       'displacement': displacement(readings),
       'identity': float(kept[judged].mean()) if judged.any() else None,
       'judged': float(judged.mean()),

@@ -105,6 +105,20 @@ def ink_flicker(videos: np.ndarray) -> np.ndarray:
   return relative_change(ink(videos))
 
 
+def ink_spread(videos: np.ndarray) -> float:
+  """The standard deviation, over clips, of a clip's mean ink.
+
+  It is in white pixels, each of which has the ink 3 * 255.
+
+  Args:
+    videos: uint8 [n, time, height, width, 3].
+
+  Raises:
+    ValueError: as of `ink`.
+  """
+  return float((ink(videos).mean(1) / (3 * 255)).std())
+
+
 def shuffled_frames(videos: np.ndarray, seed: int) -> np.ndarray:
   """A control: the frames of each clip in a random order of its own.
 

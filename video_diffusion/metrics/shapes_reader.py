@@ -145,7 +145,7 @@ class ShapesReader:
   def _read(self, own, background, colour):
     fits, paths = self._fits(own, background)
     totals = fits.sum(1)
-    # Of shapes that fit alike the first, whatever the rounding.
+    # Among shapes that fit alike it is the first, whatever the rounding.
     kind = int((totals > totals.max() - 1e-3).argmax())
     path = paths[kind]
     time = np.arange(len(path)) - (len(path) - 1) / 2

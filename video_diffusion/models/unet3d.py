@@ -145,16 +145,14 @@ class UNet3D(nn.Module):
     remat_block = nn.remat(Block, static_argnums=(3, 4))
 
     def block(name, x, level, resample='none', attend=None):
-      if attend is None:
-        attend = sizes[level] in self.attention_resolutions
-        attend_time = attend or sizes[level] in self.temporal_resolutions
-      else:
-        attend_time = attend
+      wanted = lambda sides: sizes[level] in sides if attend is None else attend
+      attend_space = wanted(self.attention_resolutions)
+      attend_time = attend_space or wanted(self.temporal_resolutions)
       block_cls = remat_block if sizes[level] in self.remat else Block
       return block_cls(
           self.base_channels * self.channel_mults[level],
           resample,
-          attend,
+          attend_space,
           attend_time,
           self.head_dim,
           self.injection,

@@ -101,7 +101,7 @@ def test_labels_and_captions_of_sets_that_have_them(tmp_path):
   assert {e['labels'].dtype for e in examples} == {np.dtype(np.int32)}
   captions = [e['caption'] for e in examples]
   assert captions == ['', '', 'ein größerer Satz', '']
-  # Of the seven clips that the videos are stored in.
+  # The videos are stored in seven clips.
   assert [bool(caption) for caption in source.captions()] == [
       False, False, False, True, True, True, False
   ]

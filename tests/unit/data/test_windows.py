@@ -9,7 +9,7 @@ from video_diffusion.data import stretches as stretches_lib
 from video_diffusion.data import windows
 from video_diffusion.errors import UserError
 
-# Of one window, of a few, with a rest, and of many clips.
+# Videos of one window, of a few, with a rest, and of many clips.
 LENGTHS = (5, 7, 12, 13, 40)
 CHUNK = 8
 
@@ -128,7 +128,7 @@ def test_an_epoch_of_videos_takes_each_once_at_a_uniform_start(frameskips):
       counts = [seen[p] for p in starts(5, skip, lengths) if p[0] == video]
       if len(counts) > 1:
         assert scipy.stats.chisquare(counts).pvalue > 1e-3
-  # Of a video that all of them fit, each is as likely.
+  # In a video that all distances fit, each is as likely.
   longest = len(lengths) - 1
   for skip in frameskips:
     share = sum(
