@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.support.paths import ROOT
+from video_diffusion.config import data_options
 from video_diffusion.errors import UserError
 from video_diffusion.parallel import sharding
 
@@ -54,7 +55,8 @@ def set_fields(config, arguments: list[str]) -> None:
   Raises:
     UserError: an argument is of another form, or there is no such field.
   """
-  config.lock()  # a field that does not exist is an error then
+  # A field that does not exist is an error then, but for those of the data set.
+  data_options.complete(config).lock()
   for argument in arguments:
     found = re.fullmatch(r'--config\.([\w.]+)=(.*)', argument)
     if not found:

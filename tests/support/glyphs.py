@@ -3,7 +3,7 @@ import gzip
 
 import numpy as np
 
-from video_diffusion.data.builders import moving_mnist
+from video_diffusion.data.builders import mnist
 
 # Rows and columns of the segments within 28 x 28, and who has them.
 _SEGMENTS = (
@@ -38,9 +38,9 @@ def write_idx(file, array):
 
 def write_mnist(folder, n=300):
   """Writes MNIST's images and training labels, of `n` glyphs each."""
-  for seed, name in enumerate(moving_mnist.FILES.values()):
+  for seed, name in enumerate(mnist.FILES.values()):
     images, labels = glyphs(n, seed)
     write_idx(folder / name, images)
     if not seed:
-      write_idx(folder / moving_mnist.LABELS, labels)
+      write_idx(folder / mnist.LABELS, labels)
   return folder

@@ -7,6 +7,7 @@ import functools
 
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import wanted
+from video_diffusion.data.builders import mnist
 from video_diffusion.data.builders import moving_mnist
 from video_diffusion.errors import Argument
 from video_diffusion.errors import UserError
@@ -59,7 +60,7 @@ def make_figures(config, source: mixture_lib.Source) -> beside_real.Figures:
         'digits are too small to read; leave it out.'
     )
   with naming(lambda name: f'data.{name}'):
-    images, labels = moving_mnist.labelled_digits(
+    images, labels = mnist.labelled(
         files.expand(data.get('path', ''), Argument('path')),
         data_dir=wanted.data_dir(data.get('dir', '')),
         count=LEARNED,

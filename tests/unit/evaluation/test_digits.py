@@ -10,6 +10,7 @@ from tests.support import glyphs
 from tests.support import models
 from tests.support.paths import DATA
 from video_diffusion.data import mixture as mixture_lib
+from video_diffusion.data.builders import mnist
 from video_diffusion.data.builders import moving_mnist
 from video_diffusion.errors import UserError
 from video_diffusion.evaluation import beside_real
@@ -31,7 +32,7 @@ class Clips:
 
   def __init__(self, folder, size=64, num_examples=CLIPS):
     self.num_examples, self._size = num_examples, size
-    self._digits = moving_mnist.read_idx(folder / moving_mnist.FILES['test'])
+    self._digits = mnist.read_idx(folder / mnist.FILES['test'])
 
   def example(self, index, rng, num_frames, frameskips=(1,)):
     del rng, frameskips
@@ -95,9 +96,9 @@ def test_samples_like_real_clips_have_their_figures(folder, monkeypatch):
 
 def test_digits_of_the_first_moving_mnist_are_smaller(folder, monkeypatch):
   """They are not enlarged: 28 of 64 pixels."""
-  learned = moving_mnist.labelled_digits(folder, data_dir='', count=300)
+  learned = mnist.labelled(folder, data_dir='', count=300)
   monkeypatch.setattr(
-      moving_mnist, 'labelled_digits', lambda path, **kwargs: learned
+      mnist, 'labelled', lambda path, **kwargs: learned
   )
   run = model('')
   config = run.config.data
@@ -129,7 +130,7 @@ def test_a_run_that_cannot_be_read_is_one_sentence(folder, tmp_path):
   run.config.data.name = 'video_folder'
   with pytest.raises(UserError, match=f"{begin}.*data.name is 'video_folder'"):
     make(run, types.SimpleNamespace(num_examples=1))
-  (tmp_path / moving_mnist.LABELS).unlink()
+  (tmp_path / mnist.LABELS).unlink()
   with pytest.raises(UserError, match='^data.path is .*no file train-labels'):
     make(model(folder), source)
 
@@ -137,13 +138,13 @@ def test_a_run_that_cannot_be_read_is_one_sentence(folder, tmp_path):
 @pytest.fixture(name='mnist', scope='module')
 def real_digits():
   """A reader, clips of held-out digits, and the classes of these."""
-  if not (MNIST / moving_mnist.LABELS).is_file():
+  if not (MNIST / mnist.LABELS).is_file():
     pytest.skip(f'{MNIST} does not hold the digits of MNIST')
   reader = digit_reader.DigitReader(
-      *moving_mnist.labelled_digits(MNIST, data_dir='', count=15_000)
+      *mnist.labelled(MNIST, data_dir='', count=15_000)
   )
-  images = moving_mnist.read_idx(MNIST / moving_mnist.FILES['test'])
-  labels = moving_mnist.read_idx(
+  images = mnist.read_idx(MNIST / mnist.FILES['test'])
+  labels = mnist.read_idx(
       MNIST / 't10k-labels-idx1-ubyte.gz', axes=1
   )
   videos, classes = {64: [], 32: []}, []

@@ -16,7 +16,6 @@ a Learned Prior", by the rule of the code that they published with it:
 """
 from collections.abc import Iterator
 import functools
-import gzip
 import hashlib
 import json
 import os
@@ -26,22 +25,15 @@ import numpy as np
 
 from video_diffusion.data import packing
 from video_diffusion.data import video
-from video_diffusion.data.builders import tfds_originals
+from video_diffusion.data.builders import mnist
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
-from video_diffusion.errors import UserError
 
 NAME = 'moving_mnist_stochastic'
 SIZE = 64  # of a frame, before it is resized
 DIGIT = 32  # of a digit
 LAST = SIZE - DIGIT - 1  # the largest place of a digit's corner
 SPEED = 4  # the largest component of a velocity, pixels a frame
-FILES = {
-    'train': 'train-images-idx3-ubyte.gz',
-    'test': 't10k-images-idx3-ubyte.gz',
-}
-LABELS = 'train-labels-idx1-ubyte.gz'
-TFDS_DIGITS = 'mnist:3.0.1'
 
 
 def prepare(
@@ -58,7 +50,7 @@ def prepare(
   """Packs synthetic clips, unless that has been done.
 
   Args:
-    path: folder with the FILES of MNIST; '' takes the digits of TFDS's mnist.
+    path: folder with `mnist.FILES`; '' takes the digits of TFDS's mnist.
     data_dir: local folder of the records, and of TFDS's mnist.
     height: rows of the stored frames; a size other than 64 is made by the area
       mean.
@@ -81,21 +73,21 @@ def prepare(
         f' is {width}; Moving-MNIST is square, so they must be equal.',
     )
   files = {
-      split: pathlib.Path(path) / name for split, name in FILES.items()
+      split: pathlib.Path(path) / name for split, name in mnist.FILES.items()
   } if path else {}
   for file in files.values():
     if not file.is_file():
       raise ArgumentError(
           Argument('path'), f' is {os.fspath(path)!r}, which has no file '
           f'{file.name}; it must be a folder with '
-          f'{" and ".join(FILES.values())}.',
+          f'{" and ".join(mnist.FILES.values())}.',
       )
   digests = {
       file.name: hashlib.sha256(file.read_bytes()).hexdigest()
       for file in files.values()
   }
   settings = dict(
-      digits=digests or TFDS_DIGITS,
+      digits=digests or mnist.TFDS_NAME,
       height=height,
       width=width,
       clip_frames=clip_frames,
@@ -108,9 +100,9 @@ def prepare(
   if directory.exists():
     return directory
   digits = (
-      {split: read_idx(file) for split, file in files.items()}
+      {split: mnist.read_idx(file) for split, file in files.items()}
       if files
-      else _tfds_digits(data_dir)
+      else mnist.of_tfds(data_dir)
   )
   counts = {'train': train_clips, 'test': test_clips}
   return packing.pack(
@@ -134,7 +126,7 @@ def prepare(
       height=height,
       width=width,
       report={
-          'digits': digests or TFDS_DIGITS,
+          'digits': digests or mnist.TFDS_NAME,
           'videos': counts,
           'skipped': [],
           'sizes': {f'{SIZE} x {SIZE}': sum(counts.values())},
@@ -192,7 +184,7 @@ def draw(
   Returns:
     uint8 [num_frames, size, size, 3] in [0, 255], grey.
   """
-  rng = np.random.default_rng((seed, list(FILES).index(split), index))
+  rng = np.random.default_rng((seed, list(mnist.FILES).index(split), index))
   canvas = np.zeros((num_frames, SIZE, SIZE), np.uint16)
   for number in rng.integers(len(digits), size=2):
     digit = enlarge(digits[number])
@@ -213,88 +205,6 @@ def enlarge(digit: np.ndarray) -> np.ndarray:
   return np.asarray(
       image.resize((DIGIT, DIGIT), PIL.Image.Resampling.BILINEAR)
   )
-
-
-def read_idx(file: str | os.PathLike, *, axes: int = 3) -> np.ndarray:
-  """The array of a gzipped idx file.
-
-  Args:
-    file: local path.
-    axes: number of axes: 3 of images, [n, rows, columns], 1 of labels, [n].
-
-  Returns:
-    uint8, of so many axes.
-
-  Raises:
-    UserError: it is something else, or cut short.
-  """
-  try:
-    content = gzip.decompress(pathlib.Path(file).read_bytes())
-    header = 4 * (1 + axes)
-    magic, *shape = np.frombuffer(content[:header], '>i4').tolist()
-    if magic != 0x800 + axes:  # bytes, so many axes
-      raise UserError(f'magic number {magic:#x}')
-    return np.frombuffer(content[header:], np.uint8).reshape(shape)
-  except (OSError, EOFError, ValueError) as error:
-    what = 'images' if axes == 3 else 'labels'
-    raise UserError(
-        f'{os.fspath(file)} is not a whole gzipped idx file of {what} '
-        f'({error}).'
-    ) from error
-
-
-def labelled_digits(
-    path: str | os.PathLike, *, data_dir: str | os.PathLike, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """Training digits of MNIST with their classes.
-
-  Args:
-    path: folder with MNIST's images and labels; '' takes the digits of TFDS.
-    data_dir: local folder of TFDS's mnist.
-    count: the number of digits at most.
-
-  Returns:
-    uint8 [n, 28, 28], white on black, and their classes in 0 .. 9, uint8 [n].
-
-  Raises:
-    UserError: there are no such files, or they are damaged.
-  """
-  if not path:
-    builder = tfds_originals.open_original(TFDS_DIGITS, data_dir)
-    examples = list(tfds_originals.read(
-        builder, f'train[:{count}]', ['image', 'label']
-    ).as_numpy_iterator())
-    images = np.stack([example['image'][..., 0] for example in examples])
-    return images, np.array([e['label'] for e in examples], np.uint8)
-  files = [pathlib.Path(path) / name for name in (FILES['train'], LABELS)]
-  for file in files:
-    if not file.is_file():
-      raise ArgumentError(
-          Argument('path'), f' is {os.fspath(path)!r}, which has no file '
-          f'{file.name}; the classes of digits are learned from '
-          f'{" and ".join(each.name for each in files)}.',
-      )
-  images, labels = read_idx(files[0]), read_idx(files[1], axes=1)
-  if len(images) != len(labels):
-    raise UserError(
-        f'{files[0]} holds {len(images)} images, but {files[1]} holds '
-        f'{len(labels)} labels; they must be of one data set.'
-    )
-  return images[:count], labels[:count]
-
-
-def _tfds_digits(data_dir):
-  """{split: uint8 [n, 28, 28]} of TFDS's mnist, in its own order."""
-  builder = tfds_originals.open_original(TFDS_DIGITS, data_dir)
-  return {
-      split: np.stack([
-          example['image'][..., 0]
-          for example in tfds_originals.read(
-              builder, split, ['image']
-          ).as_numpy_iterator()
-      ])
-      for split in FILES
-  }
 
 
 def _clips(

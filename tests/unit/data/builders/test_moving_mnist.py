@@ -10,6 +10,7 @@ from tests.support import glyphs
 from tests.support.paths import ROOT
 from video_diffusion.data import datasets
 from video_diffusion.data import records
+from video_diffusion.data.builders import mnist
 from video_diffusion.data.builders import moving_mnist
 from video_diffusion.data.builders import tfds_originals
 from video_diffusion.errors import UserError
@@ -24,7 +25,7 @@ DRAWN = dict(
 
 def write_idx(folder, name, images):
   """Writes the images of a split the way that MNIST comes."""
-  glyphs.write_idx(folder / moving_mnist.FILES[name], images)
+  glyphs.write_idx(folder / mnist.FILES[name], images)
 
 
 @pytest.fixture(name='folder')
@@ -143,7 +144,7 @@ def test_packed_clips(folder, tmp_path):
   for split, level, count in [('train', 100, 4), ('test', 200, 3)]:
     clips = read_all(directory, split)
     assert len(clips) == count
-    digits = moving_mnist.read_idx(folder / moving_mnist.FILES[split])
+    digits = mnist.read_idx(folder / mnist.FILES[split])
     for index, clip in enumerate(clips):
       assert level in clip and set(np.unique(clip)) <= {
           0, level, min(255, 2 * level)
@@ -156,7 +157,7 @@ def test_packed_clips(folder, tmp_path):
       )
   report = json.loads((directory / 'report.json').read_text())
   assert report['videos'] == report['clips'] == {'train': 4, 'test': 3}
-  assert set(report['digits']) == set(moving_mnist.FILES.values())
+  assert set(report['digits']) == set(mnist.FILES.values())
   source = records.VideoRecords(directory, 'test')
   assert [source.video(i) for i in range(3)] == [4, 5, 6]
   assert source.num_examples == source.num_videos == 3
@@ -186,11 +187,11 @@ def test_digits_of_tfds(tmp_path, monkeypatch):
 
   monkeypatch.setattr(tfds_originals, 'open_original', digits_of_tfds)
   with tfds.testing.mock_data(num_examples=2):
-    digits = moving_mnist._tfds_digits(tmp_path)
+    digits = mnist.of_tfds(tmp_path)
   assert {s: (d.shape, d.dtype) for s, d in digits.items()} == {
       split: ((2, 28, 28), np.uint8) for split in ('train', 'test')
   }
-  monkeypatch.setattr(moving_mnist, '_tfds_digits', lambda _: digits)
+  monkeypatch.setattr(mnist, 'of_tfds', lambda _: digits)
   clip = read_all(prepare('', tmp_path), 'train')[0]
   assert clip.shape == (5, 64, 64, 3) and clip.max() == 255
   assert read == [('mnist:3.0.1', tmp_path)]
@@ -202,7 +203,7 @@ def test_one_sentence(folder, tmp_path):
   with pytest.raises(ValueError, match='has no file train-images.*must be a f'):
     prepare(tmp_path, tmp_path)
   for content in [b'no gzip', gzip.compress(b'\0\0\10\1' + bytes(20))]:
-    (folder / moving_mnist.FILES['train']).write_bytes(content)
+    (folder / mnist.FILES['train']).write_bytes(content)
     with pytest.raises(ValueError, match='train-images.* is not a whole'):
       prepare(folder, tmp_path)
   with pytest.raises(ValueError, match='has no clip for the split .test'):
@@ -218,22 +219,22 @@ def test_one_sentence(folder, tmp_path):
 
 def test_digits_with_their_classes(folder, tmp_path):
   glyphs.write_mnist(folder, n=20)
-  images, labels = moving_mnist.labelled_digits(
+  images, labels = mnist.labelled(
       folder, data_dir=tmp_path, count=15
   )
   want = glyphs.glyphs(20)
   np.testing.assert_array_equal(images, want[0][:15])
   np.testing.assert_array_equal(labels, want[1][:15])
   read = functools.partial(
-      moving_mnist.labelled_digits, data_dir=tmp_path, count=99
+      mnist.labelled, data_dir=tmp_path, count=99
   )
-  glyphs.write_idx(folder / moving_mnist.LABELS, want[1][:7])
+  glyphs.write_idx(folder / mnist.LABELS, want[1][:7])
   with pytest.raises(UserError, match='holds 20 images, but .* holds 7 labels'):
     read(folder)
-  glyphs.write_idx(folder / moving_mnist.LABELS, want[0])
+  glyphs.write_idx(folder / mnist.LABELS, want[0])
   with pytest.raises(UserError, match='whole gzipped idx file of labels'):
     read(folder)
-  (folder / moving_mnist.LABELS).unlink()
+  (folder / mnist.LABELS).unlink()
   with pytest.raises(UserError, match='has no file train-labels.*learned from'):
     read(folder)
 
@@ -246,7 +247,7 @@ def test_digits_of_tfds_with_their_classes(tmp_path, monkeypatch):
     monkeypatch.setattr(
         tfds_originals, 'open_original', lambda name, data_dir: builder
     )
-    images, labels = moving_mnist.labelled_digits(
+    images, labels = mnist.labelled(
         '', data_dir=tmp_path, count=5
     )
   assert images.shape == (5, 28, 28) and images.dtype == np.uint8
