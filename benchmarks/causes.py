@@ -8,11 +8,12 @@ Trains a small network on one config once for each CASE, a name of CASES which
 changes a field or two of the reference, then samples and writes to
 DIR/CASE.json how much the clips flicker, beside held-out clips and clips of
 unrelated frames, and to DIR/CASE.npz the first samples in grey. NAME@SEED
-trains with another seed. A case that has its file, or that another call is
-busy with, is passed over: several calls may share a list, and a call that was
-stopped continues. The file has the milliseconds of a step as it ran, which say
-nothing where several calls share a device. DIR of --data is a folder with
-MNIST's files, or with videos.
+trains with another seed. Both files are written again after each of the
+--samplers, and the checkpoint is deleted after the last: a call that was
+stopped continues where it was. A case that is complete, or that another call is
+busy with, is passed over, so that several calls may share a list. The file has
+the milliseconds of a step as it ran, which say nothing where several calls
+share a device. DIR of --data is a folder with MNIST's files, or with videos.
 """
 import argparse
 import contextlib
@@ -32,6 +33,7 @@ from video_diffusion.config import data_options
 from video_diffusion.config import inputs
 from video_diffusion.errors import UserError
 from video_diffusion.evaluation import beside_real
+from video_diffusion.filesystem import files
 from video_diffusion.filesystem import locks
 from video_diffusion.metrics import flicker
 
@@ -170,14 +172,12 @@ def figures(videos: np.ndarray) -> dict[str, float]:
 
 
 def run(case: str, args: argparse.Namespace) -> None:
-  """Trains and measures a case."""
+  """Trains a case, and measures it by each sampler."""
   config = make_config(case, args)
   run_dir = args.out / 'runs' / case
   video_diffusion.train(config, run_dir)
-  lines = (run_dir / 'metrics.jsonl').read_text().splitlines()
-  metrics = [json.loads(line) for line in lines]
-  rates = [m['clips_per_second'] for m in metrics if 'clips_per_second' in m]
-  found, kept = {}, {}
+  row = _row(case, config, args, run_dir)
+  kept = {}
   for name in args.samplers.split(','):
     sampler, steps, shift = SAMPLERS[name]
     model = video_diffusion.load(run_dir)
@@ -188,13 +188,23 @@ def run(case: str, args: argparse.Namespace) -> None:
         num_videos=args.clips, batch_size=args.batch, sampler=sampler,
         num_steps=steps, seed=1,
     )
-    found[name] = figures(videos) | {'seconds': round(time.time() - began, 1)}
+    row[name] = figures(videos) | {'seconds': round(time.time() - began, 1)}
     kept[name] = videos[: args.kept].mean(-1).round().astype(np.uint8)
+    np.savez_compressed(args.out / f'{case}.npz', **kept)
+    files.write(_path(case, args), json.dumps(row, indent=1))
+  timing.emit(row)
+  shutil.rmtree(run_dir / 'checkpoints')
+
+
+def _row(case: str, config, args: argparse.Namespace, run_dir) -> dict:
+  """What is said of a case before its samples."""
+  lines = (run_dir / 'metrics.jsonl').read_text().splitlines()
+  metrics = [json.loads(line) for line in lines]
+  rates = [m['clips_per_second'] for m in metrics if 'clips_per_second' in m]
   data_options.complete(config)
   source = inputs.make_source(config, 'test')
   beside = beside_real.BesideReal(case, source, figures)
-  np.savez_compressed(args.out / f'{case}.npz', **kept)
-  (args.out / f'{case}.json').write_text(json.dumps(timing.emit({
+  return {
       'case': case,
       'config': args.config,
       'fields': args.fields,
@@ -205,19 +215,30 @@ def run(case: str, args: argparse.Namespace) -> None:
       'date': timing.today(),
       'device': jax.devices()[0].device_kind,
       'jax': jax.__version__,
-      **found,
       **beside_real.by_kind(beside.real(config)),
       'last_metrics': metrics[-1],
       'losses': [m['loss'] for m in metrics if 'loss' in m],
-  }), indent=1))
-  shutil.rmtree(run_dir / 'checkpoints')
+  }
+
+
+def _path(case: str, args: argparse.Namespace) -> pathlib.Path:
+  """The file of a case."""
+  return args.out / f'{case}.json'
+
+
+def _complete(case: str, args: argparse.Namespace) -> bool:
+  """Whether the file of a case has the figures of all samplers."""
+  path = _path(case, args)
+  if not path.exists():
+    return False
+  return set(args.samplers.split(',')) <= json.loads(path.read_text()).keys()
 
 
 def main(argv: list[str] | None = None) -> None:
   """Runs the cases that have not been run."""
   args = parse(argv)
   for case in args.cases:
-    if (args.out / f'{case}.json').exists():
+    if _complete(case, args):
       continue
     with contextlib.ExitStack() as stack:
       try:

@@ -263,6 +263,10 @@ class Trial:
       module.make_config(args.config, rest)
       for topology in args.topology:
         module.lowering.chip_of(topology)
+    elif name == 'benchmarks.causes':
+      args = module.parse(argv)
+      for case in args.cases:
+        module.make_config(case, args)
     elif name == 'benchmarks.input':
       module.parse(argv)
     elif 'argparse' not in vars(module):

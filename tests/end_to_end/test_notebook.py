@@ -9,15 +9,15 @@ import nbformat
 from PIL import Image
 import pytest
 
+from benchmarks import notebook as notebook_lib
 from tests.conftest import TINY
 from tests.conftest import WITHOUT_TF
 from tests.support import models
-from tests.support import notebooks
-from tests.support.paths import ROOT
+from tests.support.waiting import LIMIT
 import video_diffusion
 from video_diffusion.config import config_files
 
-PATH = ROOT / 'launch' / 'colab_demo.ipynb'
+PATH = notebook_lib.PATH
 MAX_BYTES = 200_000
 MAX_LINES = 12  # of a cell that is a step
 # Code cells that are no steps, and so show no picture.
@@ -87,11 +87,16 @@ def pictures(cell):
 def test_from_top_to_bottom(notebook, parameters, tmp_path):
   folder = tmp_path / 'work'
   folder.mkdir()
-  done = notebooks.execute(notebook, folder, parameters=parameters)
+  done = notebook_lib.execute(
+      notebook, folder, parameters=parameters, limit=LIMIT
+  )
   cells = code_cells(done)
   # With the cell of the settings above, and without that of the installation.
   assert [c.execution_count for c in cells.values()] == [
       *range(1, len(BEFORE) + len(STEPS) + 1)
+  ]
+  assert [row['cell'] for row in notebook_lib.rows(done)][2:] == [
+      *BEFORE[2:], *STEPS, 'all'
   ]
   for name, frames in STEPS.items():
     [picture] = pictures(cells[name])
@@ -116,7 +121,9 @@ def test_a_broken_cell_fails(notebook, parameters, tmp_path):
   assert 'model.sample(' in cell.source
   cell.source = cell.source.replace('model.sample(', 'model.sampel(')
   with pytest.raises(nbclient.exceptions.CellExecutionError, match='sampel'):
-    notebooks.execute(notebook, tmp_path, parameters=parameters)
+    notebook_lib.execute(
+        notebook, tmp_path, parameters=parameters, limit=LIMIT
+    )
 
 
 def test_it_is_committed_without_outputs(notebook):
@@ -136,7 +143,8 @@ def test_its_form(notebook):
   """A few sentences, then a short cell, and again."""
   assert [*code_cells(notebook)] == [*BEFORE, *STEPS]
   for tag in ('install', 'parameters'):
-    assert [notebook.cells[i].id for i in notebooks.tagged(notebook, tag)] == [
+    at = notebook_lib.tagged(notebook, tag)
+    assert [notebook.cells[i].id for i in at] == [
         tag
     ]
   kinds = [cell.cell_type for cell in notebook.cells]

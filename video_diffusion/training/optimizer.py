@@ -4,10 +4,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
-import optax.contrib
 
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
+from video_diffusion.training import muon
 
 OPTIMIZERS = ('adam', 'muon')
 SCHEDULES = ('constant', 'cosine')
@@ -65,45 +65,20 @@ def make_optimizer(
   `updates_done` reads the state of this chain.
 
   Adam and its betas are the paper's; clip 1.0 of the mean gradient, eps and
-  the decoupled decay are this project's choice. So is 'muon', which takes
-  kernels of at least two axes and leaves everything else to Adam, both with
-  Nesterov's momentum; its updates have the root mean square of Adam's, so that
-  one learning rate serves both.
+  the decoupled decay are this project's choice, and so is 'muon', of
+  `muon.make_muon`.
   """
+  adam = {'b1': beta1, 'b2': beta2, 'eps': eps}
   if name == 'muon':
-    scale = optax.contrib.muon(
-        -1.0,  # the sign of a descent comes at the end of the chain
-        adam_b1=beta1,
-        adam_b2=beta2,
-        eps=eps,
-        consistent_rms=0.2,
-        muon_weight_dimension_numbers=_matrices,
-    )
+    scale = muon.make_muon(**adam)
   else:
-    scale = optax.scale_by_adam(b1=beta1, b2=beta2, eps=eps)
+    scale = optax.scale_by_adam(**adam)
   return optax.chain(
       optax.clip_by_global_norm(clip_norm),
       scale,
       optax.add_decayed_weights(weight_decay),
       optax.scale_by_learning_rate(learning_rate),
   )
-
-
-def _matrices(params):
-  """Which axes of each kernel are its rows and columns, None for Adam."""
-
-  def one(path, leaf):
-    name = jax.tree_util.keystr(path, simple=True, separator='/')
-    if not name.endswith('kernel') or leaf.ndim < 2:
-      return None
-    # Queries, keys and values have several axes of outputs, what follows the
-    # heads several of inputs, as have convolutions.
-    inputs = 1 if '/qkv/' in name else leaf.ndim - 1
-    return optax.contrib.MuonDimensionNumbers(
-        tuple(range(inputs)), tuple(range(inputs, leaf.ndim))
-    )
-
-  return jax.tree_util.tree_map_with_path(one, params)
 
 
 def updates_done(opt_state: optax.OptState) -> jax.Array:

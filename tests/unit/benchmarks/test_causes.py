@@ -44,7 +44,9 @@ def test_a_list_is_shared_and_what_was_stopped_is_run(
 ):
   run = []
   monkeypatch.setattr(causes, 'run', lambda case, args: run.append(case))
-  (tmp_path / 'shift_1.json').write_text('{}')
+  (tmp_path / 'shift_1.json').write_text('{"dpmpp_64": {}}')
+  # One that a call was stopped at has not been sampled by all samplers.
+  (tmp_path / 'shift_4.json').write_text('{"ancestral_256": {}}')
   (tmp_path / 'runs' / 'shift_2').mkdir(parents=True)  # of a stopped call
   names = ['shift_1', 'shift_2', 'shift_3', 'shift_4']
   with locks.Lock(tmp_path / 'held' / 'shift_3'):

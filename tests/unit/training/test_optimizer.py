@@ -2,6 +2,8 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import optax.contrib
 import pytest
 
 from video_diffusion.training import optimizer
@@ -59,6 +61,9 @@ def test_muon_makes_kernels_orthogonal_and_leaves_the_rest_to_adam():
       'conv/kernel': (3, 3, 4, 8),  # 36 inputs, 8 outputs
       'qkv/kernel': (6, 3, 2, 4),  # 6 inputs, 24 outputs
       'out/kernel': (2, 4, 6),  # 8 inputs, 6 outputs
+      # The first has the size of another's transpose, the second of another.
+      'mid/conv/kernel': (1, 1, 8, 36),
+      'mid/out/kernel': (4, 2, 6),
       'norm/scale': (5,),
       'relative_keys': (7, 2, 4),
   }
@@ -76,7 +81,9 @@ def test_muon_makes_kernels_orthogonal_and_leaves_the_rest_to_adam():
 
   muon = first_update('muon')
   flat = flax.traverse_util.flatten_dict(grads, sep='/')
-  for name, inputs in {'conv': 36, 'qkv': 6, 'out': 8}.items():
+  for name, inputs in {
+      'conv': 36, 'qkv': 6, 'out': 8, 'mid/conv': 8, 'mid/out': 8,
+  }.items():
     path = f'{name}/kernel'
     matrix = np.asarray(muon[path]).reshape(inputs, -1)
     # Its singular values are near one, after the scale that gives the update
@@ -85,12 +92,29 @@ def test_muon_makes_kernels_orthogonal_and_leaves_the_rest_to_adam():
     singular = singular / (0.2 * np.sqrt(max(matrix.shape)))
     assert 0.4 < singular.min() and singular.max() < 1.4, (name, singular)
     assert np.vdot(muon[path], flat[path]) < 0  # downhill
+    # Together with others it becomes what it becomes by itself.
+    alone = optax.contrib.scale_by_muon()
+    gradient = flat[path].reshape(inputs, -1)
+    want, _ = alone.update(gradient, alone.init(gradient))
+    want = -0.2 * np.sqrt(max(matrix.shape)) * np.asarray(want)
+    np.testing.assert_allclose(matrix, want, atol=2e-4)
   for path in ('norm/scale', 'relative_keys'):
     # Adam's first moment and one step ahead, both corrected for their start.
     ahead = 0.9 * 0.1 / (1 - 0.9**2) + 0.1 / (1 - 0.9)
     np.testing.assert_allclose(
         muon[path], -ahead * np.sign(flat[path]), rtol=1e-3
     )
+
+
+def test_muon_takes_matrices_of_a_size_together():
+  def products(count):
+    params = {f'{i}/kernel': jnp.ones((3, 3, 4, 8)) for i in range(count)}
+    chain = optimizer.make_optimizer(lambda _: 1.0, name='muon', **ADAM)
+    return str(jax.make_jaxpr(chain.update)(
+        params, chain.init(params), params
+    )).count('dot_general')
+
+  assert products(5) == products(1) > 0
 
 
 def test_ema_rules():
