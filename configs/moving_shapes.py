@@ -86,7 +86,10 @@ def laptop():
   model.emb_dim = 128
   model.cond_dim = 64
   model.dtype = 'float32'
+  # At the width of the first level a group would be a single channel.
+  model.group_size = 4
   config.train.steps = 2000
+  optim.name = 'muon'
   optim.lr = 3e-3
   optim.warmup_steps = 100
   optim.decay_steps = 2000

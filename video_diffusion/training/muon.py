@@ -1,8 +1,8 @@
 """Muon: momentum whose matrices are made orthogonal (Jordan et al., 2024).
 
-optax.contrib.muon does the arithmetic, one array at a time. A U-Net has hundreds
-of them, which are thousands of small products a step, compiled one by one. Here
-all matrices of one size are one stack.
+optax.contrib.muon does the arithmetic, one array at a time. A U-Net has many
+arrays: thousands of small products a step, compiled one by one. Here all
+matrices of one size are one stack.
 """
 import collections
 import math
