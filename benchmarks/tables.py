@@ -14,9 +14,10 @@ TABLE is one of
 
 The models, MODELS of `table_cases`, are trained below DIR/runs, once for each
 seed, and shared by the tables. Those of the first two tables take captions. The
-one of the others takes no condition, and its clips have shapes that bounce: they go
-on for as many frames as one likes, and any 16 frames are like any others.
---config.FIELD sets a field of all models; one that MODELS sets stays.
+model of the others takes no condition, and is trained on shapes that bounce:
+such clips go on for as many frames as one likes, and any 16 frames of them are
+like any others. --config.FIELD sets a field of all models; one that MODELS sets
+stays.
 
 Each row is written to DIR/TABLE_seed_S.json as soon as it is measured, and a
 training saves itself every 500 steps: a call that was stopped continues where
