@@ -94,7 +94,7 @@ TABLES = {
                 'known': known, 'num_steps': steps, 'corrector_delta': delta,
             })
             for known in (1, 5)
-            for n in (32, 64, 128)
+            for n in (16, 32, 64)
             for name, steps, delta in (
                 ('ancestral', 2 * n, 0.0), ('Langevin', n, 0.1),
             )

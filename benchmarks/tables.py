@@ -9,8 +9,9 @@ TABLE is one of
   joint       table 4: image frames K = 0, 4, 8, without guidance
   guidance    table 5: weight w = 0, 1, 2, 5 of classifier-free guidance, K = 4
   extension   table 6: 64 frames by reconstruction guidance, or by replacement
-  prediction  tables 2 and 3: 2N ancestral steps, or N with N Langevin steps,
-              which are as many calls of the network, from 1 and 5 known frames
+  prediction  tables 2 and 3: 2N ancestral steps, or N with a Langevin step
+              after each but the last, which are 2N - 1 calls of the network;
+              N = 16, 32, 64, from 1 and from 5 known frames
 
 The models, MODELS of `table_cases`, are trained below DIR/runs, once for each
 seed, and shared by the tables. Those of the first two tables take captions. The

@@ -7,7 +7,6 @@ from benchmarks import table_cases
 from benchmarks import table_report
 from benchmarks import tables
 from tests.conftest import TINY
-from video_diffusion.errors import UserError
 from video_diffusion.evaluation import extractors
 from video_diffusion.filesystem import locks
 
