@@ -267,6 +267,8 @@ class Trial:
       args = module.parse(argv)
       for case in args.cases:
         module.make_config(case, args)
+    elif name == 'benchmarks.tables':
+      module.Runner(module.parse(argv))  # checks the configs of all models
     elif name == 'benchmarks.input':
       module.parse(argv)
     elif 'argparse' not in vars(module):
