@@ -1,13 +1,16 @@
-"""The speed of video-diffusion-pytorch, the peer, in the columns of step.py.
+"""The speed and the quality of video-diffusion-pytorch, the peer.
 
   pip install --no-deps video-diffusion-pytorch==0.7.0 einops-exts==0.0.4 \\
       rotary-embedding-torch
   python -m benchmarks.peer [--batch 16] [--modes eager,compile]
       [--what train,sample]
+  python -m benchmarks.peer --what quality --modes eager --minutes 10 \\
+      --clips RECORDS --out DIR [--samples 1024] [--sampling_steps 64]
 
-It also needs torch, torchvision, einops, Pillow and tqdm. On one GPU a minute
-for eager, and five to ten more for torch.compile. On a CPU, in seconds:
-`--modes eager --dim 8 --frames 4 --size 16 --batch 2`.
+It also needs torch, torchvision, einops, Pillow and tqdm. Its speed, in the
+columns of step.py, takes one GPU a minute for eager, and five to ten more for
+torch.compile. On a CPU, in seconds: `--modes eager --dim 8 --frames 4 --size 16
+--batch 2`. Its quality is described in benchmarks/peer_quality.py.
 
 Both sides take 16 frames of 64x64, bfloat16 compute, float32 weights, random
 data on the device, and the protocol of benchmarks/timing.py. What a step of the
@@ -27,9 +30,8 @@ forward and backward of a clip at dim 64, 249.5 GFLOP forward.
 """
 import argparse
 import copy
-import sys
+import pathlib
 import time
-import types
 
 try:
   import torch
@@ -37,50 +39,20 @@ try:
 except ImportError:  # the arguments are parsed without it; load_peer says it
   torch = flop_counter = None
 
+from benchmarks import peer_model
+from benchmarks import peer_quality
 from benchmarks import timing
 
-DEVICE = 'cuda' if torch and torch.cuda.is_available() else 'cpu'
+MODES = ('eager', 'compile')
 SAMPLE_BATCHES = (1, 16)
-
-
-def load_peer():
-  """The peer's module, without its text encoder."""
-  sys.modules.setdefault('sacremoses', types.ModuleType('sacremoses'))
-  try:
-    from video_diffusion_pytorch import video_diffusion_pytorch as peer
-  except ImportError as error:
-    sys.exit(f'{error}; the packages that this needs: see --help.')
-  return peer
-
-
-def set_mode(peer, mode: str, prob_mask_like) -> None:
-  """Takes the peer's mask out in eager mode, and puts it back in another.
-
-  The mask is of no effect at probability 0, but asking whether it is costs a
-  wait in every attention layer. It also splits the compiler's graphs; the one
-  graph without it fails in backward under torch 2.11, by a gradient of [512]
-  for a gain of [1, 512, 1, 1, 1].
-  """
-  none = lambda *args, **kwargs: None
-  peer.prob_mask_like = none if mode == 'eager' else prob_mask_like
-
-
-def make_network(peer, args):
-  """Its U-Net, at its defaults: channels 1-2-4-8, attention at every level."""
-  return peer.Unet3D(dim=args.dim)
-
-
-def make_loss(peer, network, args):
-  """Its diffusion process around a network: a module from clips to a loss."""
-  return peer.GaussianDiffusion(
-      network, image_size=args.size, num_frames=args.frames, loss_type='l2'
-  )
 
 
 def count_flops(peer, args) -> tuple[int, int]:
   """(forward, forward + backward) of one clip; nothing is computed."""
   with torch.device('meta'):
-    loss = make_loss(peer, make_network(peer, args), args)
+    loss = peer_model.make_diffusion(
+        peer, peer_model.make_network(peer, args), args, 'l2'
+    )
     clip = torch.empty(1, 3, args.frames, args.size, args.size)
   with flop_counter.FlopCounterMode(display=False) as forward:
     value = loss(clip)
@@ -90,54 +62,36 @@ def count_flops(peer, args) -> tuple[int, int]:
   return forward, forward + backward.get_total_flops()
 
 
-def count(network) -> int:
-  """Number of scalars of its weights."""
-  return sum(p.numel() for p in network.parameters())
-
-
-def synchronize() -> None:
-  """Waits for the device."""
-  if DEVICE == 'cuda':
-    torch.cuda.synchronize()
-
-
 def timed(run) -> tuple[list[float], float, int | None]:
   """(windows, seconds of the first call, peak bytes) of `run`, n -> None."""
   began = time.perf_counter()
   run(1)
   first = time.perf_counter() - began
   run(9)
-  if DEVICE == 'cuda':
+  if peer_model.DEVICE == 'cuda':
     # What compilation and cuDNN's trials took does not count.
     torch.cuda.reset_peak_memory_stats()
   seconds = timing.windows(run, warmup=1)
-  peak = torch.cuda.max_memory_allocated() if DEVICE == 'cuda' else None
-  return seconds, first, peak
-
-
-def compiled(network, mode: str):
-  """The network as `mode` runs it; shapes are compiled one by one."""
-  if mode == 'eager':
-    return network
-  torch._dynamo.reset()
-  return torch.compile(network, dynamic=False)
+  return seconds, first, peer_model.peak_bytes()
 
 
 def time_train(peer, args, mode: str):
   """(parameters, batch, *`timed`) of the train step."""
-  network = make_network(peer, args).to(DEVICE)
-  loss_fn = make_loss(peer, compiled(network, mode), args).to(DEVICE)
+  network = peer_model.make_network(peer, args).to(peer_model.DEVICE)
+  loss_fn = peer_model.make_diffusion(
+      peer, peer_model.compiled(network, mode), args, 'l2'
+  ).to(peer_model.DEVICE)
   ema, ema_network = peer.EMA(0.995), copy.deepcopy(network)
   parameters = list(network.parameters())
   optimizer = torch.optim.Adam(parameters, lr=1e-4)
   shape = (args.batch, 3, args.frames, args.size, args.size)
-  clips = torch.randint(256, shape, dtype=torch.uint8, device=DEVICE)
+  clips = torch.randint(256, shape, dtype=torch.uint8, device=peer_model.DEVICE)
   step = 0
 
   def run(n):
     nonlocal step
     for _ in range(n):
-      with torch.autocast(DEVICE, torch.bfloat16):
+      with peer_model.autocast():
         loss = loss_fn(clips / 255)
       loss.backward()
       torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -146,32 +100,31 @@ def time_train(peer, args, mode: str):
       if step % 10 == 0:
         ema.update_model_average(ema_network, network)
       step += 1
-    synchronize()
+    peer_model.synchronize()
 
-  return count(network), args.batch, *timed(run)
+  return peer_model.count(network), args.batch, *timed(run)
 
 
 def time_sample(peer, args, mode: str, batch: int):
   """The same of one call of the network without gradients."""
-  network = make_network(peer, args).to(DEVICE).eval()
-  call = compiled(network, mode)
-  z = torch.randn(batch, 3, args.frames, args.size, args.size, device=DEVICE)
-  times = torch.full((batch,), 500, device=DEVICE)
+  network = peer_model.make_network(peer, args).to(peer_model.DEVICE).eval()
+  call = peer_model.compiled(network, mode)
+  z = torch.randn(batch, 3, args.frames, args.size, args.size, device=peer_model.DEVICE)
+  times = torch.full((batch,), 500, device=peer_model.DEVICE)
 
   @torch.no_grad()
   def run(n):
     for _ in range(n):
-      with torch.autocast(DEVICE, torch.bfloat16):
+      with peer_model.autocast():
         call(z, times)
-    synchronize()
+    peer_model.synchronize()
 
-  return count(network), batch, *timed(run)
+  return peer_model.count(network), batch, *timed(run)
 
 
 def row(args, mode, what, flops, measured) -> dict:
   """One row of the table."""
   parameters, batch, seconds, first, peak = measured
-  name = torch.cuda.get_device_name() if DEVICE == 'cuda' else 'cpu'
   return {
       'case': f'peer, {what}, {mode}',
       'parameters': parameters,
@@ -183,7 +136,7 @@ def row(args, mode, what, flops, measured) -> dict:
       'peak_gib': timing.gib(peak),
       # Of the first call, nearly all of which is compilation.
       'compile_seconds': None if mode == 'eager' else round(first, 1),
-      'devices': f'1 x {name}',
+      'devices': f'1 x {peer_model.device_name()}',
       'software': f'torch {torch.__version__}',
       'date': timing.today(),
   }
@@ -204,28 +157,57 @@ def names(known: tuple[str, ...]):
   return parse
 
 
-def main() -> None:
-  """Prints a row as JSON as soon as it is measured, and at last the table."""
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+  """The arguments."""
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter
   )
-  modes, what = ('eager', 'compile'), ('train', 'sample')
+  what = ('train', 'sample', 'quality')
   parser.add_argument('--batch', type=int, default=16, help='of training')
-  parser.add_argument('--modes', type=names(modes), default=list(modes))
-  parser.add_argument('--what', type=names(what), default=list(what))
+  parser.add_argument('--modes', type=names(MODES), default=list(MODES))
+  parser.add_argument('--what', type=names(what), default=list(what[:2]))
   parser.add_argument('--dim', type=int, default=64)
   parser.add_argument('--frames', type=int, default=16)
   parser.add_argument('--size', type=int, default=64)
-  args = parser.parse_args()
-  peer = load_peer()
-  torch.backends.cudnn.benchmark = True
-  torch.set_flush_denormal(True)  # on CPUs they take twenty times as long
+  quality = parser.add_argument_group('quality')
+  quality.add_argument('--clips', help='folder of prepared records')
+  quality.add_argument('--out', type=pathlib.Path)
+  quality.add_argument('--minutes', type=float, default=10.0)
+  quality.add_argument(
+      '--ema_start', type=int, default=2000, help='step; until then it copies'
+  )
+  quality.add_argument('--samples', type=int, default=1024)
+  quality.add_argument('--sampling_steps', type=int, default=64)
+  quality.add_argument('--seed', type=int, default=0)
+  args = parser.parse_args(argv)
+  if 'quality' in args.what:
+    if len(args.what) > 1 or len(args.modes) > 1:
+      parser.error('--what quality goes alone, with one of --modes.')
+    if not args.clips or not args.out:
+      parser.error('--what quality needs --clips and --out.')
+    if not 1 <= args.sampling_steps <= peer_quality.TIMES:
+      parser.error(f'--sampling_steps must be 1 to {peer_quality.TIMES}.')
+  return args
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Measures the peer's speed, or its quality."""
+  args = parse(argv)
+  peer = peer_model.load_peer()
+  if 'quality' in args.what:
+    peer_quality.run(peer, args)
+  else:
+    time_peer(peer, args)
+
+
+def time_peer(peer, args) -> None:
+  """Prints a row as JSON as soon as it is measured, and at last the table."""
   rows, original = [], peer.prob_mask_like
   # A mask's wait cannot be answered where nothing is computed.
-  set_mode(peer, 'eager', original)
+  peer_model.set_mode(peer, 'eager', original)
   forward, both = count_flops(peer, args)
   for mode in args.modes:
-    set_mode(peer, mode, original)
+    peer_model.set_mode(peer, mode, original)
     if 'train' in args.what:
       found = time_train(peer, args, mode)
       rows.append(timing.emit(row(args, mode, 'train', both, found)))
