@@ -109,7 +109,8 @@ def time_sample(peer, args, mode: str, batch: int):
   """The same of one call of the network without gradients."""
   network = peer_model.make_network(peer, args).to(peer_model.DEVICE).eval()
   call = peer_model.compiled(network, mode)
-  z = torch.randn(batch, 3, args.frames, args.size, args.size, device=peer_model.DEVICE)
+  shape = (batch, 3, args.frames, args.size, args.size)
+  z = torch.randn(shape, device=peer_model.DEVICE)
   times = torch.full((batch,), 500, device=peer_model.DEVICE)
 
   @torch.no_grad()
@@ -185,6 +186,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
       parser.error('--what quality goes alone, with one of --modes.')
     if not args.clips or not args.out:
       parser.error('--what quality needs --clips and --out.')
+    if min(args.minutes, args.samples) <= 0:
+      parser.error('--minutes and --samples must be above 0.')
     if not 1 <= args.sampling_steps <= peer_quality.TIMES:
       parser.error(f'--sampling_steps must be 1 to {peer_quality.TIMES}.')
   return args

@@ -63,7 +63,7 @@ SETTINGS = (
 )
 
 
-def ddim_times(num_steps: int, num_times: int = TIMES) -> np.ndarray:
+def ddim_times(num_steps: int, num_times: int) -> np.ndarray:
   """int [num_steps + 1], the times of DDIM from the noisiest to -1.
 
   They lie as evenly as whole numbers do. Time -1 has no noise.
@@ -140,8 +140,9 @@ def train(peer, args, source: records.VideoRecords):
     sums = 0.0
     for _ in range(EVERY):
       clips = torch.from_numpy(next(batches)['video']).to(peer_model.DEVICE)
+      clips = clips.permute(0, 4, 1, 2, 3).contiguous()
       with peer_model.autocast():
-        loss = loss_fn(clips.permute(0, 4, 1, 2, 3) / 255)
+        loss = loss_fn(clips / 255)
       loss.backward()
       optimizer.step()
       optimizer.zero_grad()
@@ -192,7 +193,7 @@ def _ddim(diffusion, args):
   shape = (args.batch, 3, args.frames, args.size, args.size)
   z = torch.randn(shape, device=peer_model.DEVICE)
   signal = [*diffusion.alphas_cumprod.tolist(), 1.0]  # 1 at time -1
-  times = ddim_times(args.sampling_steps).tolist()
+  times = ddim_times(args.sampling_steps, diffusion.num_timesteps).tolist()
   for t, s in zip(times[:-1], times[1:], strict=True):
     time_of_all = torch.full((len(z),), t, device=z.device)
     eps = diffusion.denoise_fn(z, time_of_all).float()
@@ -220,8 +221,12 @@ def run(peer, args) -> None:
         if content['settings'][name] != value
     }
     if others:
-      sys.exit(f'peer: {weights} was trained with {others}; give another --out.')
-    network.load_state_dict(torch.load(weights, weights_only=True))
+      sys.exit(
+          f'peer: {weights} was trained with {others}; give another --out.'
+      )
+    network.load_state_dict(torch.load(
+        weights, map_location=peer_model.DEVICE, weights_only=True
+    ))
   else:
     peer_model.set_mode(peer, args.modes[0], original)
     network, training = train(peer, args, source)

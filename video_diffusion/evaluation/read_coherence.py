@@ -42,6 +42,19 @@ def read(
   ]
   videos = np.concatenate([read_samples.load_videos(path) for path in paths])
   config = saved_config.load(dict(overrides), paths[0].parent.parent, ())
+  return measure(videos, config)
+
+
+def measure(videos: np.ndarray, config) -> dict[str, dict[str, float | None]]:
+  """Measures clips as of a run, beside its held-out ones; see `read`.
+
+  Args:
+    videos: uint8 [n, frames, height, width, 3].
+    config: of the run. Its eval.num_clips becomes n.
+
+  Raises:
+    UserError: the run has clips that cannot be read, or there are no data.
+  """
   config.eval.num_clips = len(videos)
   source = inputs.make_source(config, 'test')
   shows_digits = config.data.name in digits.SHARES

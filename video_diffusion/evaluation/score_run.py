@@ -12,12 +12,16 @@ import jax
 
 from video_diffusion.api import model as model_lib
 from video_diffusion.data import mixture as mixture_lib
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
+from video_diffusion.errors import UserError
 from video_diffusion.evaluation import chunk_files
 from video_diffusion.evaluation import clip_sets
 from video_diffusion.evaluation import feature_files
 from video_diffusion.evaluation import folder_clips
 from video_diffusion.evaluation import nearest_clips
 from video_diffusion.evaluation import protocols
+from video_diffusion.evaluation import real_sets
 from video_diffusion.evaluation import report
 from video_diffusion.evaluation import sample_sets
 from video_diffusion.evaluation import score_options
@@ -51,71 +55,26 @@ def score_run(
   """
   protocol = options.resolved()
   frames = options.frames or model.frames
-
-  def real_clips(split, count, **fields):
-    """Clips of a split; no more than there are, unless drawn anew each time."""
-    source = source_of(split)
-    if not fields.get('replacement'):
-      count = min(count, mixture_lib.as_mixture(source).num_examples)
-    return clip_sets.RealClips(
-        source, split=split, count=count, frames=frames,
-        frameskips=tuple(model.config.data.frameskips),
-        **{'seed': options.seed, **fields},
-    )
-
-  count = protocol.num_real or protocol.num_samples
-  replacement = protocol.replacement
-  clips = {
-      split: real_clips(split, count, replacement=replacement)
-      for split in protocol.real_splits
-  }
-  split, reference = list(clips.items())[-1]
-  others = None
-  if replacement:
-    # The clips that are compared are others than those that are continued.
-    clips[split] = real_clips(
-        split, count, replacement=True, seed=options.seed + 1
-    )
-  elif reference.num_clips >= 2 * len(reference):
-    others = real_clips(split, count, first=len(reference))
+  real = real_sets.RealSets(
+      source_of, options, frames=frames,
+      frameskips=tuple(model.config.data.frameskips),
+  )
   wanted = sample_sets.SampleSet(
-      model, reference, protocol.num_samples, frames, protocol.known_frames,
-      protocol.samples_per_clip, options.seed,
+      model, real.reference, protocol.num_samples, frames,
+      protocol.known_frames, protocol.samples_per_clip, options.seed,
   )
   samples = wanted.generate(folder, progress('samples'))
-  names = {'train': 'training clips', 'test': 'held-out clips'}
-  sets = scorer_lib.Sets(
-      samples, {names[name]: real for name, real in clips.items()}, others
+  found, panels = _against_real(
+      samples, real, options, extractors, folder, progress
   )
-  scorer = scorer_lib.Scorer(
-      sets, extractors, folder, seed=options.seed,
-      inception=options.inception, progress=progress,
-  )
-  found = scores.score(scorer, protocol.metrics)
-  shown = range(min(SHOWN, len(samples)))
-  panels = [report.Clips('Samples and real clips', [
-      {f'sample {i}': samples.read(i, i + 1)[0],
-       f'real clip {i}': reference.read(i, i + 1)[0]}
-      for i in shown if i < len(reference)
-  ])]
-  table, panel = nearest_clips.find(
-      samples, real_clips('test', nearest_clips.COMPARED),
-      real_clips('train', NEAREST), folder, progress, shown=SHOWN,
-  )
-  found = dataclasses.replace(found, tables=(*found.tables, table))
-  panels.append(panel)
   block = {
       'protocol': options.protocol,
       'samples': len(samples),
       'frames of a clip': frames,
       'known frames, which count': protocol.known_frames,
       'samples of each real clip': protocol.samples_per_clip,
-      **{
-          f'{names[name]} compared with': f'{len(real)} of {real.num_clips}, '
-          f'{real.distinct} of them distinct'
-          for name, real in clips.items()
-      },
       'real clips drawn with replacement': protocol.replacement,
+      **real.describe(),
       'size of a frame': f'{model.size[1]}x{model.size[0]}',
       'checkpoint step': model.step,
       'sampling settings': str(model.settings),
@@ -123,12 +82,73 @@ def score_run(
       'config SHA-256 (first 16 digits)': chunk_files.digest(
           {'config': model.config.to_json_best_effort()}
       ),
-      'data fingerprint': reference.identity['fingerprint']
-      or 'clips made on the fly have none',
   }
   return _report(
       f'Step {model.step}: {options.protocol}', found, options, protocol,
       extractors, block, panels,
+  )
+
+
+def score_clips(
+    samples: folder_clips.FolderClips,
+    source_of: Callable[[str], mixture_lib.Source],
+    options: score_options.Options,
+    extractors: Mapping[str, feature_files.Extractor],
+    folder: epath.Path,
+    progress: scorer_lib.Progress = lambda title: None,
+    *,
+    frameskips: tuple[int, ...] = (1,),
+    program: str,
+) -> report.Report:
+  """Scores samples of another program as those of a run are scored.
+
+  Args:
+    samples: the samples; all of them count.
+    source_of: name of a split, 'train' or 'test' -> its clips.
+    options: how to score.
+    extractors: from `score_options.make_extractors`.
+    folder: keeps features.
+    progress: see `scorer_lib.Scorer`.
+    frameskips: distances of the frames of real clips.
+    program: module that the command of the report names.
+
+  Raises:
+    UserError: an option does not fit, or the samples have another size.
+  """
+  options = dataclasses.replace(options, num_samples=len(samples))
+  protocol = options.resolved()
+  if protocol.known_frames:
+    raise ArgumentError(
+        Argument('protocol'), f' {options.protocol!r} gives the model '
+        f'{protocol.known_frames} frames, which files of samples do not name; '
+        "take 'heldout'.",
+    )
+  real = real_sets.RealSets(
+      source_of, options, frames=samples.identity['frames'],
+      frameskips=frameskips,
+  )
+  size = real.reference.read(0, 1).shape[2:4]
+  if size != samples.size:
+    raise UserError(
+        f'the samples are {samples.size[1]}x{samples.size[0]}, but the clips '
+        f'of the data are {size[1]}x{size[0]}; bring them to one size, or the '
+        'difference in sharpness would count.'
+    )
+  found, panels = _against_real(
+      samples, real, options, extractors, folder, progress
+  )
+  block = {
+      'protocol': options.protocol,
+      'frames of a clip': samples.identity['frames'],
+      **{
+          f'samples: {key}': value
+          for key, value in folder_clips.describe(samples).items()
+      },
+      **real.describe(),
+  }
+  return _report(
+      f'Samples of files: {options.protocol}', found, options, protocol,
+      extractors, block, panels, program,
   )
 
 
@@ -188,6 +208,34 @@ def score_folders(
   )
 
 
+def _against_real(
+    samples: clip_sets.ClipSet,
+    real: real_sets.RealSets,
+    options: score_options.Options,
+    extractors: Mapping[str, feature_files.Extractor],
+    folder: epath.Path,
+    progress: scorer_lib.Progress,
+) -> tuple[scores.Found, list[report.Clips]]:
+  """The scores of samples, and the clips that a report shows."""
+  scorer = scorer_lib.Scorer(
+      real.sets(samples), extractors, folder, seed=options.seed,
+      inception=options.inception, progress=progress,
+  )
+  found = scores.score(scorer, options.resolved().metrics)
+  shown = range(min(SHOWN, len(samples), len(real.reference)))
+  panel = report.Clips('Samples and real clips', [
+      {f'sample {i}': samples.read(i, i + 1)[0],
+       f'real clip {i}': real.reference.read(i, i + 1)[0]}
+      for i in shown
+  ])
+  table, nearest = nearest_clips.find(
+      samples, real.clips('test', nearest_clips.COMPARED),
+      real.clips('train', NEAREST), folder, progress, shown=SHOWN,
+  )
+  found = dataclasses.replace(found, tables=(*found.tables, table))
+  return found, [panel, nearest]
+
+
 def values(found: report.Report) -> dict[str, float | None]:
   """The scores as curves have them: 'fvd', 'fvd_training_clips', ..."""
   return {
@@ -204,6 +252,7 @@ def _report(
     extractors: Mapping[str, feature_files.Extractor],
     block: dict[str, Any],
     panels: list[report.Clips],
+    program: str = 'video_diffusion.main',
 ) -> report.Report:
   """The report with what every one has in its protocol block."""
   own = protocols.PROTOCOLS[options.protocol]
@@ -215,8 +264,7 @@ def _report(
     block[f'network {name}'] = extractor.description
   block |= {
       'seed': options.seed,
-      'command': 'python -m video_diffusion.main '
-      + shlex.join(sys.argv[1:]),
+      'command': f'python -m {program} {shlex.join(sys.argv[1:])}',
       'hardware': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
       'JAX': jax.__version__,
       'date': datetime.date.today().isoformat(),
