@@ -1,9 +1,9 @@
 """What the peer learns in some minutes, and its samples: quality of peer.py.
 
-It is trained on the train split of RECORDS, which --mode=prepare or a run of
-ours has prepared: on the very windows of a run of ours with that seed and batch
-size. The minutes count from the start of the first step, compilation included,
-and samples of its EMA weights are written then:
+It is trained on the train split of RECORDS, the folder with videos.npz that
+--mode=prepare or a run of ours has made below data.dir; every start of every
+video is equally likely. The minutes count from the start of the first step,
+compilation included, and samples of its EMA weights are written then:
 
 - DIR/network.pt: the EMA weights. A further call with this DIR, as with other
   --sampling_steps, takes these, and continues the sampling where it stopped.
@@ -23,10 +23,10 @@ than 400 steps in ten minutes. The default is 16 clips a step, as in our
 configs, which gives the peer four times as many steps.
 
 Favours to the peer, beside those of speed (see peer.py): mixed precision is
-bfloat16, which needs no scaling of the loss; clips wait in memory, where its
-Trainer decodes GIFs; the device is waited for in every tenth step alone; it
-takes no time for samples along the way; and --ema_start lets the EMA begin
-earlier.
+bfloat16, which needs no scaling of the loss; threads read clips ahead, where
+its Trainer decodes GIFs in between; the device is waited for in every tenth
+step alone; no time goes into samples along the way; and --ema_start lets the
+EMA begin earlier.
 
 Its own sampler calls the network a thousand times, which is more than an hour
 for 1,024 clips. The default is deterministic DDIM in 64 steps of equal length

@@ -97,8 +97,12 @@ def score(samples: str, out: epath.Path, config, *, coherence: bool) -> dict:
   return found
 
 
-def main(argv: list[str] | None = None) -> dict:
-  """Scores, and prints the tables."""
+def parse(argv: list[str] | None = None):
+  """(arguments, the config with the fields that they name).
+
+  Raises:
+    UserError: there is no such config, field or argument.
+  """
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter
   )
@@ -107,9 +111,15 @@ def main(argv: list[str] | None = None) -> dict:
   parser.add_argument('--out')
   parser.add_argument('--coherence', action='store_true')
   args, fields = parser.parse_known_args(argv)
+  config = video_diffusion.get_config(args.config)
+  cases_lib.set_fields(config, fields)
+  return args, config
+
+
+def main(argv: list[str] | None = None) -> dict:
+  """Scores, and prints the tables."""
   try:
-    config = video_diffusion.get_config(args.config)
-    cases_lib.set_fields(config, fields)
+    args, config = parse(argv)
     samples = files.expand(args.samples, 'SAMPLES')
     out = epath.Path(files.expand(args.out or f'{samples}/scores', '--out'))
     found = score(samples, out, config, coherence=args.coherence)
