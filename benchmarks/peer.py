@@ -6,6 +6,7 @@
       [--what train,sample]
   python -m benchmarks.peer --what quality --modes eager --minutes 10 \\
       --clips RECORDS --out DIR [--samples 1024] [--sampling_steps 64]
+      [--weights ema|raw]
 
 It also needs torch, torchvision, einops, Pillow and tqdm. Its speed, in the
 columns of step.py, takes one GPU a minute for eager, and five to ten more for
@@ -174,9 +175,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   quality.add_argument('--clips', help='folder of prepared records')
   quality.add_argument('--out', type=pathlib.Path)
   quality.add_argument('--minutes', type=float, default=10.0)
-  quality.add_argument(
-      '--ema_start', type=int, default=2000, help='step; until then it copies'
-  )
+  quality.add_argument('--weights', choices=('ema', 'raw'), default='ema')
   quality.add_argument('--samples', type=int, default=1024)
   quality.add_argument('--sampling_steps', type=int, default=64)
   quality.add_argument('--seed', type=int, default=0)

@@ -3,19 +3,23 @@
 It is trained on the train split of RECORDS, the folder with videos.npz that
 --mode=prepare or a run of ours has made below data.dir; every start of every
 video is equally likely. The minutes count from the start of the first step,
-compilation included, and samples of its EMA weights are written then:
+compilation included. Then samples are written:
 
-- DIR/network.pt: the EMA weights. A further call with this DIR, as with other
-  --sampling_steps, takes these, and continues the sampling where it stopped.
+- DIR/network.pt: the EMA weights and the raw ones. A further call with this
+  DIR, as with other --sampling_steps or --weights, takes these, and continues
+  the sampling where it stopped.
 - DIR/samples_STEPS/samples_0000.npz ...: 'video', uint8 [batch, frames, height,
   width, 3], a file for each batch; whole batches, so that there are perhaps a
-  few more than --samples. `benchmarks.scores` scores the folder.
+  few more than --samples. `benchmarks.scores` scores the folder. With --weights
+  raw it is DIR/samples_STEPS_raw.
 - DIR/quality.json: the protocol, and the mean loss of every ten steps.
 
 What is the peer's, by its README, its Trainer and its defaults: Unet3D(dim=64),
 `GaussianDiffusion` with 1,000 times of its cosine schedule and loss l1, Adam at
 1e-4 without warm-up or clipping, EMA of 0.995 in every tenth step from step
-2,000 on, which copies the weights until then, and mixed precision.
+2,000 on, which copies the weights until then, and mixed precision. So the EMA
+of a training of less than 2,000 steps is its weights, and soon after it lags
+behind: --weights raw shows whether that is to the peer's disadvantage.
 
 What is not: the README takes 32 clips twice a step. These do not fit an 80 GB
 card at 16 frames of 64x64, since 16 take 44 GiB; and 64 clips a step are less
@@ -25,8 +29,7 @@ configs, which gives the peer four times as many steps.
 Favours to the peer, beside those of speed (see peer.py): mixed precision is
 bfloat16, which needs no scaling of the loss; threads read clips ahead, where
 its Trainer decodes GIFs in between; the device is waited for in every tenth
-step alone; no time goes into samples along the way; and --ema_start lets the
-EMA begin earlier.
+step alone; and no time goes into samples along the way.
 
 Its own sampler calls the network a thousand times, which is more than an hour
 for 1,024 clips. The default is deterministic DDIM in 64 steps of equal length
@@ -55,12 +58,11 @@ from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
 
 TIMES = 1000  # of its diffusion process
-LEARNING_RATE, EMA_DECAY = 1e-4, 0.995
+LEARNING_RATE = 1e-4
+EMA_DECAY, EMA_START = 0.995, 2000  # step; until then it copies
 EVERY = 10  # steps from one update of the EMA to the next
 # What network.pt depends on.
-SETTINGS = (
-    'dim', 'frames', 'size', 'batch', 'minutes', 'ema_start', 'seed',
-)
+SETTINGS = ('dim', 'frames', 'size', 'batch', 'minutes', 'seed')
 
 
 def ddim_times(num_steps: int, num_times: int) -> np.ndarray:
@@ -120,7 +122,7 @@ def train(peer, args, source: records.VideoRecords):
     source: the training clips.
 
   Returns:
-    (network with the EMA weights, figures of the training).
+    ({'ema': weights, 'raw': weights}, figures of the training).
   """
   torch.manual_seed(args.seed)
   network = peer_model.make_network(peer, args).to(peer_model.DEVICE)
@@ -148,7 +150,7 @@ def train(peer, args, source: records.VideoRecords):
       optimizer.zero_grad()
       sums = sums + loss.detach()
       if step % EVERY == 0:
-        if step < args.ema_start:
+        if step < EMA_START:
           ema_network.load_state_dict(network.state_dict())
         else:
           ema.update_model_average(ema_network, network)
@@ -159,7 +161,7 @@ def train(peer, args, source: records.VideoRecords):
     bar.update(min(round(passed), bar.total) - bar.n)
   bar.close()
   batches.close()
-  return ema_network, {
+  return {'ema': ema_network.state_dict(), 'raw': network.state_dict()}, {
       'seconds': round(passed, 1),
       'steps': step,
       'peak_gib': timing.gib(peer_model.peak_bytes()),
@@ -212,24 +214,22 @@ def run(peer, args) -> None:
       'mode': args.modes[0], 'clips': source.fingerprint,
   }
   args.out.mkdir(parents=True, exist_ok=True)
-  weights, report = args.out / 'network.pt', args.out / 'quality.json'
+  saved, report = args.out / 'network.pt', args.out / 'quality.json'
   network = peer_model.make_network(peer, args).to(peer_model.DEVICE)
-  if weights.exists():
+  if saved.exists():
     content = json.loads(report.read_text())
     others = {
         name: content['settings'][name] for name, value in settings.items()
         if content['settings'][name] != value
     }
     if others:
-      sys.exit(
-          f'peer: {weights} was trained with {others}; give another --out.'
-      )
-    network.load_state_dict(torch.load(
-        weights, map_location=peer_model.DEVICE, weights_only=True
-    ))
+      sys.exit(f'peer: {saved} was trained with {others}; give another --out.')
+    weights = torch.load(
+        saved, map_location=peer_model.DEVICE, weights_only=True
+    )
   else:
     peer_model.set_mode(peer, args.modes[0], original)
-    network, training = train(peer, args, source)
+    weights, training = train(peer, args, source)
     content = {
         'settings': settings,
         'peer': 'video-diffusion-pytorch 0.7.0',
@@ -241,13 +241,16 @@ def run(peer, args) -> None:
         'sampling': {},
     }
     files.write(report, json.dumps(content, indent=1))
-    with files.writing(weights) as part:
-      torch.save(network.state_dict(), part)
+    with files.writing(saved) as part:
+      torch.save(weights, part)
+  network.load_state_dict(weights[args.weights])
   peer_model.set_mode(peer, 'eager', original)
+  folder = f'samples_{args.sampling_steps}'
+  folder += '_raw' if args.weights == 'raw' else ''
   began = time.perf_counter()
-  sample(peer, args, network, args.out / f'samples_{args.sampling_steps}')
+  sample(peer, args, network, args.out / folder)
   own = args.sampling_steps == TIMES
-  content['sampling'][str(args.sampling_steps)] = {
+  content['sampling'][folder] = found = {
       'sampler': 'its own' if own else 'DDIM',
       'samples': args.samples,
       'seconds of this call': round(time.perf_counter() - began, 1),
@@ -257,7 +260,7 @@ def run(peer, args) -> None:
   timing.emit({
       name: value for name, value in content['training'].items()
       if name != 'losses'
-  } | content['sampling'][str(args.sampling_steps)])
+  } | found)
 
 
 def _circumstances():

@@ -158,8 +158,12 @@ def test_a_network_is_trained_once_and_sampled_by_both_samplers(
   after = json.loads((out / 'quality.json').read_text())
   assert after['training'] == training
   assert {n: of['sampler'] for n, of in after['sampling'].items()} == {
-      '3': 'DDIM', '4': 'its own',
+      'samples_3': 'DDIM', 'samples_4': 'its own',
   }
+  # Before the EMA begins, it has copied the weights of the first step.
+  call(3, '--weights=raw')
+  raw = folder_clips.FolderClips(out / 'samples_3_raw', 'SAMPLES', frames=9)
+  assert (raw.read(0, 4) != first).any()
   own = folder_clips.FolderClips(out / 'samples_4', 'SAMPLES', frames=9)
   assert len(own) == 4 and own.read(0, 4).std() > 0
   with pytest.raises(SystemExit, match="with {'seed': 0}; give another"):
