@@ -81,7 +81,8 @@ FLAGS = {
         ),
         (
             'shapes', '--config=configs/moving_shapes.py',
-            ('data.radius=0.25', 'model.cond_dim=2'),
+            ('data.radius=0.25', 'model.cond_dim=2', 'model.group_size=1',
+             'optim.name=adam'),
         ),
     )
 }
