@@ -16,7 +16,6 @@ the milliseconds of a step as it ran, which say nothing where several calls
 share a device. DIR of --data is a folder with MNIST's files, or with videos.
 """
 import argparse
-import contextlib
 import json
 import pathlib
 import shutil
@@ -26,15 +25,15 @@ import time
 import jax
 import numpy as np
 
+from benchmarks import arguments as arguments_lib
 from benchmarks import cases as cases_lib
+from benchmarks import claims
 from benchmarks import timing
 import video_diffusion
 from video_diffusion.config import data_options
 from video_diffusion.config import inputs
-from video_diffusion.errors import UserError
 from video_diffusion.evaluation import beside_real
 from video_diffusion.filesystem import files
-from video_diffusion.filesystem import locks
 from video_diffusion.metrics import flicker
 
 REFERENCE = {
@@ -127,7 +126,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
   parser.add_argument('--clips', type=int, default=256)
   parser.add_argument('--batch', type=int, default=64)
   parser.add_argument('--kept', type=int, default=96)
-  parser.add_argument('--samplers', default='dpmpp_64')
+  parser.add_argument(
+      '--samplers', type=arguments_lib.names(SAMPLERS), default=['dpmpp_64']
+  )
   args, args.fields = parser.parse_known_args(arguments)
   for case in args.cases:
     if case.partition('@')[0] not in CASES:
@@ -176,9 +177,14 @@ def run(case: str, args: argparse.Namespace) -> None:
   config = make_config(case, args)
   run_dir = args.out / 'runs' / case
   video_diffusion.train(config, run_dir)
-  row = _row(case, config, args, run_dir)
-  kept = {}
-  for name in args.samplers.split(','):
+  row = _found(case, args) or _row(case, config, args, run_dir)
+  frames, kept = args.out / f'{case}.npz', {}
+  if frames.exists():
+    with np.load(frames) as arrays:
+      kept = dict(arrays)
+  for name in args.samplers:
+    if name in row:
+      continue
     sampler, steps, shift = SAMPLERS[name]
     model = video_diffusion.load(run_dir)
     if shift is not None:
@@ -190,7 +196,8 @@ def run(case: str, args: argparse.Namespace) -> None:
     )
     row[name] = figures(videos) | {'seconds': round(time.time() - began, 1)}
     kept[name] = videos[: args.kept].mean(-1).round().astype(np.uint8)
-    np.savez_compressed(args.out / f'{case}.npz', **kept)
+    with files.writing(frames) as part:
+      np.savez_compressed(part, **kept)
     files.write(_path(case, args), json.dumps(row, indent=1))
   timing.emit(row)
   shutil.rmtree(run_dir / 'checkpoints')
@@ -226,26 +233,18 @@ def _path(case: str, args: argparse.Namespace) -> pathlib.Path:
   return args.out / f'{case}.json'
 
 
-def _complete(case: str, args: argparse.Namespace) -> bool:
-  """Whether the file of a case has the figures of all samplers."""
+def _found(case: str, args: argparse.Namespace) -> dict:
+  """What the file of a case holds; nothing where there is none."""
   path = _path(case, args)
-  if not path.exists():
-    return False
-  return set(args.samplers.split(',')) <= json.loads(path.read_text()).keys()
+  return json.loads(path.read_text()) if path.exists() else {}
 
 
 def main(argv: list[str] | None = None) -> None:
   """Runs the cases that have not been run."""
   args = parse(argv)
-  for case in args.cases:
-    if _complete(case, args):
-      continue
-    with contextlib.ExitStack() as stack:
-      try:
-        stack.enter_context(locks.Lock(args.out / 'held' / case))
-      except UserError:
-        print(f'{case} is passed over: another call is busy with it.')
-        continue
+  for case in claims.claimed(args.out, {case: case for case in args.cases}):
+    # Another call may have completed it in the meantime.
+    if not _found(case, args).keys() >= set(args.samplers):
       run(case, args)
 
 

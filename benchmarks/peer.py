@@ -40,6 +40,7 @@ try:
 except ImportError:  # the arguments are parsed without it; load_peer says it
   torch = flop_counter = None
 
+from benchmarks import arguments
 from benchmarks import peer_model
 from benchmarks import peer_quality
 from benchmarks import timing
@@ -82,9 +83,9 @@ def time_train(peer, args, mode: str):
   loss_fn = peer_model.make_diffusion(
       peer, peer_model.compiled(network, mode), args, 'l2'
   ).to(peer_model.DEVICE)
-  ema, ema_network = peer.EMA(0.995), copy.deepcopy(network)
+  ema, ema_network = peer.EMA(peer_quality.EMA_DECAY), copy.deepcopy(network)
   parameters = list(network.parameters())
-  optimizer = torch.optim.Adam(parameters, lr=1e-4)
+  optimizer = torch.optim.Adam(parameters, lr=peer_quality.LEARNING_RATE)
   shape = (args.batch, 3, args.frames, args.size, args.size)
   clips = torch.randint(256, shape, dtype=torch.uint8, device=peer_model.DEVICE)
   step = 0
@@ -98,7 +99,7 @@ def time_train(peer, args, mode: str):
       torch.nn.utils.clip_grad_norm_(parameters, 1.0)
       optimizer.step()
       optimizer.zero_grad()
-      if step % 10 == 0:
+      if step % peer_quality.EVERY == 0:
         ema.update_model_average(ema_network, network)
       step += 1
     peer_model.synchronize()
@@ -144,21 +145,6 @@ def row(args, mode, what, flops, measured) -> dict:
   }
 
 
-def names(known: tuple[str, ...]):
-  """The type of a flag that takes some of the known names, by commas."""
-
-  def parse(text):
-    given = text.split(',')
-    for name in given:
-      if name not in known:
-        raise argparse.ArgumentTypeError(
-            f'{name!r} is none of {", ".join(known)}'
-        )
-    return given
-
-  return parse
-
-
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
   """The arguments."""
   parser = argparse.ArgumentParser(
@@ -166,8 +152,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
   )
   what = ('train', 'sample', 'quality')
   parser.add_argument('--batch', type=int, default=16, help='of training')
-  parser.add_argument('--modes', type=names(MODES), default=list(MODES))
-  parser.add_argument('--what', type=names(what), default=list(what[:2]))
+  for flag, known, given in (
+      ('--modes', MODES, MODES), ('--what', what, what[:2]),
+  ):
+    parser.add_argument(
+        flag, type=arguments.names(known), default=list(given)
+    )
   parser.add_argument('--dim', type=int, default=64)
   parser.add_argument('--frames', type=int, default=16)
   parser.add_argument('--size', type=int, default=64)

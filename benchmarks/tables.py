@@ -30,7 +30,6 @@ At its end a call prints the tables: the mean over the seeds that are there, and
 its standard error. --report prints them alone.
 """
 import argparse
-import contextlib
 import functools
 import json
 import pathlib
@@ -41,6 +40,7 @@ from typing import Any
 
 import jax
 
+from benchmarks import claims
 from benchmarks import table_cases
 from benchmarks import table_report
 from benchmarks import timing
@@ -50,7 +50,6 @@ from video_diffusion.config import startup
 from video_diffusion.errors import UserError
 from video_diffusion.evaluation import features as features_lib
 from video_diffusion.filesystem import files
-from video_diffusion.filesystem import locks
 
 
 def positive(text: str) -> int:
@@ -230,15 +229,10 @@ def main(argv: list[str] | None = None) -> None:
           str(args.out / 'compiled'), is_default=False
       ))
       runner = Runner(args)
-      for seed in args.seeds:
-        with contextlib.ExitStack() as stack:
-          try:
-            lock = locks.Lock(args.out / 'held' / f'seed_{seed}')
-            stack.enter_context(lock)
-          except UserError:
-            print(f'Seed {seed} is passed over: another call is busy with it.')
-            continue
-          runner.run_seed(seed)
+      seeds = {f'seed_{seed}': seed for seed in args.seeds}
+      called = {name: f'Seed {seed}' for name, seed in seeds.items()}
+      for name in claims.claimed(args.out, called):
+        runner.run_seed(seeds[name])
     for name in args.tables or table_cases.TABLES:
       table = table_cases.TABLES[name]
       print(table_report.report(

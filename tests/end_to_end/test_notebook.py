@@ -144,9 +144,7 @@ def test_its_form(notebook):
   assert [*code_cells(notebook)] == [*BEFORE, *STEPS]
   for tag in ('install', 'parameters'):
     at = notebook_lib.tagged(notebook, tag)
-    assert [notebook.cells[i].id for i in at] == [
-        tag
-    ]
+    assert [notebook.cells[i].id for i in at] == [tag]
   kinds = [cell.cell_type for cell in notebook.cells]
   assert kinds == ['markdown'] + ['markdown', 'code'] * (len(kinds) // 2)
   for name, cell in code_cells(notebook).items():

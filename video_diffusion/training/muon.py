@@ -47,7 +47,7 @@ def _inputs(path, leaf) -> int:
     return 0
   # Queries, keys and values have several axes of outputs, what follows the
   # heads several of inputs, as have convolutions.
-  return 1 if '/qkv/' in f'/{name}' else leaf.ndim - 1
+  return 1 if 'qkv' in name.split('/') else leaf.ndim - 1
 
 
 def _make_orthogonal() -> optax.GradientTransformation:
@@ -68,16 +68,14 @@ def _make_orthogonal() -> optax.GradientTransformation:
       groups[min(shape), max(shape), leaf.dtype].append((i, shape))
     for (low, high, _), members in groups.items():
       # A matrix and its transpose become orthogonal alike.
+      turn = lambda x, shape, low=low: x if shape[0] == low else x.T
       stack = jnp.stack([
-          leaves[i].reshape(shape) if shape == (low, high)
-          else leaves[i].reshape(shape).T
-          for i, shape in members
+          turn(leaves[i].reshape(shape), shape) for i, shape in members
       ])
       stack, _ = newton_schulz.update(stack, newton_schulz.init(stack))
       stack *= RMS * math.sqrt(high)
       for (i, shape), matrix in zip(members, stack, strict=True):
-        matrix = matrix if shape == (low, high) else matrix.T
-        leaves[i] = matrix.reshape(leaves[i].shape)
+        leaves[i] = turn(matrix, shape).reshape(leaves[i].shape)
     return jax.tree.unflatten(treedef, leaves), state
 
   return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -65,8 +65,8 @@ def make_optimizer(
   `updates_done` reads the state of this chain.
 
   Adam and its betas are the paper's; clip 1.0 of the mean gradient, eps and
-  the decoupled decay are this project's choice, and so is 'muon', of
-  `muon.make_muon`.
+  the decoupled decay are this project's choice, and so is 'muon', which
+  `muon.make_muon` describes.
   """
   adam = {'b1': beta1, 'b2': beta2, 'eps': eps}
   if name == 'muon':

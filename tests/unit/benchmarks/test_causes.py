@@ -1,3 +1,6 @@
+import json
+
+import numpy as np
 import pytest
 
 from benchmarks import causes
@@ -34,6 +37,9 @@ def test_what_does_not_exist_is_named(tmp_path, capsys):
   with pytest.raises(SystemExit):
     parse(tmp_path, 'nothing')
   assert "'nothing' is no case" in capsys.readouterr().err
+  with pytest.raises(SystemExit):
+    parse(tmp_path, 'muon', '--samplers=dpmpp_64,nothing')
+  assert "'nothing' is none of dpmpp_64" in capsys.readouterr().err
   args = parse(tmp_path, 'muon', '--config.optim.nothing=1')
   with pytest.raises(UserError, match='--config.optim.nothing'):
     causes.make_config('muon', args)
@@ -53,3 +59,31 @@ def test_a_list_is_shared_and_what_was_stopped_is_run(
     causes.main([*names, f'--out={tmp_path}', '--data=MNIST'])
   assert run == ['shift_2', 'shift_4']
   assert 'shift_3 is passed over' in capsys.readouterr().out
+
+
+def test_a_call_that_was_stopped_keeps_the_figures_that_it_has(
+    tmp_path, monkeypatch
+):
+  sampled = []
+
+  class Model:
+
+    def sample(self, *, sampler, **kwargs):
+      sampled.append(sampler)
+      return np.full((2, 3, 4, 4, 3), 8 * len(sampled), np.uint8)
+
+  monkeypatch.setattr(causes.video_diffusion, 'train', lambda *args: None)
+  monkeypatch.setattr(causes.video_diffusion, 'load', lambda *args: Model())
+  monkeypatch.setattr(causes, '_row', lambda *args: {'case': 'muon'})
+  for samplers in ('dpmpp_64', 'dpmpp_64,ancestral_256'):
+    (tmp_path / 'runs' / 'muon' / 'checkpoints').mkdir(parents=True)
+    causes.main(
+        ['muon', f'--out={tmp_path}', '--data=MNIST', f'--samplers={samplers}']
+    )
+  assert sampled == ['dpmpp_2m', 'ancestral']
+  row = json.loads((tmp_path / 'muon.json').read_text())
+  assert row.keys() == {'case', 'dpmpp_64', 'ancestral_256'}
+  with np.load(tmp_path / 'muon.npz') as kept:
+    assert {name: int(kept[name].max()) for name in kept} == {
+        'dpmpp_64': 8, 'ancestral_256': 16,
+    }

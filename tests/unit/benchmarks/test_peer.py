@@ -68,7 +68,7 @@ def test_times_of_ddim_begin_at_the_noisiest_and_end_without_noise():
 
 
 def test_ddim_of_a_gaussian_is_its_flow():
-  """Of x ~ N(0, v) the exact network moves z to z sqrt(v) at the end."""
+  """Where x ~ N(0, v), the exact network moves z to z sqrt(v) at the end."""
   variance = 0.01  # so that no x is clipped
 
   def eps_fn(z, signal):

@@ -12,7 +12,7 @@ from video_diffusion.filesystem import locks
 
 OWN = ('data.images', 'train.steps')  # fields that a call may not set
 FIELDS = {name: value for name, value in TINY.items() if name not in OWN} | {
-    # Of six frames, five may be known.
+    # Five frames may be known, and one is left to sample.
     'data.frames': 6, 'model.cond_dim': 8, 'sample.num_steps': 2,
     # Two steps at the usual rate leave what begins at zero near zero.
     'optim.lr': 0.1,
@@ -221,7 +221,7 @@ def test_every_model_is_a_config_that_trains(model):
   )
   assert (config.seed, config.sample.seed, config.optim.lr) == (3, 3, 0.5)
   assert (config.train.steps, config.optim.decay_steps) == (50, 50)
-  # What a model sets, a call does not.
+  # A call cannot change the fields that a model sets.
   assert config.model.cond_dim == (0 if model == 'free' else 32)
   assert config.data.images == int({'free': 'k_4'}.get(model, model)[2:])
 

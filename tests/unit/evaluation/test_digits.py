@@ -97,9 +97,7 @@ def test_samples_like_real_clips_have_their_figures(folder, monkeypatch):
 def test_digits_of_the_first_moving_mnist_are_smaller(folder, monkeypatch):
   """They are not enlarged: 28 of 64 pixels."""
   learned = mnist.labelled(folder, data_dir='', count=300)
-  monkeypatch.setattr(
-      mnist, 'labelled', lambda path, **kwargs: learned
-  )
+  monkeypatch.setattr(mnist, 'labelled', lambda path, **kwargs: learned)
   run = model('')
   config = run.config.data
   config.name = 'moving_mnist'
@@ -144,9 +142,7 @@ def real_digits():
       *mnist.labelled(MNIST, data_dir='', count=15_000)
   )
   images = mnist.read_idx(MNIST / mnist.FILES['test'])
-  labels = mnist.read_idx(
-      MNIST / 't10k-labels-idx1-ubyte.gz', axes=1
-  )
+  labels = mnist.read_idx(MNIST / 't10k-labels-idx1-ubyte.gz', axes=1)
   videos, classes = {64: [], 32: []}, []
   for kind in range(10):
     for index in range(20):

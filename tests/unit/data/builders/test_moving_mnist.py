@@ -219,15 +219,11 @@ def test_one_sentence(folder, tmp_path):
 
 def test_digits_with_their_classes(folder, tmp_path):
   glyphs.write_mnist(folder, n=20)
-  images, labels = mnist.labelled(
-      folder, data_dir=tmp_path, count=15
-  )
+  images, labels = mnist.labelled(folder, data_dir=tmp_path, count=15)
   want = glyphs.glyphs(20)
   np.testing.assert_array_equal(images, want[0][:15])
   np.testing.assert_array_equal(labels, want[1][:15])
-  read = functools.partial(
-      mnist.labelled, data_dir=tmp_path, count=99
-  )
+  read = functools.partial(mnist.labelled, data_dir=tmp_path, count=99)
   glyphs.write_idx(folder / mnist.LABELS, want[1][:7])
   with pytest.raises(UserError, match='holds 20 images, but .* holds 7 labels'):
     read(folder)
@@ -247,9 +243,7 @@ def test_digits_of_tfds_with_their_classes(tmp_path, monkeypatch):
     monkeypatch.setattr(
         tfds_originals, 'open_original', lambda name, data_dir: builder
     )
-    images, labels = mnist.labelled(
-        '', data_dir=tmp_path, count=5
-    )
+    images, labels = mnist.labelled('', data_dir=tmp_path, count=5)
   assert images.shape == (5, 28, 28) and images.dtype == np.uint8
   assert labels.shape == (5,) and labels.max() <= 9
 
