@@ -74,6 +74,10 @@ CASES = {
     'temporal_full': {'model.temporal_resolutions': (64,)},
     'temporal_input': {'model.temporal_input': True},
     'attention_8_16': {'model.attention_resolutions': (8, 16)},
+    'patch_2': {
+        'model.patch_size': 2, 'model.channel_mults': (2, 3, 4),
+        'model.attention_resolutions': (8, 16, 32),
+    },
     'images_0': {'data.images': 0},
     'images_8': {'data.images': 8},
     'images_share_noise': {'diffusion.images_share_noise': True},

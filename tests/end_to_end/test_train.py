@@ -80,7 +80,9 @@ def test_the_options_beside_the_paper_continue_bit_for_bit(
   options = [
       '--config.optim.name=muon', '--config.model.position=both',
       '--config.model.position_stddev=1.0', '--config.model.group_size=2',
-      '--config.model.temporal_resolutions=(8,)',
+      '--config.model.temporal_resolutions=(4,)',
+      '--config.model.attention_resolutions=()', '--config.model.patch_size=2',
+      '--config.model.spacetime_resolutions=(4,)',
       '--config.model.temporal_input=True',
       '--config.diffusion.weighting=sigmoid',
   ]

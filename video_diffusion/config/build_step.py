@@ -183,7 +183,7 @@ def batch_too_large(
     remedies.append([f'train.accumulate={2 * parts} to take it in parts'])
   data, model = config.data, config.model
   sizes = unet3d.level_sizes(
-      data.height, data.width, len(model.channel_mults)
+      data.height, data.width, len(model.channel_mults), model.patch_size
   )
   if set(sizes) - set(model.remat):
     remedies.append([

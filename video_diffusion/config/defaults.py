@@ -138,7 +138,7 @@ def _text():
 def _model():
   """The network."""
   model = ml_collections.ConfigDict()
-  # Number of channels at the first level.
+  # Number of channels after the first convolution.
   model.base_channels = 256
   # Number of channels at each level, in units of model.base_channels.
   model.channel_mults = (1, 2, 4, 8)
@@ -149,6 +149,10 @@ def _model():
   # Further levels with attention over frames alone, which costs little where
   # attention over all positions of a frame would be too much.
   model.temporal_resolutions = ()
+  # Levels whose attention over space sees the positions of all frames of a
+  # video at once, and not of one frame alone as in the paper. It finds again
+  # what has moved; its cost grows with the square of the number of frames.
+  model.spacetime_resolutions = ()
   # Whether frames attend to each other once more, after the first convolution.
   model.temporal_input = False
   # Number of channels of an attention head.
@@ -182,6 +186,10 @@ def _model():
   # many channels. A norm of single channels loses their mean and contrast in
   # each frame.
   model.group_size = 1
+  # Side of the square of pixels whose values are the channels of one position
+  # of the first level. It is 1 in the paper. With 2 the network has a quarter
+  # of the positions, and a level less to the same smallest feature map.
+  model.patch_size = 1
   # Type of convolutions and matrix products: 'bfloat16' or 'float32'. The
   # parameters are float32 in both cases. 'float32' is exact on every device; it
   # uses neither TF32 on NVIDIA GPUs nor bfloat16 passes on TPUs, and is several

@@ -128,13 +128,14 @@ def _check_data(config):
         f'data.flip is set, but {prefix}.name is moving_shapes, and a mirrored '
         'clip would contradict its direction labels; leave it off.',
     )
-  levels = len(config.model.channel_mults)
-  factor = 2 ** (levels - 1)
+  levels, patch = len(config.model.channel_mults), config.model.patch_size
+  factor = patch * 2 ** (levels - 1)
+  patches = f' and model.patch_size {patch}' if patch > 1 else ''
   for side in ('height', 'width'):
     require(
         data[side] >= factor and data[side] % factor == 0,
-        f'data.{side} is {data[side]}; with {levels} levels it must divide by '
-        f'{factor}.',
+        f'data.{side} is {data[side]}; with {levels} levels{patches} it must '
+        f'divide by {factor}.',
     )
   _require_one_of(config, 'data.loader', pipeline.LOADERS)
 
@@ -173,15 +174,26 @@ def _check_attention(config):
   """Requires that attention and remat name levels that the network has."""
   data, model = config.data, config.model
   sizes = unet3d.level_sizes(
-      data.height, data.width, len(model.channel_mults)
+      data.height, data.width, len(model.channel_mults), model.patch_size
   )
-  for name in ('attention_resolutions', 'temporal_resolutions', 'remat'):
+  for name in (
+      'attention_resolutions', 'temporal_resolutions', 'spacetime_resolutions',
+      'remat',
+  ):
     for resolution in model[name]:
       require(
           resolution in sizes,
           f'model.{name} holds {resolution}, which never occurs; the levels '
           f'have {tuple(sizes)}.',
       )
+  # The middle of the network attends, whatever the resolutions.
+  spatial = {*model.attention_resolutions, sizes[-1]}
+  for resolution in model.spacetime_resolutions:
+    require(
+        resolution in spatial,
+        f'model.spacetime_resolutions holds {resolution}, a level without '
+        'attention over space; add it to model.attention_resolutions too.',
+    )
   attending = [
       mult for mult, size in zip(model.channel_mults, sizes, strict=True)
       if size in (*model.attention_resolutions, *model.temporal_resolutions)

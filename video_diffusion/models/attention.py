@@ -203,14 +203,25 @@ def _plain_frames(qkv, bias):
 
 
 class SpatialAttention(nn.Module):
-  """Self-attention over the positions of each frame; frames are a batch."""
+  """Self-attention over the positions of each frame; frames are a batch.
+
+  Attributes:
+    head_dim: channels per head.
+    dtype: of the matrix products.
+    group_size: see `blocks.GroupNorm`.
+    spacetime: whether the positions of all video frames attend to each other,
+      in place of those of one frame. It has the same parameters, and is this
+      project's choice: what moves through a clip is then found wherever it is.
+      The last `num_images` frames stay apart.
+  """
 
   head_dim: int
   dtype: jnp.dtype
   group_size: int = 1
+  spacetime: bool = False
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, num_images: int = 0) -> jax.Array:
     b, f, h, w, c = x.shape
     heads = c // self.head_dim
     y = blocks.GroupNorm(self.dtype, self.group_size, name='norm')(x)
@@ -221,7 +232,18 @@ class SpatialAttention(nn.Module):
         precision=blocks.precision(self.dtype),
     )
     qkv = dense((3, heads, self.head_dim), name='qkv')(y)
-    y = attend(qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :])
+    own = lambda qkv: attend(*(qkv[..., i, :, :] for i in range(3)))
+    t = f - num_images
+    if self.spacetime and t:
+      qkv = qkv.reshape(b, f, h * w, *qkv.shape[2:])
+      video = own(qkv[:, :t].reshape(b, t * h * w, *qkv.shape[3:]))
+      y = video.reshape(b, t, h * w, heads, self.head_dim)
+      if num_images:
+        images = own(qkv[:, t:].reshape(-1, *qkv.shape[2:]))
+        images = images.reshape(b, num_images, *y.shape[2:])
+        y = jnp.concatenate([y, images], axis=1)
+    else:
+      y = own(qkv)
     y = dense(
         c, axis=(-2, -1), kernel_init=nn.initializers.zeros, name='out'
     )(y)

@@ -15,6 +15,7 @@ class Block(nn.Module):
   resample: str
   attend_space: bool
   attend_time: bool
+  spacetime: bool
   head_dim: int
   injection: str
   position: str
@@ -38,8 +39,12 @@ class Block(nn.Module):
     )(x, emb, train)
     if self.attend_space:
       x = attention.SpatialAttention(
-          self.head_dim, self.dtype, self.group_size, name='spatial'
-      )(x)
+          self.head_dim,
+          self.dtype,
+          self.group_size,
+          self.spacetime,
+          name='spatial',
+      )(x, num_images)
     if self.attend_time:
       x = attention.TemporalAttention(
           self.head_dim,
@@ -52,9 +57,27 @@ class Block(nn.Module):
     return sharding.constrain_batch(x)
 
 
-def level_sizes(height: int, width: int, levels: int) -> list[int]:
+def level_sizes(
+    height: int, width: int, levels: int, patch_size: int
+) -> list[int]:
   """The shorter side of the feature map at each level of the U-Net."""
-  return [min(height, width) // 2**i for i in range(levels)]
+  return [min(height, width) // (patch_size * 2**i) for i in range(levels)]
+
+
+def to_patches(x: jax.Array, size: int) -> jax.Array:
+  """[b, f, h, w, c] -> [b, f, h / size, w / size, size * size * c]."""
+  b, f, h, w, c = x.shape
+  x = x.reshape(b, f, h // size, size, w // size, size, c)
+  x = x.transpose(0, 1, 2, 4, 3, 5, 6)
+  return x.reshape(b, f, h // size, w // size, size * size * c)
+
+
+def from_patches(x: jax.Array, size: int) -> jax.Array:
+  """The inverse of `to_patches`."""
+  b, f, h, w, c = x.shape
+  x = x.reshape(b, f, h, w, size, size, c // size**2)
+  x = x.transpose(0, 1, 2, 4, 3, 5, 6)
+  return x.reshape(b, f, h * size, w * size, c // size**2)
 
 
 class UNet3D(nn.Module):
@@ -65,7 +88,7 @@ class UNet3D(nn.Module):
   number of frames T or of appended images K, so one set serves any.
 
   Attributes:
-    base_channels: channels at full resolution.
+    base_channels: channels after the first convolution.
     channel_mults: channels per level, in units of base_channels.
     num_blocks: residual blocks per level (one more on the way up).
     attention_resolutions: feature-map sides that carry attention, over space
@@ -73,6 +96,8 @@ class UNet3D(nn.Module):
     temporal_resolutions: further sides that carry attention over frames alone,
       which costs little where attention over space would not fit (this
       project's choice).
+    spacetime_resolutions: sides whose attention over space sees all frames of
+      the video at once (`attention.SpatialAttention`).
     temporal_input: whether frames attend to each other once more, after the
       first convolution (this project's choice).
     head_dim: channels per attention head.
@@ -84,6 +109,8 @@ class UNet3D(nn.Module):
       `attention.POSITIONS`.
     position_stddev: of what it learns of each distance, at the start.
     group_size: smallest number of channels that a norm takes together.
+    patch_size: side of the square of pixels that the first convolution takes,
+      and the last gives, as the channels of one position. It is 1 in the paper.
     dtype: of convolutions and matrix products; parameters, norm statistics,
       softmax and the last layer stay float32. Products of float32 numbers are
       exact to float32 on every device (`blocks.precision`).
@@ -96,6 +123,7 @@ class UNet3D(nn.Module):
   num_blocks: int
   attention_resolutions: tuple[int, ...]
   temporal_resolutions: tuple[int, ...] = ()
+  spacetime_resolutions: tuple[int, ...] = ()
   temporal_input: bool = False
   head_dim: int = 64
   emb_dim: int = 1024
@@ -105,6 +133,7 @@ class UNet3D(nn.Module):
   position: str = 'bias'
   position_stddev: float = 0.0
   group_size: int = 1
+  patch_size: int = 1
   dtype: jnp.dtype = jnp.float32
   remat: tuple[int, ...] = ()
 
@@ -130,9 +159,10 @@ class UNet3D(nn.Module):
       float32 of z's shape.
     """
     b, f, h, w, c = z.shape
-    levels = len(self.channel_mults)
-    sizes = level_sizes(h, w, levels)
-    assert h % 2 ** (levels - 1) == 0 and w % 2 ** (levels - 1) == 0, (h, w)
+    levels, patch = len(self.channel_mults), self.patch_size
+    sizes = level_sizes(h, w, levels, patch)
+    factor = patch * 2 ** (levels - 1)
+    assert h % factor == 0 and w % factor == 0, (h, w, factor)
     # Per-video values get a frame axis of one, which broadcasts.
     logsnr = logsnr.reshape(b, -1)
     if cond is not None:
@@ -154,6 +184,7 @@ class UNet3D(nn.Module):
           resample,
           attend_space,
           attend_time,
+          sizes[level] in self.spacetime_resolutions,
           self.head_dim,
           self.injection,
           self.position,
@@ -164,7 +195,8 @@ class UNet3D(nn.Module):
           name=name,
       )(x, emb, num_images, train)
 
-    x = blocks.SpaceConv(self.base_channels, self.dtype, name='conv_in')(z)
+    x = to_patches(z, patch) if patch > 1 else z
+    x = blocks.SpaceConv(self.base_channels, self.dtype, name='conv_in')(x)
     if self.temporal_input:
       x = attention.TemporalAttention(
           min(self.head_dim, self.base_channels),
@@ -193,5 +225,7 @@ class UNet3D(nn.Module):
         x = block(f'up_{level}_unpool', x, level, 'up', attend=False)
     assert not skips
     norm = blocks.GroupNorm(jnp.float32, self.group_size, name='norm_out')
-    x = nn.swish(norm(x))
-    return blocks.SpaceConv(c, jnp.float32, zero=True, name='conv_out')(x)
+    x = blocks.SpaceConv(
+        c * patch**2, jnp.float32, zero=True, name='conv_out'
+    )(nn.swish(norm(x)))
+    return from_patches(x, patch) if patch > 1 else x

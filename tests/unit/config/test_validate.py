@@ -41,6 +41,27 @@ def test_every_bad_field_is_one_sentence(name, value, sentence):
   assert sentence in str(error.value) and '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    'patch_size, attention, sentence',
+    [
+        (2, (4, 8, 16), None),
+        (2, (64,), 'the levels have (32, 16, 8, 4)'),
+        (16, (4,), 'with 4 levels and model.patch_size 16 it must divide by'),
+        (3, (8,), 'data.height is 64; with 4 levels and model.patch_size 3'),
+    ],
+)
+def test_patches_shrink_the_levels(patch_size, attention, sentence):
+  c = config()
+  c.model.patch_size = patch_size
+  c.model.attention_resolutions = attention
+  if sentence is None:
+    validate.check(c)
+    return
+  with pytest.raises(ValueError) as error:
+    validate.check(c)
+  assert sentence in str(error.value)
+
+
 def test_the_defaults_pass():
   validate.check(config())
 

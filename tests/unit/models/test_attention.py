@@ -176,3 +176,26 @@ def test_spatial_attention_keeps_frames_apart(random_params):
   before = module.apply(params, x)
   assert np.all(changed[:, [0, 2]] == before[:, [0, 2]])
   assert np.any(changed[:, 1] != before[:, 1])
+
+
+def test_spacetime_attention_is_that_of_one_long_frame(random_params):
+  """Frames side by side, attended to as the one frame that they make."""
+  x = jax.random.normal(jax.random.key(0), (2, 3, 2, 4, 8))
+  kwargs = dict(head_dim=4, dtype=jnp.float32)
+  plain = attention.SpatialAttention(**kwargs)
+  whole = attention.SpatialAttention(**kwargs, spacetime=True)
+  params = random_params(plain, x)
+  # Of equal frames the norm takes the same statistics in both.
+  x = jnp.broadcast_to(x[:, :1], x.shape)
+  np.testing.assert_allclose(
+      whole.apply(params, x).reshape(2, 1, 6, 4, 8),
+      plain.apply(params, x.reshape(2, 1, 6, 4, 8)),
+      atol=1e-5,
+  )
+  # Of others it is that of the normed frames: images are as if alone.
+  y = jax.random.normal(jax.random.key(1), x.shape)
+  together = whole.apply(params, y, 1)
+  np.testing.assert_allclose(together[:, :2], whole.apply(params, y[:, :2]),
+                             atol=1e-5)
+  np.testing.assert_allclose(together[:, 2:], plain.apply(params, y[:, 2:]),
+                             atol=1e-5)

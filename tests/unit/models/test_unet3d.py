@@ -210,3 +210,47 @@ def test_attention_over_frames_alone(fields, random_params):
   np.testing.assert_array_equal(
       np.any(change, axis=(0, 2, 3, 4)), [False, False, False, False, True]
   )
+
+
+def test_patches_are_channels_of_the_same_network(random_params):
+  """A network on patches is the plain one on their pixels as channels."""
+  z, logsnr = draw(3, 2)
+  patches = unet3d.to_patches(z, 2)
+  assert patches.shape == (1, 5, 4, 4, 12)
+  # The pixels of a patch are side by side, by rows.
+  np.testing.assert_array_equal(
+      patches[0, 1, 3, 2], z[0, 1, 6:8, 4:6].reshape(-1)
+  )
+  np.testing.assert_array_equal(unet3d.from_patches(patches, 2), z)
+  plain = unet3d.UNet3D(**TINY)
+  params = random_params(plain, patches, logsnr)
+  want = plain.apply(params, patches, logsnr, num_images=2)
+  got = unet3d.UNet3D(**TINY, patch_size=2).apply(
+      params, z, logsnr, num_images=2
+  )
+  np.testing.assert_array_equal(got, unet3d.from_patches(want, 2))
+
+
+def test_attention_over_space_and_time_at_once(random_params):
+  """The same parameters; a change is seen elsewhere in other frames."""
+  plain = unet3d.UNet3D(**TINY)
+  z, logsnr = draw(3, 2)
+  params = random_params(plain, z, logsnr)
+  whole = unet3d.UNet3D(**TINY, spacetime_resolutions=(4,))
+  same = jax.tree.map(jnp.shape, random_params(whole, z, logsnr))
+  assert same == jax.tree.map(jnp.shape, params)
+  apply = jax.jit(lambda z, k: whole.apply(params, z, logsnr, None, k),
+                  static_argnums=1)
+  for i in range(5):
+    change = np.any(apply(z.at[:, i].add(1.0), 2) != apply(z, 2), (0, 2, 3, 4))
+    np.testing.assert_array_equal(
+        change, [i < 3] * 3 + [i == 3, i == 4]
+    )
+  # Of images alone, and of a video of one frame, it is attention over space.
+  for frames, images in ((z, 5), (z[:, :1], 0)):
+    levels = logsnr[:, : frames.shape[1]]
+    got, want = (
+        model.apply(params, frames, levels, num_images=images)
+        for model in (whole, plain)
+    )
+    np.testing.assert_allclose(got, want, atol=2e-5)
