@@ -65,6 +65,37 @@ def clipped_distances(num_frames: int, clip: int = CLIPPED_AT) -> np.ndarray:
   return (np.clip(distance, -clip, clip) + clip).astype(np.int32)
 
 
+def rotate(qkv: jax.Array, frames: int, height: int, width: int) -> jax.Array:
+  """Rotary positions in space and time (Su et al., 2104.09864).
+
+  Turns the pairs of channels of queries and keys by angles that grow with the
+  frame, the row and the column, so that logits depend on the distances of two
+  positions along these axes. A quarter of the pairs is of time, and the others
+  are shared by rows and columns. The slowest pair of an axis turns by a
+  hundredth of a radian a position (this project's choice: axes are short).
+
+  Args:
+    qkv: [batch, frames * height * width, 3, heads, head_dim], positions by
+      frames and then by rows; head_dim is a multiple of 4.
+
+  Returns:
+    Of qkv's shape and dtype; the values are unchanged.
+  """
+  pairs = qkv.shape[-1] // 2
+  of_time = max(1, pairs // 4)
+  of_rows = (pairs - of_time) // 2
+  shares = (of_time, of_rows, pairs - of_time - of_rows)
+  places = np.indices((frames, height, width)).reshape(3, -1)
+  angles = np.concatenate([
+      place[:, None] * 100.0 ** (-np.arange(share) / share)
+      for place, share in zip(places, shares, strict=True)
+  ], axis=1)[:, None, None]  # [positions, 1, 1, pairs]
+  cos, sin = np.cos(angles, dtype=np.float32), np.sin(angles, dtype=np.float32)
+  x, y = jnp.split(qkv[:, :, :2].astype(jnp.float32), 2, axis=-1)
+  turned = jnp.concatenate([x * cos - y * sin, x * sin + y * cos], axis=-1)
+  return jnp.concatenate([turned.astype(qkv.dtype), qkv[:, :, 2:]], axis=2)
+
+
 def takes_cudnn(shape: tuple[int, ...], dtype: jnp.dtype) -> bool:
   """Whether `attend` without a bias runs as cuDNN's fused kernel.
 
@@ -210,9 +241,10 @@ class SpatialAttention(nn.Module):
     dtype: of the matrix products.
     group_size: see `blocks.GroupNorm`.
     spacetime: whether the positions of all video frames attend to each other,
-      in place of those of one frame. It has the same parameters, and is this
-      project's choice: what moves through a clip is then found wherever it is.
-      The last `num_images` frames stay apart.
+      in place of those of one frame, and know their distances by `rotate`. It
+      has the same parameters, and is this project's choice: what moves through
+      a clip is then found wherever it is. The last `num_images` frames stay
+      apart.
   """
 
   head_dim: int
@@ -232,18 +264,22 @@ class SpatialAttention(nn.Module):
         precision=blocks.precision(self.dtype),
     )
     qkv = dense((3, heads, self.head_dim), name='qkv')(y)
-    own = lambda qkv: attend(*(qkv[..., i, :, :] for i in range(3)))
+
+    def attend_within(qkv, frames):  # of each group of so many frames
+      qkv = qkv.reshape(-1, frames * h * w, *qkv.shape[-3:])
+      if self.spacetime:
+        qkv = rotate(qkv, frames, h, w)
+      y = attend(*(qkv[:, :, i] for i in range(3)))
+      return y.reshape(b, -1, *y.shape[2:])
+
     t = f - num_images
-    if self.spacetime and t:
-      qkv = qkv.reshape(b, f, h * w, *qkv.shape[2:])
-      video = own(qkv[:, :t].reshape(b, t * h * w, *qkv.shape[3:]))
-      y = video.reshape(b, t, h * w, heads, self.head_dim)
-      if num_images:
-        images = own(qkv[:, t:].reshape(-1, *qkv.shape[2:]))
-        images = images.reshape(b, num_images, *y.shape[2:])
-        y = jnp.concatenate([y, images], axis=1)
+    if self.spacetime and t and num_images:
+      qkv = qkv.reshape(b, f, h * w, *qkv.shape[-3:])
+      y = jnp.concatenate(
+          [attend_within(qkv[:, :t], t), attend_within(qkv[:, t:], 1)], axis=1
+      )
     else:
-      y = own(qkv)
+      y = attend_within(qkv, t if self.spacetime and t else 1)
     y = dense(
         c, axis=(-2, -1), kernel_init=nn.initializers.zeros, name='out'
     )(y)

@@ -178,24 +178,48 @@ def test_spatial_attention_keeps_frames_apart(random_params):
   assert np.any(changed[:, 1] != before[:, 1])
 
 
-def test_spacetime_attention_is_that_of_one_long_frame(random_params):
-  """Frames side by side, attended to as the one frame that they make."""
-  x = jax.random.normal(jax.random.key(0), (2, 3, 2, 4, 8))
-  kwargs = dict(head_dim=4, dtype=jnp.float32)
-  plain = attention.SpatialAttention(**kwargs)
-  whole = attention.SpatialAttention(**kwargs, spacetime=True)
-  params = random_params(plain, x)
-  # Of equal frames the norm takes the same statistics in both.
-  x = jnp.broadcast_to(x[:, :1], x.shape)
+def test_spacetime_attention_by_its_definition(random_params):
+  """Each position attends to all of the video; images to their own frame."""
+  t, k, h, w, c = 2, 2, 2, 3, 8
+  x = jax.random.normal(jax.random.key(0), (2, t + k, h, w, c))
+  module = attention.SpatialAttention(8, jnp.float32, spacetime=True)
+  params = random_params(module, x)
+  got = module.apply(params, x, k) - x
+  p = params['params']
+  norm = blocks.GroupNorm(jnp.float32).apply({'params': p['norm']}, x)
+  qkv = jnp.einsum('bfhwc,cind->bfhwind', norm, p['qkv']['kernel'])
+  qkv = (qkv + p['qkv']['bias']).reshape(2, -1, 3, 1, 8)
+
+  def turned(frames, positions):
+    return attention.rotate(positions, frames, h, w)
+
+  for first, frames in ((0, t), (t, 1), (t + 1, 1)):
+    part = slice(first * h * w, (first + frames) * h * w)
+    q, keys, v = jnp.moveaxis(turned(frames, qkv[:, part])[:, :, :, 0], 2, 0)
+    weights = jax.nn.softmax(jnp.einsum('bqd,bkd->bqk', q, keys) / 8**0.5)
+    want = jnp.einsum('bqk,bkd,dc->bqc', weights, v, p['out']['kernel'][0])
+    np.testing.assert_allclose(
+        got[:, first : first + frames].reshape(want.shape),
+        want + p['out']['bias'], atol=2e-5,
+    )
+
+
+def test_rotary_logits_depend_on_distances_alone():
+  """Equal queries and keys everywhere: one logit for each distance."""
+  q, k = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
+  frames, h, w = 3, 4, 5
+  qkv = np.broadcast_to(
+      np.stack([q, k, k])[:, None], (1, frames * h * w, 3, 1, 16)
+  )
+  turned = np.asarray(attention.rotate(jnp.asarray(qkv), frames, h, w))
+  np.testing.assert_array_equal(turned[:, :, 2], qkv[:, :, 2])
+  q, k = (turned[0, :, i, 0].reshape(frames, h, w, 16) for i in range(2))
+  logits = np.einsum('abcd,xyzd->abcxyz', q, k)
   np.testing.assert_allclose(
-      whole.apply(params, x).reshape(2, 1, 6, 4, 8),
-      plain.apply(params, x.reshape(2, 1, 6, 4, 8)),
+      logits[1:, 1:, 1:, 1:, 1:, 1:], logits[:-1, :-1, :-1, :-1, :-1, :-1],
       atol=1e-5,
   )
-  # Of others it is that of the normed frames: images are as if alone.
-  y = jax.random.normal(jax.random.key(1), x.shape)
-  together = whole.apply(params, y, 1)
-  np.testing.assert_allclose(together[:, :2], whole.apply(params, y[:, :2]),
-                             atol=1e-5)
-  np.testing.assert_allclose(together[:, 2:], plain.apply(params, y[:, 2:]),
-                             atol=1e-5)
+  # Each axis tells one side from the other, and near from far.
+  for axis in range(3):
+    row = np.moveaxis(logits[1, 1, 1], axis, 0)[:, 1, 1]
+    assert len(set(row.round(4))) == len(row)
