@@ -74,10 +74,6 @@ CASES = {
     'temporal_full': {'model.temporal_resolutions': (64,)},
     'temporal_input': {'model.temporal_input': True},
     'attention_8_16': {'model.attention_resolutions': (8, 16)},
-    'patch_2': {
-        'model.patch_size': 2, 'model.channel_mults': (2, 3, 4),
-        'model.attention_resolutions': (8, 16, 32),
-    },
     'images_0': {'data.images': 0},
     'images_8': {'data.images': 8},
     'images_share_noise': {'diffusion.images_share_noise': True},
@@ -107,6 +103,36 @@ CASES |= {
         'temporal_full', 'both_spread', 'shift_1', 'shift_2', 'sigmoid',
         'min_snr', 'dropout', 'ema_long', 'group_8',
     )},
+}
+# The same on the network of the recipes for a GPU: on pixels, on patches of
+# them, and one more cause beside the patches.
+_PIXELS = {
+    'optim.name': 'muon', 'model.group_size': 4, 'model.position_stddev': 1.0,
+    'data.images': 0, 'model.base_channels': 64, 'model.head_dim': 64,
+}
+_PATCHES = _PIXELS | {
+    'model.patch_size': 2, 'model.channel_mults': (2, 3, 4),
+}
+_PATCHES_4 = _PIXELS | {
+    'model.patch_size': 4, 'model.channel_mults': (3, 4, 6),
+    'model.attention_resolutions': (4, 8, 16),
+}
+_SPACETIME = {'model.spacetime_resolutions': (8, 16)}
+CASES |= {
+    'pixels': _PIXELS,
+    'pixels_spacetime': _PIXELS | _SPACETIME,
+    'patches': _PATCHES,
+    'patches_spacetime': _PATCHES | _SPACETIME,
+    'patches_shift_2': _PATCHES | CASES['shift_2'],
+    'patches_shaw': _PATCHES | CASES['shaw_spread'],
+    'patches_spacetime_shift_1': _PATCHES | _SPACETIME | CASES['shift_1'],
+    'patches_spacetime_shift_2': _PATCHES | _SPACETIME | CASES['shift_2'],
+    'patches_spacetime_lr_twice': _PATCHES | _SPACETIME | CASES['lr_twice'],
+    'patches_4': _PATCHES_4,
+    'patches_4_wide': _PATCHES_4 | {
+        'model.channel_mults': (4, 6, 8),
+        'model.spacetime_resolutions': (4, 8, 16),
+    },
 }
 # Name -> (sampler, steps, shift of its times; None is that of the training).
 SAMPLERS = {
