@@ -205,7 +205,9 @@ def _model():
 def _diffusion():
   """The noise, and what the network predicts."""
   diffusion = ml_collections.ConfigDict()
-  # What the network predicts: 'eps' or 'v'.
+  # What the network predicts: the noise ('eps'), 'v', or the video itself ('x',
+  # which no model of the paper does). The loss is the squared error of it, so
+  # that this field also says how much each noise level counts.
   diffusion.prediction = 'eps'
   # Smallest and largest log-SNR.
   diffusion.logsnr_min = -20.0

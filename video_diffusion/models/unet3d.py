@@ -146,7 +146,7 @@ class UNet3D(nn.Module):
       num_images: int = 0,
       train: bool = False,
   ) -> jax.Array:
-    """Predicts eps or v, whichever it was trained for.
+    """Predicts eps, v or x, whichever it was trained for.
 
     Args:
       z: [batch, T + K, height, width, channels].
