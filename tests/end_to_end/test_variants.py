@@ -10,6 +10,7 @@ CONFIG = '--config=configs/moving_shapes.py:text'
 OPTIONS = [
     '--config.model.cond_dim=8',
     '--config.diffusion.prediction=x',
+    '--config.model.heads=separate',
 ]
 PROMPT = 'a red circle moves right'
 

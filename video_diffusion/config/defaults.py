@@ -190,6 +190,10 @@ def _model():
   # of the first level. It is 1 in the paper. With 2 the network has a quarter
   # of the positions, and a level less to the same smallest feature map.
   model.patch_size = 1
+  # Which layers make the output: 'shared', as in the paper, or 'separate', where
+  # the data.images of training have a last norm and a last convolution of their
+  # own. Samples are made by those of the video frames.
+  model.heads = 'shared'
   # Type of convolutions and matrix products: 'bfloat16' or 'float32'. The
   # parameters are float32 in both cases. 'float32' is exact on every device; it
   # uses neither TF32 on NVIDIA GPUs nor bfloat16 passes on TPUs, and is several

@@ -167,6 +167,12 @@ def _check_model(config):
   _require_one_of(config, 'model.conditioning', kinds)
   _require_one_of(config, 'model.injection', blocks.INJECTIONS)
   _require_one_of(config, 'model.position', attention.POSITIONS)
+  _require_one_of(config, 'model.heads', unet3d.HEADS)
+  require(
+      config.model.heads == 'shared' or config.data.images > 0,
+      "model.heads is 'separate', but data.images is 0, so that there are no "
+      "images for a head of their own; set it to 'shared'.",
+  )
   _require_one_of(config, 'model.dtype', DTYPES)
 
 

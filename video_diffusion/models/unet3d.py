@@ -7,6 +7,8 @@ from video_diffusion.models import attention
 from video_diffusion.models import blocks
 from video_diffusion.parallel import sharding
 
+HEADS = ('shared', 'separate')
+
 
 class Block(nn.Module):
   """A residual block, then spatial and temporal attention where wanted."""
@@ -111,6 +113,8 @@ class UNet3D(nn.Module):
     group_size: smallest number of channels that a norm takes together.
     patch_size: side of the square of pixels that the first convolution takes,
       and the last gives, as the channels of one position. It is 1 in the paper.
+    heads: 'shared', as in the paper, or 'separate', where the last norm and the
+      last convolution of images are not those of the video.
     dtype: of convolutions and matrix products; parameters, norm statistics,
       softmax and the last layer stay float32. Products of float32 numbers are
       exact to float32 on every device (`blocks.precision`).
@@ -134,6 +138,7 @@ class UNet3D(nn.Module):
   position_stddev: float = 0.0
   group_size: int = 1
   patch_size: int = 1
+  heads: str = 'shared'
   dtype: jnp.dtype = jnp.float32
   remat: tuple[int, ...] = ()
 
@@ -224,8 +229,18 @@ class UNet3D(nn.Module):
       if level > 0:
         x = block(f'up_{level}_unpool', x, level, 'up', attend=False)
     assert not skips
-    norm = blocks.GroupNorm(jnp.float32, self.group_size, name='norm_out')
-    x = blocks.SpaceConv(
-        c * patch**2, jnp.float32, zero=True, name='conv_out'
-    )(nn.swish(norm(x)))
+
+    def head(x, suffix=''):
+      norm = blocks.GroupNorm(
+          jnp.float32, self.group_size, name=f'norm_out{suffix}'
+      )
+      return blocks.SpaceConv(
+          c * patch**2, jnp.float32, zero=True, name=f'conv_out{suffix}'
+      )(nn.swish(norm(x)))
+
+    if self.heads == 'separate' and num_images:
+      video, images = x[:, : f - num_images], x[:, f - num_images :]
+      x = jnp.concatenate([head(video), head(images, '_images')], axis=1)
+    else:
+      x = head(x)
     return from_patches(x, patch) if patch > 1 else x

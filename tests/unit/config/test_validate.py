@@ -112,3 +112,16 @@ def test_each_mode_needs_its_own_batch_size_alone(monkeypatch):
     validate.check(c, mode)
   with pytest.raises(ValueError, match='batch_size is 4.*16 devices'):
     validate.check(c)
+
+
+@pytest.mark.parametrize('fields, sentence', [
+    ({'model.heads': 'both'}, "model.heads is 'both'; it must be one of"),
+    ({'model.heads': 'separate', 'data.images': 0}, 'but data.images is 0'),
+])
+def test_variants_that_make_no_sense_are_one_sentence(fields, sentence):
+  c = config()
+  c.update_from_flattened_dict(fields)
+  for mode in ('train', 'sample', 'evaluate', 'inspect'):
+    with pytest.raises(ValueError) as error:
+      validate.check(c, mode)
+    assert sentence in str(error.value) and '\n' not in str(error.value)

@@ -231,6 +231,34 @@ def test_patches_are_channels_of_the_same_network(random_params):
   np.testing.assert_array_equal(got, unet3d.from_patches(want, 2))
 
 
+def test_images_may_have_a_head_of_their_own(random_params):
+  """Each head has its frames; the video's keeps the names of the shared one."""
+  shared = unet3d.UNet3D(**TINY)
+  separate = unet3d.UNet3D(**TINY, heads='separate')
+  z, logsnr = draw(3, 2)
+  params = random_params(separate, z, logsnr, num_images=2)['params']
+  old = random_params(shared, z, logsnr, num_images=2)['params']
+  assert params.keys() - old.keys() == {'norm_out_images', 'conv_out_images'}
+  assert old.keys() < params.keys()
+  apply = lambda model, params, num_images=2: jax.jit(
+      functools.partial(model.apply, num_images=num_images)
+  )({'params': params}, z, logsnr)
+  got = apply(separate, params)
+  of_video = {name: params[name] for name in old}
+  of_images = of_video | {
+      name: params[f'{name}_images'] for name in ('norm_out', 'conv_out')
+  }
+  for frames, head in ((slice(3), of_video), (slice(3, 5), of_images)):
+    np.testing.assert_allclose(
+        got[:, frames], apply(shared, head)[:, frames], atol=2e-5
+    )
+  assert np.abs(got - apply(shared, of_video))[:, 3:].max() > 1e-2
+  # Without images, as in sampling, the head of the video alone is there.
+  np.testing.assert_array_equal(
+      apply(separate, params, 0), apply(shared, of_video, 0)
+  )
+
+
 def test_attention_over_space_and_time_at_once(random_params):
   """The same parameters; a change is seen elsewhere in other frames."""
   plain = unet3d.UNet3D(**TINY)
