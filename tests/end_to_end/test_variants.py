@@ -11,6 +11,7 @@ OPTIONS = [
     '--config.model.cond_dim=8',
     '--config.diffusion.prediction=x',
     '--config.model.heads=separate',
+    '--config.model.conv=full_3d',
 ]
 PROMPT = 'a red circle moves right'
 

@@ -190,9 +190,13 @@ def _model():
   # of the first level. It is 1 in the paper. With 2 the network has a quarter
   # of the positions, and a level less to the same smallest feature map.
   model.patch_size = 1
-  # Which layers make the output: 'shared', as in the paper, or 'separate', where
-  # the data.images of training have a last norm and a last convolution of their
-  # own. Samples are made by those of the video frames.
+  # What convolutions see: 'space', one frame as in the paper, or 'full_3d', the
+  # frames before and after it too. Then every convolution has three times the
+  # parameters. Images stay apart: for them the other two thirds do not exist.
+  model.conv = 'space'
+  # Which layers make the output: 'shared', as in the paper, or 'separate', with
+  # a last norm and a last convolution for the video and others for the images.
+  # Samples are made by those of the video.
   model.heads = 'shared'
   # Type of convolutions and matrix products: 'bfloat16' or 'float32'. The
   # parameters are float32 in both cases. 'float32' is exact on every device; it

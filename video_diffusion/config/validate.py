@@ -167,6 +167,12 @@ def _check_model(config):
   _require_one_of(config, 'model.conditioning', kinds)
   _require_one_of(config, 'model.injection', blocks.INJECTIONS)
   _require_one_of(config, 'model.position', attention.POSITIONS)
+  _require_one_of(config, 'model.conv', blocks.CONVS)
+  require(
+      config.model.conv == 'space' or config.data.frames > 1,
+      f'model.conv is {config.model.conv!r}, but data.frames is 1, so that '
+      "there are no frames before or after; set it to 'space'.",
+  )
   _require_one_of(config, 'model.heads', unet3d.HEADS)
   require(
       config.model.heads == 'shared' or config.data.images > 0,

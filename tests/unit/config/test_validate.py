@@ -117,6 +117,8 @@ def test_each_mode_needs_its_own_batch_size_alone(monkeypatch):
 @pytest.mark.parametrize('fields, sentence', [
     ({'model.heads': 'both'}, "model.heads is 'both'; it must be one of"),
     ({'model.heads': 'separate', 'data.images': 0}, 'but data.images is 0'),
+    ({'model.conv': '3d'}, "model.conv is '3d'; it must be one of"),
+    ({'model.conv': 'full_3d', 'data.frames': 1}, 'but data.frames is 1'),
 ])
 def test_variants_that_make_no_sense_are_one_sentence(fields, sentence):
   c = config()
