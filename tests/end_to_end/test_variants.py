@@ -12,6 +12,7 @@ OPTIONS = [
     '--config.diffusion.prediction=x',
     '--config.model.heads=separate',
     '--config.model.conv=full_3d',
+    '--config.sample.sampler=annealed_langevin',
 ]
 PROMPT = 'a red circle moves right'
 
