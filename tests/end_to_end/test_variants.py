@@ -9,6 +9,7 @@ import video_diffusion
 CONFIG = '--config=configs/moving_shapes.py:text'
 OPTIONS = [
     '--config.model.cond_dim=8',
+    '--config.text.injection=output',
     '--config.diffusion.prediction=x',
     '--config.model.heads=separate',
     '--config.model.conv=full_3d',

@@ -126,6 +126,10 @@ def _text():
   text.length = 64
   # Width of the vector of a token.
   text.dim = 1024
+  # Where the vector of a caption is added: to the 'embedding' of the noise
+  # level, as in the paper, or to the 'output' of the network, which it can then
+  # shift by a colour for each frame and no more.
+  text.injection = 'embedding'
   # Largest number of pieces in the tokenizer of 'table', and so of rows in the
   # table.
   text.max_pieces = 1024

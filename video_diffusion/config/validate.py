@@ -155,6 +155,12 @@ def _check_text(config, mode):
       f'must be a multiple of the {heads} heads that pool a caption.',
   )
   _require_one_of(config, 'text.dtype', DTYPES)
+  _require_one_of(config, 'text.injection', conditioning.INJECTIONS)
+  require(
+      text.injection == 'embedding' or bool(text.encoder),
+      f"text.injection is {text.injection!r}, but text.encoder is '', so that "
+      "there is no text to add; set it to 'embedding'.",
+  )
 
 
 def _check_model(config):

@@ -119,6 +119,8 @@ def test_each_mode_needs_its_own_batch_size_alone(monkeypatch):
     ({'model.heads': 'separate', 'data.images': 0}, 'but data.images is 0'),
     ({'model.conv': '3d'}, "model.conv is '3d'; it must be one of"),
     ({'model.conv': 'full_3d', 'data.frames': 1}, 'but data.frames is 1'),
+    ({'text.injection': 'input'}, "text.injection is 'input'; it must be one"),
+    ({'text.injection': 'output'}, "but text.encoder is '', so that"),
 ])
 def test_variants_that_make_no_sense_are_one_sentence(fields, sentence):
   c = config()
