@@ -15,7 +15,6 @@ from video_diffusion.config import run_dir
 from video_diffusion.config import text_inputs
 from video_diffusion.data import shapes
 from video_diffusion.inference import conditioning
-from video_diffusion.text import settings as text_settings
 from video_diffusion.text import t5_vectors
 from video_diffusion.text import tokenizer as tokenizer_lib
 from video_diffusion.text import tokenizer_files
@@ -109,9 +108,7 @@ def test_half_of_the_captions_are_not_enough_to_train(
   tokenizer = tokenizer_lib.Tokenizer(
       tmp_path / 't5' / 'spiece.model', length=config.text.length
   )
-  t5_vectors.fill(
-      text_settings.Settings(**config.text.to_dict()), tokenizer, some
-  )
+  t5_vectors.fill(text_inputs.settings(config), tokenizer, some)
   with pytest.raises(ValueError, match='no embedding of .*run --mode=prepare'):
     text_inputs.open_text(config, epath.Path(tmp_path / 'run'), train)
 

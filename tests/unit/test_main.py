@@ -34,7 +34,7 @@ from video_diffusion.errors import UserError
             'holds 5, which never occurs; the levels have (16, 8)',
         ),
         ('--config.model.head_dim=3', 'model.head_dim is 3'),
-        ('--config.diffusion.prediction=x', "diffusion.prediction is 'x'"),
+        ('--config.diffusion.prediction=z', "diffusion.prediction is 'z'"),
         ('--config.optim.schedule=step', "optim.schedule is 'step'"),
         ('--config.sample.labels=((9, 0, 0, 0, 0, 0),)', 'sample.labels'),
         ('--config.data.radius=0.9', 'data.radius'),

@@ -189,8 +189,8 @@ class Model:
       frames: frames of a video; more than those of a training clip are sampled
         by block-autoregressive extension (paper section 3.1).
       overlap: frames that a block of an extension knows of the one before.
-      sampler: a name, 'ancestral', 'ddim' or 'dpmpp_2m', or a sampler of
-        `diffusion.samplers` with its own options.
+      sampler: a name, 'ancestral', 'ddim', 'dpmpp_2m' or 'annealed_langevin',
+        or a sampler of `diffusion.samplers` with its own options.
       num_steps: sampling steps of a block.
       guidance_weight: w of classifier-free guidance, 0 is unguided.
       seed: seed of all randomness: the same videos for the same arguments.

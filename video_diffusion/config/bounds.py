@@ -90,6 +90,7 @@ RANGES = {
     'sample.stride': (1, 1024),
     'sample.gamma': (0, 1),
     'sample.eta': (0, 1),
+    'sample.langevin_step': (0, 1),
     'sample.seed': (0, 2**31 - 1),
     'sample.fps': (0.1, 1000),
 }

@@ -52,7 +52,9 @@ def make_model(
   if shortcoming := hardware.shortcoming(fields['dtype']):
     logging.warning(shortcoming)
   encoder = make_encoder(config, label_sizes) if cond_dim else None
-  return conditioning.ConditionalUNet(unet3d.UNet3D(**fields), encoder)
+  return conditioning.ConditionalUNet(
+      unet3d.UNet3D(**fields), encoder, config.text.injection
+  )
 
 
 def make_encoder(

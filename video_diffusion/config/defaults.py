@@ -126,6 +126,10 @@ def _text():
   text.length = 64
   # Width of the vector of a token.
   text.dim = 1024
+  # Where the vector of a caption is added: to the 'embedding' of the noise
+  # level, as in the paper, or to the 'output' of the network, which it can then
+  # shift by a colour for each frame and no more.
+  text.injection = 'embedding'
   # Largest number of pieces in the tokenizer of 'table', and so of rows in the
   # table.
   text.max_pieces = 1024
@@ -190,6 +194,14 @@ def _model():
   # of the first level. It is 1 in the paper. With 2 the network has a quarter
   # of the positions, and a level less to the same smallest feature map.
   model.patch_size = 1
+  # What convolutions see: 'space', one frame as in the paper, or 'full_3d', the
+  # frames before and after it too. Then every convolution has three times the
+  # parameters. Images stay apart: for them the other two thirds do not exist.
+  model.conv = 'space'
+  # Which layers make the output: 'shared', as in the paper, or 'separate', with
+  # a last norm and a last convolution for the video and others for the images.
+  # Samples are made by those of the video.
+  model.heads = 'shared'
   # Type of convolutions and matrix products: 'bfloat16' or 'float32'. The
   # parameters are float32 in both cases. 'float32' is exact on every device; it
   # uses neither TF32 on NVIDIA GPUs nor bfloat16 passes on TPUs, and is several
@@ -205,7 +217,9 @@ def _model():
 def _diffusion():
   """The noise, and what the network predicts."""
   diffusion = ml_collections.ConfigDict()
-  # What the network predicts: 'eps' or 'v'.
+  # What the network predicts: the noise ('eps'), 'v', or the video itself ('x',
+  # which no model of the paper does). The loss is the squared error of it, so
+  # that this field also says how much each noise level counts.
   diffusion.prediction = 'eps'
   # Smallest and largest log-SNR.
   diffusion.logsnr_min = -20.0

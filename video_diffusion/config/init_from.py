@@ -32,7 +32,7 @@ _LABEL_TABLE = re.compile(r'encoder\.table_\d+')
 _TOKEN_TABLE = re.compile(r'encoder\.table\.\w+')
 # Groups, or fields, that say what the weights mean; and those of the model that
 # change neither its arrays nor what these mean.
-_MEANING = ('model', 'diffusion.prediction')
+_MEANING = ('model', 'diffusion.prediction', 'text.injection')
 _HARMLESS = ('model.remat', 'model.dtype', 'model.dropout')
 # Fields that are named where arrays do not fit.
 _SIZES = ('model', 'text')

@@ -12,7 +12,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Number of frames of a video. 0 is data.frames of the run. A longer video is
   # sampled by extension, block after block.
   sample.frames = 0
-  # Name of the sampler: 'ancestral', 'ddim' or 'dpmpp_2m'.
+  # Name of the sampler: 'ancestral', as in the paper, 'ddim', 'dpmpp_2m' or
+  # 'annealed_langevin'.
   sample.sampler = 'ancestral'
   # Number of steps from noise to a video.
   sample.num_steps = 256
@@ -21,6 +22,9 @@ def get_config() -> ml_collections.ConfigDict:
   sample.gamma = 0.1
   # Option of 'ddim', from 0 (deterministic) to 1 ('ancestral' with gamma 0).
   sample.eta = 0.0
+  # Option of 'annealed_langevin', the part of the way to x_hat in a step: 0 is
+  # 'ddim' with eta 0; with 1 all noise is new in every step.
+  sample.langevin_step = 0.1
   # How x_hat is kept in its range: 'static' clips it to [-1, 1], 'dynamic'
   # divides it by its 99.5th percentile before, 'none' leaves it as it is.
   sample.clip = 'static'

@@ -89,6 +89,7 @@ def parameters(config: ml_collections.ConfigDict) -> int:
   """
   model, text = config.model, config.text
   injected = 2 if model.injection == 'scale_shift' else 1
+  kernel = 27 if model.conv == 'full_3d' else 9
   channels = [model.base_channels * mult for mult in model.channel_mults]
   total = (model.emb_layers + 1) * model.emb_dim**2
   total += model.cond_dim * (model.emb_dim + model.cond_dim)
@@ -97,7 +98,7 @@ def parameters(config: ml_collections.ConfigDict) -> int:
 
   def block(before, after):
     # Two convolutions, the embedding, and the two attentions of most blocks.
-    convolutions = 9 * after * (before + after)
+    convolutions = kernel * after * (before + after)
     return convolutions + injected * model.emb_dim * after + 8 * after**2
 
   before, skips = model.base_channels, [model.base_channels]

@@ -15,8 +15,11 @@ from video_diffusion.text import t5_vectors
 from video_diffusion.text import tokenizer_files
 
 
-def _settings(config):
-  return settings_lib.Settings(**config.text.to_dict())
+def settings(config: ml_collections.ConfigDict) -> settings_lib.Settings:
+  """How captions become tokens: the text fields but for text.injection."""
+  fields = config.text.to_dict()
+  del fields['injection']  # of the network
+  return settings_lib.Settings(**fields)
 
 
 def _fields():
@@ -49,7 +52,7 @@ def open_text(
   other = init_from.tokenizer_folder(config, run_dir)
   with _fields():
     return encode_lib.open_text(
-        _settings(config), source, run_dir=run_dir, other_dir=other,
+        settings(config), source, run_dir=run_dir, other_dir=other,
         fingerprint=saved_config.text_fingerprint(run_dir),
     )
 
@@ -57,7 +60,7 @@ def open_text(
 def check_t5(config: ml_collections.ConfigDict) -> None:
   """Checks that the T5 of a config can be used; reads none of its arrays."""
   with _fields():
-    t5_vectors.check(_settings(config))
+    t5_vectors.check(settings(config))
 
 
 def prepare_t5(
@@ -65,7 +68,7 @@ def prepare_t5(
 ) -> None:
   """Computes the vectors of all captions of some sources, for a run with T5."""
   with _fields():
-    t5_vectors.prepare(_settings(config), sources)
+    t5_vectors.prepare(settings(config), sources)
 
 
 def make_encode(
@@ -82,7 +85,7 @@ def make_encode(
   def encode(captions, prompts=()):
     with _fields():
       return encode_lib.encode(
-          _settings(config), captions, run_dir=run_dir, prompts=prompts,
+          settings(config), captions, run_dir=run_dir, prompts=prompts,
           fingerprint=saved_config.text_fingerprint(run_dir),
       )
 

@@ -155,6 +155,12 @@ def _check_text(config, mode):
       f'must be a multiple of the {heads} heads that pool a caption.',
   )
   _require_one_of(config, 'text.dtype', DTYPES)
+  _require_one_of(config, 'text.injection', conditioning.INJECTIONS)
+  require(
+      text.injection == 'embedding' or bool(text.encoder),
+      f"text.injection is {text.injection!r}, but text.encoder is '', so that "
+      "there is no text to add; set it to 'embedding'.",
+  )
 
 
 def _check_model(config):
@@ -167,6 +173,18 @@ def _check_model(config):
   _require_one_of(config, 'model.conditioning', kinds)
   _require_one_of(config, 'model.injection', blocks.INJECTIONS)
   _require_one_of(config, 'model.position', attention.POSITIONS)
+  _require_one_of(config, 'model.conv', blocks.CONVS)
+  require(
+      config.model.conv == 'space' or config.data.frames > 1,
+      f'model.conv is {config.model.conv!r}, but data.frames is 1, so that '
+      "there are no frames before or after; set it to 'space'.",
+  )
+  _require_one_of(config, 'model.heads', unet3d.HEADS)
+  require(
+      config.model.heads == 'shared' or config.data.images > 0,
+      "model.heads is 'separate', but data.images is 0, so that there are no "
+      "images for a head of their own; set it to 'shared'.",
+  )
   _require_one_of(config, 'model.dtype', DTYPES)
 
 

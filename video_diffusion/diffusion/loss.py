@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import schedules
 
-PREDICTIONS = ('eps', 'v')
+PREDICTIONS = ('eps', 'v', 'x')
 WEIGHTINGS = ('none', 'min_snr', 'sigmoid')
 MIN_SNR = 5.0  # gamma of Hang et al. (2023)
 
@@ -19,9 +19,12 @@ def target(
 
   'eps' is the noise; 'v' is alpha eps - sigma x (Progressive Distillation, used
   by the paper's BAIR and Kinetics models; MSE in v is this project's choice).
+  'x' is the video itself, which no model of the paper predicts.
   """
   if prediction == 'eps':
     return eps
+  if prediction == 'x':
+    return x
   alpha, sigma = gaussian.alpha_sigma(gaussian.broadcast_to_rank(logsnr, x))
   return alpha * eps - sigma * x
 
@@ -33,6 +36,8 @@ def x_hat(
   output = output.astype(jnp.float32)
   if prediction == 'eps':
     return gaussian.x_from_eps(z=z, eps=output, logsnr=logsnr)
+  if prediction == 'x':
+    return output
   return gaussian.x_from_v(z=z, v=output, logsnr=logsnr)
 
 
@@ -46,8 +51,10 @@ def weight(
 ) -> jax.Array:
   """Weight of the squared error of `prediction` at a log-SNR, of its shape.
 
-  'none' is 1, as in the paper. The others are written for the error of x_hat,
-  which is that of eps over SNR, and that of v over 1 + SNR:
+  'none' is 1, as in the paper: the squared error of whatever is predicted. With
+  'x' all levels then count by the error of x_hat, whereas 'eps' weighs it by
+  SNR, and 'v' by 1 + SNR. The others are written for the error of x_hat, which
+  is that of x, that of eps over SNR, and that of v over 1 + SNR:
 
   - 'min_snr' weighs it by min(SNR, 5) (Hang et al. 2023, arXiv 2303.09556).
   - 'sigmoid' weighs it by -dlambda/dt sigmoid(lambda - bias) (Hoogeboom et al.
@@ -56,7 +63,7 @@ def weight(
 
   Args:
     logsnr: any shape.
-    prediction: what the network outputs, 'eps' or 'v'.
+    prediction: what the network outputs, one of PREDICTIONS.
     weighting: one of WEIGHTINGS.
     bias: of 'sigmoid', a log-SNR.
     shift: of the schedule, see `schedules.cosine_logsnr`.
@@ -64,9 +71,11 @@ def weight(
   if weighting == 'none':
     return jnp.ones_like(logsnr)
   # log of the error of x_hat over that of the prediction.
-  ratio = (
-      -logsnr if prediction == 'eps' else -jax.nn.softplus(logsnr)
-  )
+  ratio = {
+      'eps': -logsnr,
+      'v': -jax.nn.softplus(logsnr),
+      'x': jnp.zeros_like(logsnr),
+  }[prediction]
   if weighting == 'min_snr':
     return jnp.exp(ratio + jnp.minimum(logsnr, jnp.log(MIN_SNR)))
   # cosh by its logarithm, which does not overflow at the ends.
@@ -120,7 +129,7 @@ def frame_losses(
     x: clean frames [batch, T + K, height, width, channels] in [-1, 1].
     eps: standard normal noise of x's shape.
     logsnr: [batch, T + K].
-    prediction: 'eps' or 'v'.
+    prediction: one of PREDICTIONS.
 
   Returns:
     float32 [batch, T + K]. The training loss is its mean: all T + K frames

@@ -193,6 +193,32 @@ class DPMPP2M(Sampler):
     return z_s, {'x': x, 'logsnr': logsnr_t, 'first': jnp.array(False)}
 
 
+@register('annealed_langevin')
+@dataclasses.dataclass(frozen=True)
+class AnnealedLangevin(Sampler):
+  """Annealed Langevin dynamics (no sampler of the paper; docs/summary.md).
+
+  At each level z moves towards x_hat, and noise is added.
+
+  Attributes:
+    langevin_step: the part of the way to x_hat that a step goes, from 0 (DDIM
+      with eta 0) to 1 (all noise of z is replaced).
+  """
+
+  langevin_step: float = 0.1
+
+  def __post_init__(self):
+    _require_share('langevin_step', self.langevin_step)
+
+  def step(self, denoise_fn, z_t, state, *, logsnr_t, logsnr_s, noise):
+    x = denoise_fn(z_t, logsnr_t)
+    mean, std = annealed_langevin_step(
+        z_t=z_t, x=x, logsnr_t=logsnr_t, logsnr_s=logsnr_s,
+        langevin_step=self.langevin_step,
+    )
+    return mean + std * noise(), state
+
+
 def ancestral_step(
     *,
     z_t: jax.Array,
@@ -231,6 +257,39 @@ def ddim_step(
   fresh = -(eta**2) * jnp.expm1(rank(logsnr_t) - rank(logsnr_s))
   mean = alpha_s * x + sigma_s * jnp.sqrt(1.0 - fresh) * eps
   return mean, sigma_s * jnp.sqrt(fresh)
+
+
+def annealed_langevin_step(
+    *,
+    z_t: jax.Array,
+    x: jax.Array,
+    logsnr_t: jax.Array,
+    logsnr_s: jax.Array,
+    langevin_step: float,
+) -> tuple[jax.Array, jax.Array]:
+  """A step towards x and fresh noise, from the level of t to that of s.
+
+  In u = z / alpha = x + rho noise, where rho = sigma / alpha:
+
+    u <- u + step (x_hat - u)     so that (1 - step) rho_t of its noise is left
+    u <- u + fresh noise          as much as brings it to rho_s
+
+  At a level that stays the same it is a Langevin step of size delta = 2 step
+  but for terms of step^2. Noise of the whole of rho_s, added again and again,
+  would leave u noisier than the level that the network is told (this project's
+  choice). Where the level falls by more than the step, u moves as far as the
+  level does, and no noise is added.
+
+  Returns:
+    (mean of z_t's shape, std broadcastable to it).
+  """
+  rank = lambda logsnr: gaussian.broadcast_to_rank(logsnr, z_t)
+  alpha_s, sigma_s = gaussian.alpha_sigma(rank(logsnr_s))
+  eps = gaussian.eps_from_x(z=z_t, x=x, logsnr=logsnr_t)
+  # rho_t / rho_s >= 1 in logs.
+  ratio = jnp.exp(0.5 * (rank(logsnr_s) - rank(logsnr_t)))
+  kept = jnp.minimum((1.0 - langevin_step) * ratio, 1.0)
+  return alpha_s * x + sigma_s * kept * eps, sigma_s * jnp.sqrt(1.0 - kept**2)
 
 
 def dpmpp_2m_step(

@@ -27,7 +27,7 @@ def make_eval_step(
 
   Args:
     network: a `ConditionalUNet`.
-    prediction: what the network outputs, 'eps' or 'v'.
+    prediction: what the network outputs, one of `loss.PREDICTIONS`.
     logsnr_fn: the schedule, time in [0, 1] -> log-SNR.
     mesh: all devices.
   """

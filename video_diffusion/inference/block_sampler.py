@@ -111,7 +111,7 @@ def make_block_sampler(
     network: a `ConditionalUNet`.
     settings: how to sample.
     shape: [batch, frames, height, width, channels] of the block.
-    prediction: what the network outputs, 'eps' or 'v'.
+    prediction: what the network outputs, one of `loss.PREDICTIONS`.
     logsnr_fn: the schedule that the network was trained with.
     mesh: all devices.
     upscale: how many times larger frames are than their low-resolution

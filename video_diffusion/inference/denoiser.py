@@ -21,7 +21,7 @@ def make_denoise_fn(
     params: the network's parameters.
     condition: what the network's encoder takes, by name, each [batch, 1, ...];
       None is the null condition.
-    prediction: what the network outputs, 'eps' or 'v'.
+    prediction: what the network outputs, one of `loss.PREDICTIONS`.
   """
 
   def denoise_fn(z, logsnr):

@@ -1,7 +1,7 @@
-"""Building blocks of the U-Net: norm, space-only convolution, resampling.
+"""Building blocks of the U-Net: norm, convolutions, resampling.
 
 Activations are [batch, frames, height, width, channels]. Nothing here mixes
-frames.
+frames but `Conv3D`, which the paper does not have.
 """
 import functools
 
@@ -136,20 +136,72 @@ class SpaceConv(nn.Module):
   zero: bool = False  # whether it starts at zero
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """x [b, f, h, w, c] -> [b, f, h, w, features]."""
-    *lead, h, w, c = x.shape
-    zeros, normal = nn.initializers.zeros, nn.initializers.lecun_normal()
-    kernel = self.param(
-        'kernel', zeros if self.zero else normal, (3, 3, c, self.features),
-        jnp.float32,
-    )
-    bias = self.param('bias', zeros, (self.features,), jnp.float32)
-    y = conv_3x3(
-        x.reshape(-1, h, w, c).astype(self.dtype), kernel.astype(self.dtype)
-    )
-    y = y + bias.astype(self.dtype)
-    return y.reshape(*lead, h, w, self.features)
+  def __call__(self, x: jax.Array, num_images: int = 0) -> jax.Array:
+    """x [b, f, h, w, c] -> [b, f, h, w, features].
+
+    Args:
+      x: frames. None sees another one, be it an image or not.
+      num_images: for `Conv3D`.
+    """
+    del num_images
+    kernel, bias = _kernel_and_bias(self, (3, 3, x.shape[-1], self.features))
+    return _conv_frames(x.astype(self.dtype), kernel, bias)
+
+
+class Conv3D(nn.Module):
+  """A full 3 x 3 x 3 convolution over the frames of the video.
+
+  It is zero-padded in time as in space. An image is a video of one frame, so
+  that the middle third of the kernel is all that it meets. The kernel is that
+  of Flax, [time, height, width, in, out], and is run as three convolutions of
+  frames: gradients and speed are those of `conv_3x3`.
+  """
+
+  features: int
+  dtype: jnp.dtype
+  zero: bool = False  # whether it starts at zero
+
+  @nn.compact
+  def __call__(self, x: jax.Array, num_images: int = 0) -> jax.Array:
+    """x [b, f, h, w, c] -> [b, f, h, w, features].
+
+    Args:
+      x: frames; the last num_images of them are independent images.
+      num_images: K.
+    """
+    kernel, bias = _kernel_and_bias(self, (3, 3, 3, x.shape[-1], self.features))
+    x = x.astype(self.dtype)
+    y = _conv_frames(x, kernel[1], bias)
+    frames = x.shape[1] - num_images
+    if frames > 1:
+      past, future = x[:, : frames - 1], x[:, 1:frames]
+      between = lambda y, before, after: jnp.pad(
+          y, ((0, 0), (before, after), (0, 0), (0, 0), (0, 0))
+      )
+      y = y + between(_conv_frames(past, kernel[0]), 1, num_images)
+      y = y + between(_conv_frames(future, kernel[2]), 0, 1 + num_images)
+    return y
+
+
+# model.conv -> what all convolutions of the network are.
+CONVS = {'space': SpaceConv, 'full_3d': Conv3D}
+
+
+def _kernel_and_bias(conv, shape):
+  """The parameters of a convolution, in its dtype."""
+  zeros, normal = nn.initializers.zeros, nn.initializers.lecun_normal()
+  kernel = conv.param(
+      'kernel', zeros if conv.zero else normal, shape, jnp.float32
+  )
+  bias = conv.param('bias', zeros, shape[-1:], jnp.float32)
+  return kernel.astype(conv.dtype), bias.astype(conv.dtype)
+
+
+def _conv_frames(x, kernel, bias=0.0):
+  """x [b, f, h, w, in], kernel [3, 3, in, out] -> [b, f, h, w, out]."""
+  *lead, h, w, c = x.shape
+  y = conv_3x3(x.reshape(-1, h, w, c), kernel) + bias
+  return y.reshape(*lead, h, w, kernel.shape[-1])
 
 
 def downsample(x: jax.Array) -> jax.Array:
@@ -185,15 +237,19 @@ class ResidualBlock(nn.Module):
   dropout: float
   dtype: jnp.dtype
   group_size: int = 1
+  conv: str = 'space'  # one of CONVS
 
   @nn.compact
-  def __call__(self, x: jax.Array, emb: jax.Array, train: bool) -> jax.Array:
+  def __call__(
+      self, x: jax.Array, emb: jax.Array, train: bool, num_images: int = 0
+  ) -> jax.Array:
     """x [b, f, h, w, c], emb [b, f or 1, d] -> [b, f, h', w', features]."""
+    conv = functools.partial(CONVS[self.conv], self.features, self.dtype)
     resample = {'none': lambda a: a, 'down': downsample, 'up': upsample}[
         self.resample
     ]
     y = nn.swish(GroupNorm(self.dtype, self.group_size, name='norm_1')(x))
-    y = SpaceConv(self.features, self.dtype, name='conv_1')(resample(y))
+    y = conv(name='conv_1')(resample(y), num_images)
     affine = self.injection == 'scale_shift'
     dense = functools.partial(
         nn.Dense, dtype=self.dtype, precision=precision(self.dtype)
@@ -206,7 +262,7 @@ class ResidualBlock(nn.Module):
     else:
       y = norm(y, emb)
     y = nn.Dropout(self.dropout, deterministic=not train)(nn.swish(y))
-    y = SpaceConv(self.features, self.dtype, zero=True, name='conv_2')(y)
+    y = conv(zero=True, name='conv_2')(y, num_images)
     x = resample(x)
     if x.shape[-1] != self.features:
       # A matrix product, which runs faster than a 1 x 1 convolution.

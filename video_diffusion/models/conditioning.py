@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from video_diffusion.models import blocks
 from video_diffusion.models import text_pooling
 from video_diffusion.models import unet3d
 
@@ -130,6 +131,7 @@ class TextEncoder(nn.Module):
 
 # Name of the kind -> its encoder. Every encoder has a field `dim`.
 KINDS = {'labels': LabelEncoder, 'text': TextEncoder}
+INJECTIONS = ('embedding', 'output')
 
 
 class ConditionalUNet(nn.Module):
@@ -138,10 +140,15 @@ class ConditionalUNet(nn.Module):
   Attributes:
     unet: the U-Net.
     encoder: one of KINDS, None for an unconditional model.
+    injection: where the vectors of the encoder are added: to the 'embedding' of
+      the log-SNR, as in the paper, or to the 'output' of the U-Net, through a
+      learned projection to its channels that starts at zero. The latter is the
+      same at all positions of a frame, and zero for the null conditioning.
   """
 
   unet: unet3d.UNet3D
   encoder: Encoder | None = None
+  injection: str = 'embedding'
 
   def arrays(self) -> dict[str, jax.ShapeDtypeStruct]:
     """The arrays that condition a clip or an image; {} if unconditional."""
@@ -164,6 +171,7 @@ class ConditionalUNet(nn.Module):
       inputs[name] = array.reshape(array.shape[:2] + of_one.shape)
     return inputs
 
+  @nn.compact
   def __call__(
       self,
       z: jax.Array,
@@ -194,4 +202,14 @@ class ConditionalUNet(nn.Module):
       if keep is not None:
         vectors = jnp.where(keep[:, None, None], vectors, 0.0)
       z, vectors = self.encoder.enter(z, vectors, num_images)
-    return self.unet(z, logsnr, vectors, num_images, train)
+    if vectors is None or self.injection == 'embedding':
+      return self.unet(z, logsnr, vectors, num_images, train)
+    output = self.unet(z, logsnr, None, num_images, train)
+    added = nn.Dense(
+        output.shape[-1],
+        use_bias=False,
+        kernel_init=nn.initializers.zeros,
+        precision=blocks.precision(jnp.float32),
+        name='to_output',
+    )(vectors)
+    return output + added[:, :, None, None]

@@ -7,6 +7,8 @@ from video_diffusion.models import attention
 from video_diffusion.models import blocks
 from video_diffusion.parallel import sharding
 
+HEADS = ('shared', 'separate')
+
 
 class Block(nn.Module):
   """A residual block, then spatial and temporal attention where wanted."""
@@ -23,6 +25,7 @@ class Block(nn.Module):
   dropout: float
   dtype: jnp.dtype
   group_size: int = 1
+  conv: str = 'space'
 
   @nn.compact
   def __call__(
@@ -35,8 +38,9 @@ class Block(nn.Module):
         self.dropout,
         self.dtype,
         self.group_size,
+        self.conv,
         name='residual',
-    )(x, emb, train)
+    )(x, emb, train, num_images)
     if self.attend_space:
       x = attention.SpatialAttention(
           self.head_dim,
@@ -83,9 +87,9 @@ def from_patches(x: jax.Array, size: int) -> jax.Array:
 class UNet3D(nn.Module):
   """z_t, log-SNR and condition -> a prediction of z's shape.
 
-  Convolutions see space alone; time is mixed by temporal attention alone, at
-  the attention resolutions and in the middle. No parameter depends on the
-  number of frames T or of appended images K, so one set serves any.
+  In the paper convolutions see space alone; time is mixed by temporal attention
+  alone, at the attention resolutions and in the middle. No parameter depends on
+  the number of frames T or of appended images K, so one set serves any.
 
   Attributes:
     base_channels: channels after the first convolution.
@@ -111,6 +115,10 @@ class UNet3D(nn.Module):
     group_size: smallest number of channels that a norm takes together.
     patch_size: side of the square of pixels that the first convolution takes,
       and the last gives, as the channels of one position. It is 1 in the paper.
+    conv: what all convolutions are, a name of `blocks.CONVS`: 'space', as in
+      the paper, or 'full_3d', over the frames of the video too.
+    heads: 'shared', as in the paper, or 'separate', where the last norm and the
+      last convolution of images are not those of the video.
     dtype: of convolutions and matrix products; parameters, norm statistics,
       softmax and the last layer stay float32. Products of float32 numbers are
       exact to float32 on every device (`blocks.precision`).
@@ -134,6 +142,8 @@ class UNet3D(nn.Module):
   position_stddev: float = 0.0
   group_size: int = 1
   patch_size: int = 1
+  conv: str = 'space'
+  heads: str = 'shared'
   dtype: jnp.dtype = jnp.float32
   remat: tuple[int, ...] = ()
 
@@ -146,7 +156,7 @@ class UNet3D(nn.Module):
       num_images: int = 0,
       train: bool = False,
   ) -> jax.Array:
-    """Predicts eps or v, whichever it was trained for.
+    """Predicts eps, v or x, whichever it was trained for.
 
     Args:
       z: [batch, T + K, height, width, channels].
@@ -192,11 +202,13 @@ class UNet3D(nn.Module):
           self.dropout,
           self.dtype,
           self.group_size,
+          self.conv,
           name=name,
       )(x, emb, num_images, train)
 
     x = to_patches(z, patch) if patch > 1 else z
-    x = blocks.SpaceConv(self.base_channels, self.dtype, name='conv_in')(x)
+    conv = blocks.CONVS[self.conv]
+    x = conv(self.base_channels, self.dtype, name='conv_in')(x, num_images)
     if self.temporal_input:
       x = attention.TemporalAttention(
           min(self.head_dim, self.base_channels),
@@ -224,8 +236,19 @@ class UNet3D(nn.Module):
       if level > 0:
         x = block(f'up_{level}_unpool', x, level, 'up', attend=False)
     assert not skips
-    norm = blocks.GroupNorm(jnp.float32, self.group_size, name='norm_out')
-    x = blocks.SpaceConv(
-        c * patch**2, jnp.float32, zero=True, name='conv_out'
-    )(nn.swish(norm(x)))
+
+    def head(x, num_images, suffix=''):
+      norm = blocks.GroupNorm(
+          jnp.float32, self.group_size, name=f'norm_out{suffix}'
+      )
+      return conv(
+          c * patch**2, jnp.float32, zero=True, name=f'conv_out{suffix}'
+      )(nn.swish(norm(x)), num_images)
+
+    if self.heads == 'separate' and num_images:
+      video, images = x[:, : f - num_images], x[:, f - num_images :]
+      images = head(images, num_images, '_images')
+      x = jnp.concatenate([head(video, 0), images], axis=1)
+    else:
+      x = head(x, num_images)
     return from_patches(x, patch) if patch > 1 else x

@@ -62,7 +62,7 @@ def make_loss(
   Args:
     model: a `ConditionalUNet`.
     num_images: K, the frames of other videos at the end of each example.
-    prediction: what the network outputs, 'eps' or 'v'.
+    prediction: what the network outputs, one of `loss.PREDICTIONS`.
     logsnr_fn: the schedule, time in [0, 1] -> log-SNR.
     share_noise: gives a video and its images one log-SNR.
     pure_noise: share of the videos at t = 1.

@@ -31,6 +31,7 @@ _SAMPLERS = {
     'ancestral': 'ancestral, as in the paper',
     'ddim': 'DDIM, few steps',
     'dpmpp_2m': 'DPM-Solver++ (2M), fewest steps',
+    'annealed_langevin': 'annealed Langevin dynamics, many steps',
 }
 
 

@@ -101,6 +101,15 @@ def test_parameter_counts(name, variant, low, high):
   assert sizes.parameters(config) / 1e6 == pytest.approx(count, rel=0.25)
 
 
+def test_full_convolutions_have_three_times_the_parameters():
+  config = load('bair', 'paper')
+  plain = parameters(config)
+  config.model.conv = 'full_3d'
+  count = parameters(config)
+  assert 1.5 * plain < count < 3 * plain
+  assert sizes.parameters(config) / 1e6 == pytest.approx(count, rel=0.25)
+
+
 PAPER = {  # appendix A, row by row
     'ucf101': dict(
         batch=128, base=256, mults=(1, 2, 4, 8), blocks=2, emb_layers=4,

@@ -102,7 +102,7 @@ def test_a_number_out_of_bounds_is_one_sentence(name):
     ('data.mixture', {f'n{i}': {'name': 'x'} for i in range(1001)}, '1,001'),
     ('model', 3, 'model is 3; it must be a group of fields'),
     ('seed', {}, 'seed is {}; it must be a whole number'),
-    ('model.heads', 3, "a field 'model.heads', which this version does not"),
+    ('model.width', 3, "a field 'model.width', which this version does not"),
     ('extra', {}, "a field 'extra', which this version does not know"),
 ])
 def test_tuples_groups_and_names(name, value, words):

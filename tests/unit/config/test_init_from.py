@@ -157,9 +157,12 @@ def test_what_the_weights_meant_there_is_told(other, tiny_config, caplog):
   folder, _ = other()
   tiny_config.diffusion.prediction = 'eps'
   tiny_config.model.dropout = 0.1
+  tiny_config.text.injection = 'output'
   with caplog.at_level(logging.WARNING):
     take(tiny_config)
   assert f"diffusion.prediction is 'v' in {folder} and 'eps' now" in caplog.text
+  there = f"text.injection is 'embedding' in {folder} and 'output' now"
+  assert there in caplog.text
   assert 'dropout' not in caplog.text
   (folder / 'config.json').unlink()
   caplog.clear()

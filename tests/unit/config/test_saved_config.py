@@ -98,7 +98,7 @@ def spoil(workdir, change):
     ({'data.mixture': []}, 'data.mixture is (); it must be a group of fields'),
     ({'data.mixture.a': 3}, 'data.mixture.a has no field name'),
     ({'seed': {'a': 1}}, "seed is {'a': 1}; it must be a whole number"),
-    ({'model.heads': 8}, "a field 'model.heads', which this version does not"),
+    ({'model.width': 8}, "a field 'model.width', which this version does not"),
     ({'model.\x1b[2J': 8}, "a field 'model.\\x1b[2J', which this version do"),
     ({'data.fast': True}, "a field 'data.fast', which this version does not"),
     ({'data_fingerprint': 3}, 'data_fingerprint is 3; it must be text'),

@@ -112,3 +112,20 @@ def test_each_mode_needs_its_own_batch_size_alone(monkeypatch):
     validate.check(c, mode)
   with pytest.raises(ValueError, match='batch_size is 4.*16 devices'):
     validate.check(c)
+
+
+@pytest.mark.parametrize('fields, sentence', [
+    ({'model.heads': 'both'}, "model.heads is 'both'; it must be one of"),
+    ({'model.heads': 'separate', 'data.images': 0}, 'but data.images is 0'),
+    ({'model.conv': '3d'}, "model.conv is '3d'; it must be one of"),
+    ({'model.conv': 'full_3d', 'data.frames': 1}, 'but data.frames is 1'),
+    ({'text.injection': 'input'}, "text.injection is 'input'; it must be one"),
+    ({'text.injection': 'output'}, "but text.encoder is '', so that"),
+])
+def test_variants_that_make_no_sense_are_one_sentence(fields, sentence):
+  c = config()
+  c.update_from_flattened_dict(fields)
+  for mode in ('train', 'sample', 'evaluate', 'inspect'):
+    with pytest.raises(ValueError) as error:
+      validate.check(c, mode)
+    assert sentence in str(error.value) and '\n' not in str(error.value)

@@ -98,7 +98,7 @@ def test_weights_are_those_of_the_error_of_x_hat(prediction):
   logsnr = jnp.linspace(-19.0, 19.0, 39)
   snr = np.exp(np.asarray(logsnr, np.float64))
   # The error of x_hat over that of what is predicted.
-  ratio = {'eps': 1 / snr, 'v': 1 / (1 + snr)}[prediction]
+  ratio = {'eps': 1 / snr, 'v': 1 / (1 + snr), 'x': 1}[prediction]
 
   def weigh(weighting, **options):
     return loss.weight(

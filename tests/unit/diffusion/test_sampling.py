@@ -40,6 +40,11 @@ def recursion(truth, num_steps, sampler, delta=None, **options):
       elif sampler == 'ddim':
         step = functools.partial(samplers.ddim_step, **at, **options)
         std = step(z_t=zero, x=zero)[1]
+      elif sampler == 'annealed_langevin':
+        step = functools.partial(
+            samplers.annealed_langevin_step, **at, **options
+        )
+        std = step(z_t=zero, x=zero)[1]
       else:
         std = 0.0
 
@@ -166,6 +171,7 @@ def test_the_corrector_brings_ancestral_samples_nearer():
         dict(sampler='ddim'),
         dict(sampler='ddim', eta=1.0),
         dict(sampler='dpmpp_2m'),
+        dict(sampler='annealed_langevin'),
     ],
 )
 def test_samples_have_the_mean_and_covariance_of_the_recursion(options):
@@ -179,7 +185,10 @@ def test_samples_have_the_mean_and_covariance_of_the_recursion(options):
           **options,
       )
   )(jax.random.key(0))
-  rest = {'ancestral': {'gamma': 0.0}, 'ddim': {'eta': 0.0}, 'dpmpp_2m': {}}
+  rest = {
+      'ancestral': {'gamma': 0.0}, 'ddim': {'eta': 0.0}, 'dpmpp_2m': {},
+      'annealed_langevin': {'langevin_step': 0.1},
+  }
   renamed = {k: v for k, v in options.items() if k in ('gamma', 'eta')}
   mean, cov = recursion(
       TRUTH, steps, options['sampler'], options.get('corrector_delta'),
@@ -191,6 +200,15 @@ def test_samples_have_the_mean_and_covariance_of_the_recursion(options):
   # The sampling error of a covariance is about sqrt(2 / n) of the variances.
   tolerance = 5 * np.sqrt(2 / n) * spread.max() ** 2
   np.testing.assert_allclose(np.cov(x.T), cov, atol=tolerance)
+
+
+def test_annealed_langevin_needs_small_steps_and_many_of_them():
+  of = lambda steps, size: np.abs(
+      errors('annealed_langevin', (steps,), langevin_step=size)
+  ).max()
+  assert of(4096, 0.02) < 0.5 * of(256, 0.1)
+  # The whole way to x_hat at every level: what is rare is lost.
+  assert of(256, 1.0) > 3 * of(256, 0.1)
 
 
 def test_a_known_video_is_returned_exactly():

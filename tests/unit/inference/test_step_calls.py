@@ -10,7 +10,9 @@ class Enough(Exception):
   """Ends a call."""
 
 
-@pytest.mark.parametrize('sampler', ['ancestral', 'ddim', 'dpmpp_2m'])
+@pytest.mark.parametrize(
+    'sampler', ['ancestral', 'ddim', 'dpmpp_2m', 'annealed_langevin'],
+)
 def test_steps_are_told_and_change_no_bit(sampler):
   model = models.make(num_steps=5, label_sizes=(3,), guidance_weight=1.0)
   call = dict(labels=[1], frames=6, sampler=sampler, seed=3)

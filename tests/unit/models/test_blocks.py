@@ -135,6 +135,38 @@ def test_the_convolution_is_flax_conv_of_each_frame(zero, random_params):
                want)
 
 
+@pytest.mark.parametrize('zero', [False, True])
+def test_the_full_convolution_is_flax_conv_of_the_video(zero, random_params):
+  """Values, gradients and first parameters; images are videos of one frame."""
+  x = jax.random.normal(jax.random.key(1), (2, 6, 6, 4, 5))
+  ours = blocks.Conv3D(7, jnp.float32, zero=zero)
+  inits = blocks.nn.initializers
+  init = inits.zeros if zero else inits.lecun_normal()
+  truth = blocks.nn.Conv(7, (3, 3, 3), kernel_init=init)
+  jax.tree.map(
+      np.testing.assert_array_equal,
+      ours.init(jax.random.key(0), x), truth.init(jax.random.key(0), x),
+  )
+  params = random_params(ours, x)
+
+  def want(params, x):
+    parts = [x[:, :4], x[:, 4:5], x[:, 5:]]
+    return [truth.apply(params, part) for part in parts]
+
+  def got(params, x):
+    y = ours.apply(params, x, 2)
+    return [y[:, :4], y[:, 4:5], y[:, 5:]]
+
+  def outcome(fn):
+    loss = lambda *args: sum(jnp.sum(jnp.sin(y)) for y in fn(*args))
+    return fn(params, x), jax.grad(loss, (0, 1))(params, x)
+
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4),
+      jax.jit(lambda: outcome(got))(), jax.jit(lambda: outcome(want))(),
+  )
+
+
 def test_in_a_loop_on_a_cpu_convolutions_are_of_the_fast_layout():
   """Gradients too: XLA's other CPU convolution takes several times as long."""
   if jax.default_backend() != 'cpu':

@@ -1,12 +1,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from video_diffusion.models import conditioning
 from video_diffusion.models import unet3d
 
 
-def make(random_params, encoder=True):
+def make(random_params, encoder=True, injection='embedding'):
   unet = unet3d.UNet3D(
       base_channels=8,
       channel_mults=(1,),
@@ -16,7 +17,8 @@ def make(random_params, encoder=True):
       emb_dim=16,
   )
   model = conditioning.ConditionalUNet(
-      unet, conditioning.LabelEncoder(8, (3, 4)) if encoder else None
+      unet, conditioning.LabelEncoder(8, (3, 4)) if encoder else None,
+      injection,
   )
   z = jax.random.normal(jax.random.key(0), (2, 5, 4, 4, 3))
   labels = jnp.array([[[0, 1], [2, 3], [1, -1]], [[1, 1], [0, 0], [2, 2]]])
@@ -35,10 +37,11 @@ def make(random_params, encoder=True):
   return apply, labels
 
 
+@pytest.mark.parametrize('injection', conditioning.INJECTIONS)
 def test_absent_labels_and_dropped_labels_are_the_null_condition(
-    random_params,
+    random_params, injection
 ):
-  apply, labels = make(random_params)
+  apply, labels = make(random_params, injection=injection)
   null = apply(None)
   np.testing.assert_array_equal(apply(jnp.full_like(labels, -1)), null)
   np.testing.assert_array_equal(apply(labels, jnp.array([False, False])), null)
@@ -48,14 +51,48 @@ def test_absent_labels_and_dropped_labels_are_the_null_condition(
   assert np.all(np.any(np.asarray(half[0] != null[0]), axis=(1, 2, 3)))
 
 
-def test_each_image_has_its_own_label_and_the_video_one(random_params):
-  apply, labels = make(random_params)
+@pytest.mark.parametrize('injection', conditioning.INJECTIONS)
+def test_each_image_has_its_own_label_and_the_video_one(
+    random_params, injection
+):
+  apply, labels = make(random_params, injection=injection)
   before = apply(labels)
   frames = lambda after: np.any(np.asarray(before != after), axis=(2, 3, 4))[0]
   video = frames(apply(labels.at[0, 0, 0].set(2)))
   np.testing.assert_array_equal(video, [True, True, True, False, False])
   second = frames(apply(labels.at[0, 2, 0].set(0)))
   np.testing.assert_array_equal(second, [False, False, False, False, True])
+
+
+def test_added_to_the_output_a_condition_is_a_colour_of_each_frame(
+    random_params,
+):
+  apply, labels = make(random_params, injection='output')
+  added = np.asarray(apply(labels) - apply(None))
+  np.testing.assert_allclose(
+      added, np.broadcast_to(added[:, :, :1, :1], added.shape), atol=1e-5
+  )
+  assert np.abs(added).max() > 0.1
+  # All frames of a video have one condition.
+  np.testing.assert_allclose(added[:, 0], added[:, 2], atol=1e-5)
+
+
+def test_what_is_added_to_the_output_starts_at_zero():
+  unet = unet3d.UNet3D(
+      base_channels=4, channel_mults=(1,), num_blocks=1,
+      attention_resolutions=(), head_dim=4, emb_dim=8,
+  )
+  model = conditioning.ConditionalUNet(
+      unet, conditioning.LabelEncoder(8, (3,)), 'output'
+  )
+  z, logsnr = jnp.zeros((1, 2, 4, 4, 3)), jnp.zeros((1, 2))
+  condition = {'labels': jnp.zeros((1, 1, 1), jnp.int32)}
+  params = jax.jit(
+      lambda: model.lazy_init(jax.random.key(0), z, logsnr, condition=condition)
+  )()['params']
+  assert params.keys() == {'unet', 'encoder', 'to_output'}
+  np.testing.assert_array_equal(params['to_output']['kernel'], np.zeros((8, 3)))
+  assert 'cond' not in params['unet']['embedding']
 
 
 def test_without_an_encoder_labels_have_no_effect(random_params):

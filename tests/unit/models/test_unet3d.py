@@ -231,6 +231,57 @@ def test_patches_are_channels_of_the_same_network(random_params):
   np.testing.assert_array_equal(got, unet3d.from_patches(want, 2))
 
 
+def test_full_convolutions_keep_images_apart(random_params):
+  model = unet3d.UNet3D(**TINY, conv='full_3d')
+  z, logsnr = draw(3, 2)
+  params = random_params(model, z, logsnr)
+
+  @functools.partial(jax.jit, static_argnums=2)
+  def apply(z, logsnr, num_images=0):
+    return model.apply(params, z, logsnr, num_images=num_images)
+
+  before = apply(z, logsnr, 2)
+  for i in range(5):
+    after = apply(z.at[:, i].add(1.0), logsnr, 2)
+    change = np.any(after != before, axis=(0, 2, 3, 4))
+    np.testing.assert_array_equal(change, [i < 3] * 3 + [i == 3, i == 4])
+  close = functools.partial(np.testing.assert_allclose, atol=2e-5)
+  close(before[:, :3], apply(z[:, :3], logsnr[:, :3]))
+  # An image is a video of one frame, and so is each frame where all are images.
+  images = apply(z, logsnr, 5)
+  close(images[:, 3:], before[:, 3:])
+  for i in range(5):
+    close(images[:, i : i + 1], apply(z[:, i : i + 1], logsnr[:, i : i + 1]))
+
+
+def test_images_may_have_a_head_of_their_own(random_params):
+  """Each head has its frames; the video's keeps the names of the shared one."""
+  shared = unet3d.UNet3D(**TINY)
+  separate = unet3d.UNet3D(**TINY, heads='separate')
+  z, logsnr = draw(3, 2)
+  params = random_params(separate, z, logsnr, num_images=2)['params']
+  old = random_params(shared, z, logsnr, num_images=2)['params']
+  assert params.keys() - old.keys() == {'norm_out_images', 'conv_out_images'}
+  assert old.keys() < params.keys()
+  apply = lambda model, params, num_images=2: jax.jit(
+      functools.partial(model.apply, num_images=num_images)
+  )({'params': params}, z, logsnr)
+  got = apply(separate, params)
+  of_video = {name: params[name] for name in old}
+  of_images = of_video | {
+      name: params[f'{name}_images'] for name in ('norm_out', 'conv_out')
+  }
+  for frames, head in ((slice(3), of_video), (slice(3, 5), of_images)):
+    np.testing.assert_allclose(
+        got[:, frames], apply(shared, head)[:, frames], atol=2e-5
+    )
+  assert np.abs(got - apply(shared, of_video))[:, 3:].max() > 1e-2
+  # Without images, as in sampling, the head of the video alone is there.
+  np.testing.assert_array_equal(
+      apply(separate, params, 0), apply(shared, of_video, 0)
+  )
+
+
 def test_attention_over_space_and_time_at_once(random_params):
   """The same parameters; a change is seen elsewhere in other frames."""
   plain = unet3d.UNet3D(**TINY)
