@@ -10,15 +10,15 @@ import pytest
 
 from tests.unit.text import test_embedding_cache as test_embeddings
 from video_diffusion.data import storage
+from video_diffusion.data.builders import file_plans
 from video_diffusion.data.builders import tfds_originals
-from video_diffusion.data.builders import video_files
 from video_diffusion.data.builders import video_folder
 from video_diffusion.errors import UserError
 
 SIZE = 2**20  # of the full disk
 FULL = 'dir cannot be written ({}: No space left on device); set it to a '
 FULL += 'folder with space.'
-SETTINGS = video_files.Settings(
+SETTINGS = file_plans.Settings(
     height=32, width=32, clip_frames=16, min_frames=4
 )
 
