@@ -6,6 +6,8 @@ from video_diffusion.config import data_table
 from video_diffusion.config import inputs
 from video_diffusion.config import text_inputs
 from video_diffusion.config import validate
+from video_diffusion.data.builders import beam
+from video_diffusion.errors import naming
 from video_diffusion.training import writers
 
 
@@ -14,6 +16,10 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
 
   Training does the same when it starts; this needs no accelerator. The captions
   of a run with T5 are embedded here alone, which is faster on an accelerator.
+
+  Files may be decoded by Apache Beam, or by many calls that decode a share
+  each. Both fill the cache in data.dir, which all machines share, and the last
+  step packs it. So the records are the same whoever decoded; see `file_plans`.
 
   Args:
     config: the whole config, of which the data fields count.
@@ -32,6 +38,13 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
         '%s is made as it is needed: nothing to prepare.', config.data.name
     )
     return
+  if config.prepare.tasks:
+    _decode_share(config)
+    return
+  if config.prepare.runner == 'beam':
+    with naming({'beam_options': 'prepare.beam_options'}.get):
+      for plan in inputs.plans(config):
+        beam.decode(plan, config.prepare.beam_options)
   rows, sources = [], []
   for split in ('train', 'test'):
     source = inputs.make_source(config, split)
@@ -41,3 +54,19 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
   writers.log_lines(data_table.as_text(rows))
   if computed:
     text_inputs.prepare_t5(config, sources)
+
+
+def _decode_share(config):
+  """Decodes the files of this task, and packs nothing."""
+  task, tasks = config.prepare.task, config.prepare.tasks
+  plans = inputs.plans(config)
+  if not plans:
+    logging.info('No files are to be decoded.')
+  for plan in plans:
+    places = plan.share(task, tasks)
+    entries = plan.decode(places, part=f'{task}-of-{tasks}')
+    logging.info(
+        'Task %d of %d decoded %d of the %d files of %s; %d cannot be used.',
+        task, tasks, len(places), len(plan.files), plan.name,
+        sum(bool(entry.reason) for entry in entries),
+    )

@@ -1,0 +1,124 @@
+"""Decodes files as an Apache Beam pipeline, on one machine or many.
+
+The pipeline reads lines, each a batch of names, and decodes the files of each
+into the cache, which all workers share. Names alone go through it: frames are
+never moved. A decoder runs in a child of Beam's worker, so that one that
+crashes or hangs costs its file; a worker that dies with its machine is for the
+engine to start again, and what it had finished is in the cache.
+"""
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import shlex
+from typing import Any
+
+from video_diffusion.data import processes
+from video_diffusion.data import storage
+from video_diffusion.data.builders import file_plans
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
+from video_diffusion.errors import UserError
+from video_diffusion.filesystem import files as files_lib
+
+# Not the name DirectRunner, which first tries to fetch another program.
+LOCAL_RUNNER = 'apache_beam.runners.portability.fn_api_runner.FnApiRunner'
+MOST_FILES = 100  # of a batch: seconds of work, and little to do again
+FEWEST_BATCHES = 32  # so that a few workers end at about the same time
+
+
+def decode(plan: file_plans.Plan, options: str) -> None:
+  """Decodes the files of a plan that are not in the cache.
+
+  Args:
+    plan: what is to be made. Its data_dir must be one that all workers share.
+    options: options of Beam, as on a command line; '' uses all cores of this
+      machine.
+
+  Raises:
+    UserError: Beam is not installed.
+    ArgumentError: `beam_options` are not understood.
+    StorageError: data_dir cannot be written.
+  """
+  try:
+    import apache_beam as beam
+  except ImportError as error:
+    raise UserError(
+        f"Apache Beam is not installed ({error}); install it with pip install "
+        "'video_diffusion[beam]', in an environment of its own."
+    ) from error
+
+  parsed = _parse(options)
+  places = plan.undecoded()
+  if not places:
+    return
+  batches = pathlib.Path(plan.data_dir, plan.name, f'{plan.listing_key}.todo')
+  with storage.writing_to(plan.data_dir):
+    batches.parent.mkdir(parents=True, exist_ok=True)
+    _write_batches(batches, plan, places)
+  work = functools.partial(
+      decode_batch, settings=plan.settings, data_dir=os.fspath(plan.data_dir)
+  )
+  try:
+    with beam.Pipeline(options=parsed) as pipeline:
+      _ = (
+          pipeline
+          | 'Read' >> beam.io.ReadFromText(os.fspath(batches))
+          | 'Spread' >> beam.Reshuffle()
+          | 'Decode' >> beam.Map(work)
+      )
+  finally:
+    batches.unlink(missing_ok=True)
+
+
+def decode_batch(
+    line: str, *, settings: file_plans.Settings, data_dir: str
+) -> None:
+  """Decodes the files that a line names, in a child process.
+
+  Args:
+    line: JSON list of paths.
+    settings: settings of the records.
+    data_dir: see `file_plans.decode_paths`.
+  """
+  from apache_beam import metrics
+
+  entries = file_plans.decode_paths(
+      json.loads(line), settings, data_dir, workers=1,
+      part=hashlib.sha256(line.encode()).hexdigest()[:16],
+  )
+  counter = functools.partial(metrics.Metrics.counter, 'video_diffusion')
+  counter('files').inc(len(entries))
+  counter('skipped').inc(sum(bool(entry.reason) for entry in entries))
+
+
+def _write_batches(path, plan, places) -> None:
+  """Writes a line for each batch."""
+  size = max(1, min(MOST_FILES, len(places) // FEWEST_BATCHES))
+  with files_lib.writing(path) as part, open(part, 'w') as out:
+    for start in range(0, len(places), size):
+      batch = places[start : start + size]
+      paths = [os.path.abspath(plan.files[i].path) for i in batch]
+      out.write(json.dumps(paths) + '\n')
+
+
+def _parse(options: str) -> Any:
+  """Beam's options of a text.
+
+  Raises:
+    ArgumentError: a quote is not closed.
+  """
+  from apache_beam.options import pipeline_options
+
+  try:
+    words = shlex.split(options)
+  except ValueError as error:
+    raise ArgumentError(
+        Argument('beam_options'), f' is {options!r}; {error}.'
+    ) from error
+  return pipeline_options.PipelineOptions(words or [
+      f'--runner={LOCAL_RUNNER}',
+      '--direct_running_mode=multi_processing',
+      f'--direct_num_workers={processes.usable_cores()}',
+  ])
