@@ -6,6 +6,7 @@ never moved. A decoder runs in a child of Beam's worker, so that one that
 crashes or hangs costs its file; a worker that dies with its machine is for the
 engine to start again, and what it had finished is in the cache.
 """
+from collections.abc import Callable
 import functools
 import hashlib
 import json
@@ -17,6 +18,7 @@ from typing import Any
 from video_diffusion.data import processes
 from video_diffusion.data import storage
 from video_diffusion.data.builders import file_plans
+from video_diffusion.data.cache_entries import Entry
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
@@ -57,9 +59,7 @@ def decode(plan: file_plans.Plan, options: str) -> None:
   with storage.writing_to(plan.data_dir):
     batches.parent.mkdir(parents=True, exist_ok=True)
     _write_batches(batches, plan, places)
-  work = functools.partial(
-      decode_batch, settings=plan.settings, data_dir=os.fspath(plan.data_dir)
-  )
+  work = functools.partial(decode_batch, decoder=plan.decoder)
   try:
     with beam.Pipeline(options=parsed) as pipeline:
       _ = (
@@ -72,21 +72,18 @@ def decode(plan: file_plans.Plan, options: str) -> None:
     batches.unlink(missing_ok=True)
 
 
-def decode_batch(
-    line: str, *, settings: file_plans.Settings, data_dir: str
-) -> None:
+def decode_batch(line: str, *, decoder: Callable[..., list[Entry]]) -> None:
   """Decodes the files that a line names, in a child process.
 
   Args:
     line: JSON list of paths.
-    settings: settings of the records.
-    data_dir: see `file_plans.decode_paths`.
+    decoder: from `file_plans.Plan`.
   """
   from apache_beam import metrics
 
-  entries = file_plans.decode_paths(
-      json.loads(line), settings, data_dir, workers=1,
-      part=hashlib.sha256(line.encode()).hexdigest()[:16],
+  part = hashlib.sha256(line.encode()).hexdigest()[:16]
+  entries = decoder(
+      [pathlib.Path(path) for path in json.loads(line)], workers=1, part=part
   )
   counter = functools.partial(metrics.Metrics.counter, 'video_diffusion')
   counter('files').inc(len(entries))

@@ -7,7 +7,7 @@ Nothing is handed on but the entries of the cache, and packing itself decodes
 what is missing there. So the records do not depend on who decoded what, and
 whatever was killed is begun again with the same command.
 """
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 import functools
 import hashlib
 import math
@@ -97,6 +97,8 @@ class Plan(NamedTuple):
     listed: the folder that the files are from.
     class_names: names of the classes, in the order of the labels.
     report: goes into report.json.
+    read: (path, fps=, limits=) -> frames; importable, since processes call it.
+    patience: see `frame_cache.decode`.
   """
 
   files: Sequence[File]
@@ -108,21 +110,35 @@ class Plan(NamedTuple):
   listed: listing.Listing
   class_names: tuple[str, ...] = ()
   report: dict[str, Any] | None = None
+  read: Callable[..., Iterator[video.Frame]] = video.read_timed
+  patience: float = frame_cache.PATIENCE
 
-  def decode(
-      self, places: Sequence[int], *, part: str = '', workers: int = 0
-  ) -> list[Entry]:
-    """Decodes the files at these places of `files`; see `frame_cache`."""
-    return decode_paths(
-        [self.files[i].path for i in places], self.settings, self.data_dir,
-        part=part, workers=workers,
+  @property
+  def decoder(self) -> Callable[..., list[Entry]]:
+    """(paths, workers=, part=) -> entries: `frame_cache.decode` into data_dir.
+
+    It can be pickled, and holds none of the files.
+    """
+    return functools.partial(
+        frame_cache.decode,
+        read=functools.partial(self.read, limits=self.settings.limits),
+        patience=self.patience,
+        **self._cache(),
     )
+
+  def decode(self, places: Sequence[int], *, part: str = '') -> list[Entry]:
+    """Decodes the files at these places of `files`; see `frame_cache`."""
+    return self.decoder([self.files[i].path for i in places], part=part)
 
   def undecoded(self) -> list[int]:
     """Returns the places of the files that are to be decoded."""
     return frame_cache.undecoded(
-        [file.path for file in self.files],
-        directory=_cache(self.data_dir),
+        [file.path for file in self.files], **self._cache()
+    )
+
+  def _cache(self):
+    return dict(
+        directory=os.path.join(self.data_dir, 'decoded'),
         height=self.settings.height,
         width=self.settings.width,
         fps=self.settings.fps,
@@ -148,28 +164,3 @@ def share_of(name: str, shares: int) -> int:
   """Returns the share, in [0, shares), of the file of a name."""
   digest = hashlib.sha256(os.fsencode(name)).digest()
   return int.from_bytes(digest[:8]) * shares >> 64
-
-
-def decode_paths(
-    paths: Sequence[str | os.PathLike],
-    settings: Settings,
-    data_dir: str | os.PathLike,
-    *,
-    part: str = '',
-    workers: int = 0,
-) -> list[Entry]:
-  """Decodes files into the cache of `data_dir`; see `frame_cache.decode`."""
-  return frame_cache.decode(
-      [pathlib.Path(path) for path in paths],
-      directory=_cache(data_dir),
-      height=settings.height,
-      width=settings.width,
-      fps=settings.fps,
-      read=functools.partial(video.read_timed, limits=settings.limits),
-      workers=workers,
-      part=part,
-  )
-
-
-def _cache(data_dir) -> pathlib.Path:
-  return pathlib.Path(data_dir) / 'decoded'

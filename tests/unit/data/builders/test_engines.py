@@ -1,0 +1,186 @@
+"""Files decoded by one call, by an array of calls and by Apache Beam.
+
+The records are the same byte for byte, whoever decoded and whoever died of it.
+"""
+import collections
+import functools
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.support.paths import ROOT
+from tests.support.waiting import LIMIT
+from tests.support.waiting import until
+from video_diffusion.data import video
+from video_diffusion.data.builders import beam
+from video_diffusion.data.builders import file_plans
+from video_diffusion.data.builders import video_files
+from video_diffusion.data.builders import video_folder
+from video_diffusion.errors import ArgumentError
+from video_diffusion.errors import UserError
+
+for module in ['av', 'tensorflow_datasets', 'array_record']:
+  pytest.importorskip(module)
+image = pytest.importorskip('PIL.Image')
+
+SETTINGS = file_plans.Settings(
+    height=8, width=8, clip_frames=10, min_frames=4
+)
+PATIENCE = 3.0
+
+
+def poisoned_read(path, *, fps, limits):
+  """The decoder of these tests: the content of a file may ask for trouble."""
+  content = path.read_bytes()
+  if content.startswith(b'crash'):
+    os.kill(os.getpid(), signal.SIGSEGV)
+  if content.startswith(b'hang'):
+    time.sleep(LIMIT)
+  if log := os.environ.get('READ_LOG'):
+    with open(log, 'a') as out:
+      out.write(f'{path.name}\n')
+    if len(pathlib.Path(log).read_text().split()) > 3:
+      time.sleep(LIMIT)  # until it is killed
+  yield from video.read_timed(path, fps=fps, limits=limits)
+
+
+@pytest.fixture(name='folder')
+def videos_and_broken_files(tmp_path):
+  folder = tmp_path / 'videos'
+  folder.mkdir()
+  for i in range(24):
+    frames = [
+        image.fromarray(np.full((12, 16), 9 * i + j, np.uint8))
+        for j in range(5 + i % 9)
+    ]
+    frames[0].save(
+        folder / f'{i:02d}.gif', save_all=True, append_images=frames[1:],
+        duration=100,
+    )
+  (folder / '03.gif').write_bytes(b'crash')
+  (folder / '08.gif').write_bytes(b'hang')
+  (folder / '11.gif').write_bytes(b'GIF89a but no more')
+  (folder / '15.gif').write_bytes((folder / '14.gif').read_bytes()[:60])
+  (folder / '20.gif').unlink()
+  (folder / '20.gif').symlink_to('nowhere.gif')
+  return folder
+
+
+def plan_of(folder, data_dir, **changed):
+  return video_folder.plan(folder, SETTINGS, data_dir=data_dir)._replace(
+      **{'read': poisoned_read, 'patience': PATIENCE, **changed}
+  )
+
+
+def content(data_dir):
+  """Name -> bytes of all files of the records below a folder."""
+  return {
+      path.relative_to(data_dir).as_posix(): path.read_bytes()
+      for path in sorted(pathlib.Path(data_dir, 'video_folder').rglob('*'))
+      if path.is_file()
+  }
+
+
+@pytest.fixture(name='expected')
+def records_of_one_call(folder, tmp_path):
+  """The records, checked for the reasons that the report gives."""
+  directory = video_files.pack(plan_of(folder, tmp_path / 'one'))
+  report = json.loads((directory / 'report.json').read_text())
+  reasons = {each['file']: each['reason'] for each in report['skipped']}
+  assert reasons.keys() == {f'{i:02d}.gif' for i in (3, 8, 11, 15, 20)}
+  assert reasons['03.gif'] == 'the decoder crashed (SIGSEGV)'
+  assert reasons['08.gif'] == 'the decoder gave no frame for 3 s'
+  assert report['usable'] == 19
+  return content(tmp_path / 'one')
+
+
+def test_shares_are_of_the_names_alone(folder, tmp_path):
+  plan = plan_of(folder, tmp_path / 'a')
+  shares = [plan.share(i, 3) for i in range(3)]
+  assert sorted(sum(shares, [])) == list(range(24)) and all(shares)
+  assert plan.share(0, 1) == list(range(24))
+  half = plan._replace(files=plan.files[::2])
+  names = [half.files[i].name for i in half.share(1, 3)]
+  assert names == [
+      plan.files[i].name for i in shares[1] if plan.files[i] in half.files
+  ]
+  counts = collections.Counter(
+      file_plans.share_of(f'{i}.mp4', 10) for i in range(10_000)
+  )
+  assert sorted(counts) == list(range(10))
+  assert all(850 < count < 1150 for count in counts.values())
+  # A new version must share as the one that began.
+  first = [file_plans.share_of(f'{i}.mp4', 10) for i in range(5)]
+  assert first == [0, 8, 6, 8, 3]
+
+
+def has_lines(path, number):
+  return path.exists() and len(path.read_text().split()) >= number
+
+
+SCRIPT = '''
+import sys
+from tests.unit.data.builders import test_engines
+if __name__ == '__main__':
+  plan = test_engines.plan_of(*sys.argv[1:3], patience=1000)
+  plan.decode(plan.share(0, 3), part='0-of-3')
+'''
+
+
+def test_an_array_whose_task_was_killed_twice(folder, tmp_path, expected):
+  (tmp_path / 'task.py').write_text(SCRIPT)
+  data_dir = tmp_path / 'array'
+  for log in (tmp_path / 'first', tmp_path / 'second'):
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / 'task.py', folder, data_dir],
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'READ_LOG': str(log)},
+        start_new_session=True,
+    )
+    until(functools.partial(has_lines, log, 4), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+  for task in (2, 0, 1):
+    plan = plan_of(folder, data_dir)
+    plan.decode(plan.share(task, 3), part=f'{task}-of-3')
+  # A reason that may pass is not remembered: a limit, and a link to nothing.
+  left = plan_of(folder, data_dir).undecoded()
+  assert left == [11, 20]
+  video_files.pack(plan_of(folder, data_dir))
+  assert content(data_dir) == expected
+
+
+def test_beam(folder, tmp_path, expected, monkeypatch):
+  pytest.importorskip('apache_beam')
+  monkeypatch.setenv('PYTHONPATH', str(ROOT))
+  monkeypatch.setattr(beam, 'FEWEST_BATCHES', 6)
+  data_dir = tmp_path / 'beam'
+  beam.decode(
+      plan_of(folder, data_dir),
+      f'--runner={beam.LOCAL_RUNNER} --direct_num_workers=2 '
+      '--direct_running_mode=multi_processing',
+  )
+  left = plan_of(folder, data_dir).undecoded()
+  assert left == [11, 20]
+  video_files.pack(plan_of(folder, data_dir))
+  assert content(data_dir) == expected
+
+
+def test_beam_is_named_where_it_is_not_installed(
+    folder, tmp_path, monkeypatch
+):
+  monkeypatch.setitem(sys.modules, 'apache_beam', None)
+  with pytest.raises(UserError, match=r'not installed .*video_diffusion\[beam'):
+    beam.decode(plan_of(folder, tmp_path / 'beam'), '')
+
+
+def test_an_open_quote_in_the_options_of_beam(folder, tmp_path):
+  pytest.importorskip('apache_beam')
+  with pytest.raises(ArgumentError, match='^beam_options is .*quot'):
+    beam.decode(plan_of(folder, tmp_path / 'beam'), '--runner="X')
