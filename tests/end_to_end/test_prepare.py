@@ -4,6 +4,7 @@ import pytest
 
 from tests.unit.config import test_configs
 from video_diffusion import prepare
+from video_diffusion.errors import UserError
 
 image = pytest.importorskip('PIL.Image')
 
@@ -59,3 +60,37 @@ def test_bad_data_are_one_sentence(run_main_here, tmp_path):
   assert output.strip().splitlines()[-1].endswith(
       f'data.path, {tmp_path}/none, is missing; give a folder of video files.'
   )
+
+
+def test_calls_that_share_the_files_and_one_that_packs(
+    config, tmp_path, caplog
+):
+  pytest.importorskip('tensorflow_datasets')
+  for task in range(2):
+    config.prepare.tasks, config.prepare.task = 2, task
+    with caplog.at_level('INFO'):
+      prepare.prepare(config, str(tmp_path / 'run'))
+  told = [line for line in caplog.messages if line.startswith('Task ')]
+  assert [line.partition(' decoded')[0] for line in told] == [
+      'Task 0 of 2', 'Task 1 of 2'
+  ]
+  decoded = [int(line.split()[5]) for line in told]
+  assert sum(decoded) == 4
+  assert not (tmp_path / 'records' / 'video_folder').exists()
+  assert len(list(tmp_path.glob('records/decoded/??/*.json'))) == 4
+  config.prepare.tasks = config.prepare.task = 0
+  prepare.prepare(config, str(tmp_path / 'run'))
+  assert len(list(tmp_path.glob('records/video_folder/*/*'))) == 1
+
+
+@pytest.mark.parametrize('fields, sentence', [
+    (dict(tasks=2, task=2), r'prepare\.task is 2; .* the 2 of prepare\.tasks'),
+    (dict(task=1), r'prepare\.task is 1; .* the 0 of prepare\.tasks'),
+    (dict(runner='spark'), r"prepare\.runner is 'spark'; it must be one of"),
+    (dict(runner='beam', tasks=2), r'prepare\.tasks is 2, but'),
+    (dict(beam_options='--x'), r'prepare\.beam_options is set, but'),
+])
+def test_fields_that_contradict_each_other(config, fields, sentence):
+  config.prepare.update(fields)
+  with pytest.raises(UserError, match=sentence):
+    prepare.prepare(config, '')
