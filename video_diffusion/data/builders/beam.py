@@ -5,6 +5,10 @@ into the cache, which all workers share. Names alone go through it: frames are
 never moved. A decoder runs in a child of Beam's worker, so that one that
 crashes or hangs costs its file; a worker that dies with its machine is for the
 engine to start again, and what it had finished is in the cache.
+
+By default Beam's workers are threads of this process, and their children use
+all cores. Beam could start processes of its own here, but waits for ever for
+one that is killed.
 """
 from collections.abc import Callable
 import functools
@@ -116,6 +120,6 @@ def _parse(options: str) -> Any:
     ) from error
   return pipeline_options.PipelineOptions(words or [
       f'--runner={LOCAL_RUNNER}',
-      '--direct_running_mode=multi_processing',
+      '--direct_running_mode=multi_threading',
       f'--direct_num_workers={processes.usable_cores()}',
   ])

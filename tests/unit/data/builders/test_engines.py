@@ -43,6 +43,11 @@ def poisoned_read(path, *, fps, limits):
     os.kill(os.getpid(), signal.SIGSEGV)
   if content.startswith(b'hang'):
     time.sleep(LIMIT)
+  if path.name == '05.gif' and (log := os.environ.get('KILL_LOG')):
+    with open(log, 'a') as out:
+      out.write('killed\n')
+    if len(pathlib.Path(log).read_text().split()) <= 2:
+      os.kill(os.getpid(), signal.SIGKILL)
   if log := os.environ.get('READ_LOG'):
     with open(log, 'a') as out:
       out.write(f'{path.name}\n')
@@ -156,20 +161,26 @@ def test_an_array_whose_task_was_killed_twice(folder, tmp_path, expected):
   assert content(data_dir) == expected
 
 
-def test_beam(folder, tmp_path, expected, monkeypatch):
+@pytest.mark.parametrize('mode', ['multi_threading', 'multi_processing'])
+def test_beam_whose_decoder_was_killed_twice(
+    folder, tmp_path, expected, monkeypatch, mode
+):
   pytest.importorskip('apache_beam')
   monkeypatch.setenv('PYTHONPATH', str(ROOT))
+  monkeypatch.setenv('KILL_LOG', str(tmp_path / 'kills'))
   monkeypatch.setattr(beam, 'FEWEST_BATCHES', 6)
   data_dir = tmp_path / 'beam'
   beam.decode(
       plan_of(folder, data_dir),
-      f'--runner={beam.LOCAL_RUNNER} --direct_num_workers=2 '
-      '--direct_running_mode=multi_processing',
+      f'--runner={beam.LOCAL_RUNNER} --direct_num_workers=4 '
+      f'--direct_running_mode={mode}',
   )
-  left = plan_of(folder, data_dir).undecoded()
-  assert left == [11, 20]
+  # Killed in the pool and then alone, it is left to the packing.
+  assert has_lines(tmp_path / 'kills', 2)
+  assert plan_of(folder, data_dir).undecoded() == [5, 11, 20]
   video_files.pack(plan_of(folder, data_dir))
   assert content(data_dir) == expected
+  assert not [*data_dir.glob('video_folder/*.todo')]
 
 
 def test_beam_is_named_where_it_is_not_installed(
