@@ -1,4 +1,6 @@
 """Decodes and packs data sets, and embeds their captions, before training."""
+import functools
+
 from absl import logging
 import ml_collections
 
@@ -42,9 +44,7 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
     _decode_share(config)
     return
   if config.prepare.runner == 'beam':
-    with naming({'beam_options': 'prepare.beam_options'}.get):
-      for plan in inputs.plans(config):
-        beam.decode(plan, config.prepare.beam_options)
+    inputs.for_each_plan(config, functools.partial(_decode_by_beam, config))
   rows, sources = [], []
   for split in ('train', 'test'):
     source = inputs.make_source(config, split)
@@ -56,13 +56,18 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
     text_inputs.prepare_t5(config, sources)
 
 
+def _decode_by_beam(config, plan):
+  names = {'beam_options': 'prepare.beam_options'}
+  # Others are fields of the data set, which the caller names.
+  with naming(lambda name: names.get(name, name)):
+    beam.decode(plan, config.prepare.beam_options)
+
+
 def _decode_share(config):
   """Decodes the files of this task, and packs nothing."""
   task, tasks = config.prepare.task, config.prepare.tasks
-  plans = inputs.plans(config)
-  if not plans:
-    logging.info('No files are to be decoded.')
-  for plan in plans:
+
+  def decode(plan):
     places = plan.share(task, tasks)
     entries = plan.decode(places, part=f'{task}-of-{tasks}')
     logging.info(
@@ -70,3 +75,6 @@ def _decode_share(config):
         task, tasks, len(places), len(plan.files), plan.name,
         sum(bool(entry.reason) for entry in entries),
     )
+
+  if not inputs.for_each_plan(config, decode):
+    logging.info('No files are to be decoded.')

@@ -1,5 +1,5 @@
 """From a config to its data sets: sources of clips, and their batches."""
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import functools
 from typing import Any
 
@@ -97,8 +97,13 @@ def _own(arguments) -> str:
   return repr([(name, arguments[name]) for name in sorted(own)])
 
 
-def plans(config: ml_collections.ConfigDict) -> list[file_plans.Plan]:
-  """What is to be made of the folders of files that a config names.
+def for_each_plan(
+    config: ml_collections.ConfigDict, work: Callable[[file_plans.Plan], None]
+) -> int:
+  """Calls `work` for what is to be made of each folder of files of a config.
+
+  Returns:
+    The number of calls; folders whose records are there need none.
 
   Raises:
     UserError: names the field.
@@ -106,8 +111,13 @@ def plans(config: ml_collections.ConfigDict) -> list[file_plans.Plan]:
   found = {}
   for prefix, arguments in _asked(config, 'train').items():
     with _fields_of(prefix):
-      found.setdefault(_own(arguments), datasets.plan(**arguments))
-  return [plan for plan in found.values() if plan]
+      if _own(arguments) not in found:
+        found[_own(arguments)] = prefix, datasets.plan(**arguments)
+  todo = [(prefix, plan) for prefix, plan in found.values() if plan]
+  for prefix, plan in todo:
+    with _fields_of(prefix):
+      work(plan)
+  return len(todo)
 
 
 def make_source(

@@ -4,15 +4,19 @@ The pipeline reads lines, each a batch of names, and decodes the files of each
 into the cache, which all workers share. Names alone go through it: frames are
 never moved. A decoder runs in a child of Beam's worker, so that one that
 crashes or hangs costs its file; a worker that dies with its machine is for the
-engine to start again, and what it had finished is in the cache.
+engine to start again, and what it had finished is in the cache. A worker that
+cannot write the cache raises nothing, for the engine would try it again and end
+in a traceback: the reason comes back as a metric.
 
 By default Beam's workers are threads of this process, and their children use
 all cores. Beam could start processes of its own here, but waits for ever for
 one that is killed.
 """
 from collections.abc import Callable
+import contextlib
 import functools
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -32,6 +36,8 @@ from video_diffusion.filesystem import files as files_lib
 LOCAL_RUNNER = 'apache_beam.runners.portability.fn_api_runner.FnApiRunner'
 MOST_FILES = 100  # of a batch: seconds of work, and little to do again
 FEWEST_BATCHES = 32  # so that a few workers end at about the same time
+# Of Beam's metrics.
+_NAMESPACE, _REFUSED = 'video_diffusion', 'refused'
 
 
 def decode(plan: file_plans.Plan, options: str) -> None:
@@ -44,8 +50,9 @@ def decode(plan: file_plans.Plan, options: str) -> None:
 
   Raises:
     UserError: Beam is not installed.
-    ArgumentError: `beam_options` are not understood.
-    StorageError: data_dir cannot be written.
+    ArgumentError: `beam_options` are not understood, or name a runner whose
+      workers share no folder.
+    StorageError: data_dir cannot be written, here or by a worker.
   """
   try:
     import apache_beam as beam
@@ -72,6 +79,9 @@ def decode(plan: file_plans.Plan, options: str) -> None:
           | 'Spread' >> beam.Reshuffle()
           | 'Decode' >> beam.Map(work)
       )
+    # For the options may say not to wait, and the batches are deleted.
+    pipeline.result.wait_until_finish()
+    _raise_refused(pipeline.result)
   finally:
     batches.unlink(missing_ok=True)
 
@@ -83,15 +93,34 @@ def decode_batch(line: str, *, decoder: Callable[..., list[Entry]]) -> None:
     line: JSON list of paths.
     decoder: from `file_plans.Plan`.
   """
-  from apache_beam import metrics
+  from apache_beam.metrics import Metrics
 
   part = hashlib.sha256(line.encode()).hexdigest()[:16]
-  entries = decoder(
-      [pathlib.Path(path) for path in json.loads(line)], workers=1, part=part
+  files = [pathlib.Path(path) for path in json.loads(line)]
+  try:
+    entries = decoder(files, workers=1, part=part)
+  except storage.StorageError as error:
+    _, reason = error.parts
+    Metrics.string_set(_NAMESPACE, _REFUSED).add(reason)
+    return
+  Metrics.counter(_NAMESPACE, 'files').inc(len(entries))
+  Metrics.counter(_NAMESPACE, 'skipped').inc(
+      sum(bool(entry.reason) for entry in entries)
   )
-  counter = functools.partial(metrics.Metrics.counter, 'video_diffusion')
-  counter('files').inc(len(entries))
-  counter('skipped').inc(sum(bool(entry.reason) for entry in entries))
+
+
+def _raise_refused(result: Any) -> None:
+  """Raises the StorageError that a worker had, if one had.
+
+  Where an engine does not report sets of strings, the packing meets it.
+  """
+  from apache_beam.metrics import MetricsFilter
+
+  wanted = MetricsFilter().with_namespace(_NAMESPACE).with_name(_REFUSED)
+  found = result.metrics().query(wanted).get('string_sets', ())
+  reasons = sorted({reason for each in found for reason in each.result or ()})
+  if reasons:
+    raise storage.StorageError(Argument('dir'), reasons[0])
 
 
 def _write_batches(path, plan, places) -> None:
@@ -108,7 +137,8 @@ def _parse(options: str) -> Any:
   """Beam's options of a text.
 
   Raises:
-    ArgumentError: a quote is not closed.
+    ArgumentError: a quote is not closed, Beam refuses an option, or the runner
+      is Dataflow's.
   """
   from apache_beam.options import pipeline_options
 
@@ -118,8 +148,24 @@ def _parse(options: str) -> Any:
     raise ArgumentError(
         Argument('beam_options'), f' is {options!r}; {error}.'
     ) from error
-  return pipeline_options.PipelineOptions(words or [
+  parsed = pipeline_options.PipelineOptions(words or [
       f'--runner={LOCAL_RUNNER}',
       '--direct_running_mode=multi_threading',
       f'--direct_num_workers={processes.usable_cores()}',
   ])
+  try:
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+      parsed.get_all_options()
+  except SystemExit as error:  # of argparse, which tells how it is used
+    reason = said.getvalue().strip().rpartition('error: ')[2]
+    raise ArgumentError(
+        Argument('beam_options'), f' is {options!r}; {reason}.'
+    ) from error
+  runner = parsed.view_as(pipeline_options.StandardOptions).runner or ''
+  if 'dataflow' in runner.lower():
+    raise ArgumentError(
+        Argument('beam_options'), f' has the runner {runner}, whose workers '
+        'share no folder with this machine; use one whose workers see the '
+        'videos and ', Argument('dir'), ', such as FlinkRunner or SparkRunner.',
+    )
+  return parsed

@@ -18,6 +18,7 @@ import pytest
 from tests.support.paths import ROOT
 from tests.support.waiting import LIMIT
 from tests.support.waiting import until
+from video_diffusion.data import storage
 from video_diffusion.data import video
 from video_diffusion.data.builders import beam
 from video_diffusion.data.builders import file_plans
@@ -56,10 +57,10 @@ def poisoned_read(path, *, fps, limits):
   yield from video.read_timed(path, fps=fps, limits=limits)
 
 
-@pytest.fixture(name='folder')
-def videos_and_broken_files(tmp_path):
-  folder = tmp_path / 'videos'
-  folder.mkdir()
+@pytest.fixture(name='folder', scope='module')
+def videos_and_broken_files(tmp_path_factory):
+  """Read by all tests, and changed by none."""
+  folder = tmp_path_factory.mktemp('videos')
   for i in range(24):
     frames = [
         image.fromarray(np.full((12, 16), 9 * i + j, np.uint8))
@@ -93,17 +94,18 @@ def content(data_dir):
   }
 
 
-@pytest.fixture(name='expected')
-def records_of_one_call(folder, tmp_path):
+@pytest.fixture(name='expected', scope='module')
+def records_of_one_call(folder, tmp_path_factory):
   """The records, checked for the reasons that the report gives."""
-  directory = video_files.pack(plan_of(folder, tmp_path / 'one'))
+  data_dir = tmp_path_factory.mktemp('one')
+  directory = video_files.pack(plan_of(folder, data_dir))
   report = json.loads((directory / 'report.json').read_text())
   reasons = {each['file']: each['reason'] for each in report['skipped']}
   assert reasons.keys() == {f'{i:02d}.gif' for i in (3, 8, 11, 15, 20)}
   assert reasons['03.gif'] == 'the decoder crashed (SIGSEGV)'
   assert reasons['08.gif'] == 'the decoder gave no frame for 3 s'
   assert report['usable'] == 19
-  return content(tmp_path / 'one')
+  return content(data_dir)
 
 
 def test_shares_are_of_the_names_alone(folder, tmp_path):
@@ -135,22 +137,37 @@ import sys
 from tests.unit.data.builders import test_engines
 if __name__ == '__main__':
   plan = test_engines.plan_of(*sys.argv[1:3], patience=1000)
-  plan.decode(plan.share(0, 3), part='0-of-3')
+  test_engines.{}(plan)
 '''
 
 
-def test_an_array_whose_task_was_killed_twice(folder, tmp_path, expected):
-  (tmp_path / 'task.py').write_text(SCRIPT)
-  data_dir = tmp_path / 'array'
-  for log in (tmp_path / 'first', tmp_path / 'second'):
+def decode_first_share(plan):
+  plan.decode(plan.share(0, 3), part='0-of-3')
+
+
+def decode_by_beam(plan):
+  beam.FEWEST_BATCHES = 6
+  beam.decode(plan, '')
+
+
+def kill_twice(decode, folder, data_dir):
+  """Calls `decode` in a process that is killed at its fourth file, twice."""
+  data_dir.mkdir()
+  (data_dir / 'script.py').write_text(SCRIPT.format(decode.__name__))
+  for log in (data_dir / 'first', data_dir / 'second'):
     process = subprocess.Popen(
-        [sys.executable, tmp_path / 'task.py', folder, data_dir],
+        [sys.executable, data_dir / 'script.py', folder, data_dir],
         env={**os.environ, 'PYTHONPATH': str(ROOT), 'READ_LOG': str(log)},
         start_new_session=True,
     )
     until(functools.partial(has_lines, log, 4), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def test_an_array_whose_task_was_killed_twice(folder, tmp_path, expected):
+  data_dir = tmp_path / 'array'
+  kill_twice(decode_first_share, folder, data_dir)
   for task in (2, 0, 1):
     plan = plan_of(folder, data_dir)
     plan.decode(plan.share(task, 3), part=f'{task}-of-3')
@@ -183,6 +200,40 @@ def test_beam_whose_decoder_was_killed_twice(
   assert not [*data_dir.glob('video_folder/*.todo')]
 
 
+def test_beam_whose_driver_was_killed_twice(folder, tmp_path, expected):
+  pytest.importorskip('apache_beam')
+  data_dir = tmp_path / 'beam'
+  kill_twice(decode_by_beam, folder, data_dir)
+  left = plan_of(folder, data_dir).undecoded()
+  assert 5 < len(left) < 24  # it goes on with these
+  decode_by_beam(plan_of(folder, data_dir))
+  assert plan_of(folder, data_dir).undecoded() == [11, 20]
+  video_files.pack(plan_of(folder, data_dir))
+  assert content(data_dir) == expected
+  assert not [*data_dir.glob('video_folder/*.todo')]
+
+
+@pytest.mark.parametrize('mode', ['multi_threading', 'multi_processing'])
+def test_a_folder_that_workers_of_beam_cannot_write(
+    folder, tmp_path, monkeypatch, capfd, mode
+):
+  pytest.importorskip('apache_beam')
+  monkeypatch.setenv('PYTHONPATH', str(ROOT))
+  (tmp_path / 'decoded').write_text('a file where a folder is wanted')
+  with pytest.raises(storage.StorageError) as error:
+    beam.decode(
+        plan_of(folder, tmp_path),
+        f'--runner={beam.LOCAL_RUNNER} --direct_num_workers=2 '
+        f'--direct_running_mode={mode}',
+    )
+  assert str(error.value) == (
+      f'dir cannot be written ({tmp_path}/decoded: File exists); set it to a '
+      'folder that can be written.'
+  )
+  assert 'Traceback' not in ''.join(capfd.readouterr())
+  assert not [*tmp_path.glob('video_folder/*.todo')]
+
+
 def test_beam_is_named_where_it_is_not_installed(
     folder, tmp_path, monkeypatch
 ):
@@ -191,7 +242,16 @@ def test_beam_is_named_where_it_is_not_installed(
     beam.decode(plan_of(folder, tmp_path / 'beam'), '')
 
 
-def test_an_open_quote_in_the_options_of_beam(folder, tmp_path):
+@pytest.mark.parametrize('options, sentence', [
+    ('--runner="X', 'is .*quot'),
+    ('--direct_num_workers=x', "is .*; argument .* invalid int value: 'x'\\."),
+    ('--runner=DataflowRunner', 'has the runner DataflowRunner, whose workers '
+     'share no folder .* see the videos and dir, such as'),
+])
+def test_options_that_beam_or_we_refuse(
+    folder, tmp_path, capfd, options, sentence
+):
   pytest.importorskip('apache_beam')
-  with pytest.raises(ArgumentError, match='^beam_options is .*quot'):
-    beam.decode(plan_of(folder, tmp_path / 'beam'), '--runner="X')
+  with pytest.raises(ArgumentError, match=f'^beam_options {sentence}'):
+    beam.decode(plan_of(folder, tmp_path / 'beam'), options)
+  assert 'usage' not in capfd.readouterr().err
