@@ -10,51 +10,24 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
+from tests.support import poisoned
 from tests.support.paths import ROOT
-from tests.support.waiting import LIMIT
+from tests.support.poisoned import plan_of
 from tests.support.waiting import until
 from video_diffusion.data import storage
-from video_diffusion.data import video
 from video_diffusion.data.builders import beam
 from video_diffusion.data.builders import file_plans
 from video_diffusion.data.builders import video_files
-from video_diffusion.data.builders import video_folder
 from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
 
 for module in ['av', 'tensorflow_datasets', 'array_record']:
   pytest.importorskip(module)
 image = pytest.importorskip('PIL.Image')
-
-SETTINGS = file_plans.Settings(
-    height=8, width=8, clip_frames=10, min_frames=4
-)
-PATIENCE = 3.0
-
-
-def poisoned_read(path, *, fps, limits):
-  """The decoder of these tests: the content of a file may ask for trouble."""
-  content = path.read_bytes()
-  if content.startswith(b'crash'):
-    os.kill(os.getpid(), signal.SIGSEGV)
-  if content.startswith(b'hang'):
-    time.sleep(LIMIT)
-  if path.name == '05.gif' and (log := os.environ.get('KILL_LOG')):
-    with open(log, 'a') as out:
-      out.write('killed\n')
-    if len(pathlib.Path(log).read_text().split()) <= 2:
-      os.kill(os.getpid(), signal.SIGKILL)
-  if log := os.environ.get('READ_LOG'):
-    with open(log, 'a') as out:
-      out.write(f'{path.name}\n')
-    if len(pathlib.Path(log).read_text().split()) > 3:
-      time.sleep(LIMIT)  # until it is killed
-  yield from video.read_timed(path, fps=fps, limits=limits)
 
 
 @pytest.fixture(name='folder', scope='module')
@@ -77,12 +50,6 @@ def videos_and_broken_files(tmp_path_factory):
   (folder / '20.gif').unlink()
   (folder / '20.gif').symlink_to('nowhere.gif')
   return folder
-
-
-def plan_of(folder, data_dir, **changed):
-  return video_folder.plan(folder, SETTINGS, data_dir=data_dir)._replace(
-      **{'read': poisoned_read, 'patience': PATIENCE, **changed}
-  )
 
 
 def content(data_dir):
@@ -134,20 +101,10 @@ def has_lines(path, number):
 
 SCRIPT = '''
 import sys
-from tests.unit.data.builders import test_engines
+from tests.support import poisoned
 if __name__ == '__main__':
-  plan = test_engines.plan_of(*sys.argv[1:3], patience=1000)
-  test_engines.{}(plan)
+  poisoned.{}(poisoned.plan_of(*sys.argv[1:3], patience=1000))
 '''
-
-
-def decode_first_share(plan):
-  plan.decode(plan.share(0, 3), part='0-of-3')
-
-
-def decode_by_beam(plan):
-  beam.FEWEST_BATCHES = 6
-  beam.decode(plan, '')
 
 
 def kill_twice(decode, folder, data_dir):
@@ -167,7 +124,7 @@ def kill_twice(decode, folder, data_dir):
 
 def test_an_array_whose_task_was_killed_twice(folder, tmp_path, expected):
   data_dir = tmp_path / 'array'
-  kill_twice(decode_first_share, folder, data_dir)
+  kill_twice(poisoned.decode_first_share, folder, data_dir)
   for task in (2, 0, 1):
     plan = plan_of(folder, data_dir)
     plan.decode(plan.share(task, 3), part=f'{task}-of-3')
@@ -203,10 +160,10 @@ def test_beam_whose_decoder_was_killed_twice(
 def test_beam_whose_driver_was_killed_twice(folder, tmp_path, expected):
   pytest.importorskip('apache_beam')
   data_dir = tmp_path / 'beam'
-  kill_twice(decode_by_beam, folder, data_dir)
+  kill_twice(poisoned.decode_by_beam, folder, data_dir)
   left = plan_of(folder, data_dir).undecoded()
   assert 5 < len(left) < 24  # it goes on with these
-  decode_by_beam(plan_of(folder, data_dir))
+  poisoned.decode_by_beam(plan_of(folder, data_dir))
   assert plan_of(folder, data_dir).undecoded() == [11, 20]
   video_files.pack(plan_of(folder, data_dir))
   assert content(data_dir) == expected
