@@ -1,7 +1,10 @@
 """--mode=prepare: both splits, and a table of what they hold."""
+import re
+
 import numpy as np
 import pytest
 
+from tests.support.paths import ROOT
 from tests.unit.config import test_configs
 from video_diffusion import prepare
 from video_diffusion.errors import UserError
@@ -94,3 +97,71 @@ def test_fields_that_contradict_each_other(config, fields, sentence):
   config.prepare.update(fields)
   with pytest.raises(UserError, match=sentence):
     prepare.prepare(config, '')
+
+
+def test_an_error_of_the_disk_in_a_task_names_the_field(config, tmp_path):
+  config.prepare.tasks = 2
+  (tmp_path / 'records').mkdir()
+  (tmp_path / 'records' / 'decoded').write_text('no folder')
+  with pytest.raises(UserError, match=r'^data\.dir cannot be written \(.*File'):
+    prepare.prepare(config, '')
+
+
+def options_on_the_page():
+  """The options of Beam that docs/data.md gives for Flink."""
+  page = (ROOT / 'docs' / 'data.md').read_text()
+  (options,) = re.findall(r"'(--runner=FlinkRunner [^']*)'", page)
+  return options
+
+
+def test_the_options_on_the_page_reach_the_engine(
+    config, run_main_here, tmp_path, monkeypatch
+):
+  """Flink's runner is asked to run, and does nothing; no network is used."""
+  pytest.importorskip('tensorflow_datasets')
+  beam_options = pytest.importorskip('apache_beam.options.pipeline_options')
+  flink = pytest.importorskip('apache_beam.runners.portability.flink_runner')
+  asked = []
+
+  class Finished:
+    wait_until_finish = staticmethod(lambda: 'DONE')
+    metrics = staticmethod(lambda: Finished)
+    query = staticmethod(lambda _: {'string_sets': []})
+
+  def run(self, pipeline, options):
+    asked.append(options)
+    return Finished
+
+  monkeypatch.setattr(flink.FlinkRunner, 'run_pipeline', run)
+  code, output = run_main_here(
+      '--mode=prepare', '--config=configs/video_folder.py:laptop',
+      f'--config.data.path={config.data.path}',
+      f'--config.data.dir={config.data.dir}', '--config.prepare.runner=beam',
+      f'--config.prepare.beam_options={options_on_the_page()}', tiny=False,
+  )
+  assert code == 0, output
+  (options,) = asked
+  view = options.view_as(beam_options.FlinkRunnerOptions)
+  assert view.flink_master == 'HOST:8081'
+  view = options.view_as(beam_options.PortableOptions)
+  assert view.environment_type == 'EXTERNAL'
+  assert view.environment_config == 'localhost:50000'
+  # The packing has decoded what the engine has not.
+  assert len(list(tmp_path.glob('records/video_folder/*/*'))) == 1
+
+
+def test_dataflow_is_refused_in_one_sentence(config, run_main_here):
+  pytest.importorskip('apache_beam')
+  code, output = run_main_here(
+      '--mode=prepare', '--config=configs/video_folder.py:laptop',
+      f'--config.data.path={config.data.path}',
+      f'--config.data.dir={config.data.dir}', '--config.prepare.runner=beam',
+      '--config.prepare.beam_options=--runner=DataflowRunner --region=REGION',
+      tiny=False,
+  )
+  assert code == 1 and 'Traceback' not in output, output
+  assert output.strip().splitlines()[-1].endswith(
+      'prepare.beam_options has the runner DataflowRunner, whose workers share '
+      'no folder with this machine; use one whose workers see the videos and '
+      'data.dir, such as FlinkRunner or SparkRunner.'
+  )
