@@ -66,7 +66,7 @@ OUTSIDE = {
     'train': {'absl', 'clu', 'etils', 'jax', 'ml_collections'},
     'sample': {'absl', 'etils', 'jax', 'tqdm'},
     'evaluate': {'absl', 'etils', 'jax', 'ml_collections'},
-    'prepare': {'absl', 'ml_collections'},
+    'prepare': {'absl', 'jax', 'ml_collections'},
     'inspect': {'absl', 'etils', 'jax', 'ml_collections'},
     'serve': {'absl', 'etils'},
     'main': {'absl', 'jax'},

@@ -2,6 +2,7 @@
 import functools
 
 from absl import logging
+import jax
 import ml_collections
 
 from video_diffusion.config import data_table
@@ -17,7 +18,8 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
   """Prepares both splits of the config's data sets and prints a table of them.
 
   Training does the same when it starts; this needs no accelerator. The captions
-  of a run with T5 are embedded here alone, which is faster on an accelerator.
+  of a run with T5 are embedded here alone, which is faster on an accelerator:
+  by the call that packs and, where they have accelerators, by calls of a share.
 
   Files may be decoded by Apache Beam, or by many calls that decode a share
   each. Both fill the cache in data.dir, which all machines share, and the last
@@ -53,7 +55,8 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
       rows.append(row | {'data set': f'{row["data set"]}, {split}'})
   writers.log_lines(data_table.as_text(rows))
   if computed:
-    text_inputs.prepare_t5(config, sources)
+    captions = (c for source in sources for c in source.captions())
+    text_inputs.prepare_t5(config, captions)
 
 
 def _decode_by_beam(config, plan):
@@ -64,8 +67,13 @@ def _decode_by_beam(config, plan):
 
 
 def _decode_share(config):
-  """Decodes the files of this task, and packs nothing."""
+  """Decodes the files of this task and embeds their captions; packs nothing.
+
+  Captions are embedded on an accelerator alone: many machines without one would
+  take longer than the one that packs, which may have one.
+  """
   task, tasks = config.prepare.task, config.prepare.tasks
+  captions = []
 
   def decode(plan):
     places = plan.share(task, tasks)
@@ -75,6 +83,19 @@ def _decode_share(config):
         task, tasks, len(places), len(plan.files), plan.name,
         sum(bool(entry.reason) for entry in entries),
     )
+    captions.extend(
+        plan.files[i].caption
+        for i, entry in zip(places, entries, strict=True)
+        if plan.files[i].caption and not entry.reason
+    )
 
   if not inputs.for_each_plan(config, decode):
     logging.info('No files are to be decoded.')
+  if not captions or config.text.encoder != 't5':
+    return
+  if jax.default_backend() == 'cpu':
+    logging.info(
+        'This machine has no accelerator: the call that packs embeds captions.'
+    )
+    return
+  text_inputs.prepare_t5(config, captions)
