@@ -142,8 +142,9 @@ def _prepare():
   # What decodes the files: 'local' is all cores of this machine, 'beam' an
   # Apache Beam pipeline, perhaps on many machines.
   prepare.runner = 'local'
-  # Options of Beam, as on a command line: '--runner=DataflowRunner --region=X'.
-  # '' starts a process for each core of this machine.
+  # Options of Beam, as on a command line: '--runner=FlinkRunner
+  # --flink_master=HOST:8081'. '' starts a thread for each core of this machine,
+  # each of which has a process that decodes.
   prepare.beam_options = ''
   # Number of calls, on machines that share data.dir, among which the files are
   # divided. A call then decodes its files and packs nothing; the same command
