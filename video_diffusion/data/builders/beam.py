@@ -63,6 +63,8 @@ def decode(plan: file_plans.Plan, options: str) -> None:
     ) from error
 
   parsed = _parse(options)
+  # Workers may have been started in other folders.
+  plan = plan._replace(data_dir=os.path.abspath(plan.data_dir))
   places = plan.undecoded()
   if not places:
     return
