@@ -76,6 +76,9 @@ setuptools.setup(
         'frames': ['torch-fidelity>=0.4'],
         # Models of the hub, hf://OWNER/NAME.
         'hub': ['huggingface_hub>=0.34'],
+        # Preparation on many machines. It wants protobuf below 7 and numpy
+        # below 2.5, so it is best in an environment of its own.
+        'beam': ['apache-beam>=2.77'],
         # The site of the pages, mkdocs.yml.
         'docs': ['mkdocs>=1.6', 'mkdocs-material>=9.5'],
         # launch/colab_demo.ipynb, for which JupyterLab has kernel and IPython;

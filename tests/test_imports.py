@@ -46,7 +46,10 @@ OUTSIDE = {
     'metrics': {'scipy'},
     'diffusion': {'jax'},
     'models': {'flax', 'jax'},
-    'data': {'PIL', 'av', 'etils', 'tensorflow', 'tensorflow_datasets', 'tqdm'},
+    'data': {
+        'PIL', 'apache_beam', 'array_record', 'av', 'etils', 'tensorflow',
+        'tensorflow_datasets', 'tqdm',
+    },
     'checkpoints': {
         'absl', 'etils', 'flax', 'google_crc32c', 'jax', 'orbax', 'safetensors',
         'tensorstore',
@@ -63,16 +66,17 @@ OUTSIDE = {
     'train': {'absl', 'clu', 'etils', 'jax', 'ml_collections'},
     'sample': {'absl', 'etils', 'jax', 'tqdm'},
     'evaluate': {'absl', 'etils', 'jax', 'ml_collections'},
-    'prepare': {'absl', 'ml_collections'},
+    'prepare': {'absl', 'jax', 'ml_collections'},
     'inspect': {'absl', 'etils', 'jax', 'ml_collections'},
     'serve': {'absl', 'etils'},
     'main': {'absl', 'jax'},
 }
 # Too heavy, or not everywhere: only inside functions.
-LAZY = {'tensorflow', 'tensorflow_datasets', 'array_record', 'av', 'PIL', 'cv2',
-        'anyascii', 'imageio', 'tensorboard', 'tensorstore', 'safetensors',
-        'sentencepiece', 'google_crc32c', 'torch', 'torch_fidelity',
-        'huggingface_hub', 'gradio', 'fastapi', 'uvicorn', 'scipy'}
+LAZY = {'apache_beam', 'tensorflow', 'tensorflow_datasets', 'array_record',
+        'av', 'PIL', 'cv2', 'anyascii', 'imageio', 'tensorboard', 'tensorstore',
+        'safetensors', 'sentencepiece', 'google_crc32c', 'torch',
+        'torch_fidelity', 'huggingface_hub', 'gradio', 'fastapi', 'uvicorn',
+        'scipy'}
 FILES = sorted(ROOT.rglob('*.py'))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 

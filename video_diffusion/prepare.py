@@ -1,11 +1,16 @@
 """Decodes and packs data sets, and embeds their captions, before training."""
+import functools
+
 from absl import logging
+import jax
 import ml_collections
 
 from video_diffusion.config import data_table
 from video_diffusion.config import inputs
 from video_diffusion.config import text_inputs
 from video_diffusion.config import validate
+from video_diffusion.data.builders import beam
+from video_diffusion.errors import naming
 from video_diffusion.training import writers
 
 
@@ -13,7 +18,12 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
   """Prepares both splits of the config's data sets and prints a table of them.
 
   Training does the same when it starts; this needs no accelerator. The captions
-  of a run with T5 are embedded here alone, which is faster on an accelerator.
+  of a run with T5 are embedded here alone, which is faster on an accelerator:
+  by the call that packs and, where they have accelerators, by calls of a share.
+
+  Files may be decoded by Apache Beam, or by many calls that decode a share
+  each. Both fill the cache in data.dir, which all machines share, and the last
+  step packs it. So the records are the same whoever decoded; see `file_plans`.
 
   Args:
     config: the whole config, of which the data fields count.
@@ -32,6 +42,11 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
         '%s is made as it is needed: nothing to prepare.', config.data.name
     )
     return
+  if config.prepare.tasks:
+    _decode_share(config)
+    return
+  if config.prepare.runner == 'beam':
+    inputs.for_each_plan(config, functools.partial(_decode_by_beam, config))
   rows, sources = [], []
   for split in ('train', 'test'):
     source = inputs.make_source(config, split)
@@ -40,4 +55,47 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
       rows.append(row | {'data set': f'{row["data set"]}, {split}'})
   writers.log_lines(data_table.as_text(rows))
   if computed:
-    text_inputs.prepare_t5(config, sources)
+    captions = (c for source in sources for c in source.captions())
+    text_inputs.prepare_t5(config, captions)
+
+
+def _decode_by_beam(config, plan):
+  names = {'beam_options': 'prepare.beam_options'}
+  # Others are fields of the data set, which the caller names.
+  with naming(lambda name: names.get(name, name)):
+    beam.decode(plan, config.prepare.beam_options)
+
+
+def _decode_share(config):
+  """Decodes the files of this task and embeds their captions; packs nothing.
+
+  Captions are embedded on an accelerator alone: many machines without one would
+  take longer than the one that packs, which may have one.
+  """
+  task, tasks = config.prepare.task, config.prepare.tasks
+  captions = []
+
+  def decode(plan):
+    places = plan.share(task, tasks)
+    entries = plan.decode(places, part=f'{task}-of-{tasks}')
+    logging.info(
+        'Task %d of %d decoded %d of the %d files of %s; %d cannot be used.',
+        task, tasks, len(places), len(plan.files), plan.name,
+        sum(bool(entry.reason) for entry in entries),
+    )
+    captions.extend(
+        plan.files[i].caption
+        for i, entry in zip(places, entries, strict=True)
+        if plan.files[i].caption and not entry.reason
+    )
+
+  if not inputs.for_each_plan(config, decode):
+    logging.info('No files are to be decoded.')
+  if not captions or config.text.encoder != 't5':
+    return
+  if jax.default_backend() == 'cpu':
+    logging.info(
+        'This machine has no accelerator: the call that packs embeds captions.'
+    )
+    return
+  text_inputs.prepare_t5(config, captions)

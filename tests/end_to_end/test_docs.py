@@ -59,6 +59,7 @@ NOT_TRIED = {
     r'gcloud .*': 'it needs the network',
     r'mkdocs .*': 'test_the_site_builds_without_warnings runs it',
     r'launch/SCRIPT\.sh .*': 'it is the form of the other commands',
+    r'python -m apache_beam\..*': 'Apache Beam has an environment of its own',
     r'python -': 'its Python is a block of its own',
 }
 # A page whose blocks are files; test_extending tries it.

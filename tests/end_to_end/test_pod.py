@@ -27,8 +27,8 @@ SAVES = f'--config.checkpoint.every={KEPT}'
 ENDLESS = '--config.train.steps=2000'
 
 
-def start_pod(start_main, *flags, processes=2, devices=2):
-  """Popens of processes that know each other."""
+def start_pod(start_main, *flags, processes=2, devices=2, tiny=True):
+  """Popens of processes that know each other; `tiny` as of start_main."""
   with socket.socket() as s:
     s.bind(('127.0.0.1', 0))
     port = s.getsockname()[1]
@@ -40,6 +40,7 @@ def start_pod(start_main, *flags, processes=2, devices=2):
           f'--process_id={i}',
           f'--config.mesh.processes={processes}',
           devices=devices,
+          tiny=tiny,
           JAX_CPU_COLLECTIVES_IMPLEMENTATION='gloo',
           **FLOAT32,
       )

@@ -1,9 +1,13 @@
 """--mode=prepare: both splits, and a table of what they hold."""
+import re
+
 import numpy as np
 import pytest
 
+from tests.support.paths import ROOT
 from tests.unit.config import test_configs
 from video_diffusion import prepare
+from video_diffusion.errors import UserError
 
 image = pytest.importorskip('PIL.Image')
 
@@ -58,4 +62,106 @@ def test_bad_data_are_one_sentence(run_main_here, tmp_path):
   assert code == 1 and 'Traceback' not in output
   assert output.strip().splitlines()[-1].endswith(
       f'data.path, {tmp_path}/none, is missing; give a folder of video files.'
+  )
+
+
+def test_calls_that_share_the_files_and_one_that_packs(
+    config, tmp_path, caplog
+):
+  pytest.importorskip('tensorflow_datasets')
+  for task in range(2):
+    config.prepare.tasks, config.prepare.task = 2, task
+    with caplog.at_level('INFO'):
+      prepare.prepare(config, str(tmp_path / 'run'))
+  told = [line for line in caplog.messages if line.startswith('Task ')]
+  assert [line.partition(' decoded')[0] for line in told] == [
+      'Task 0 of 2', 'Task 1 of 2'
+  ]
+  decoded = [int(line.split()[5]) for line in told]
+  assert sum(decoded) == 4
+  assert not (tmp_path / 'records' / 'video_folder').exists()
+  assert len(list(tmp_path.glob('records/decoded/??/*.json'))) == 4
+  config.prepare.tasks = config.prepare.task = 0
+  prepare.prepare(config, str(tmp_path / 'run'))
+  assert len(list(tmp_path.glob('records/video_folder/*/*'))) == 1
+
+
+@pytest.mark.parametrize('fields, sentence', [
+    (dict(tasks=2, task=2), r'prepare\.task is 2; .* the 2 of prepare\.tasks'),
+    (dict(task=1), r'prepare\.task is 1; .* the 0 of prepare\.tasks'),
+    (dict(runner='spark'), r"prepare\.runner is 'spark'; it must be one of"),
+    (dict(runner='beam', tasks=2), r'prepare\.tasks is 2, but'),
+    (dict(beam_options='--x'), r'prepare\.beam_options is set, but'),
+])
+def test_fields_that_contradict_each_other(config, fields, sentence):
+  config.prepare.update(fields)
+  with pytest.raises(UserError, match=sentence):
+    prepare.prepare(config, '')
+
+
+def test_an_error_of_the_disk_in_a_task_names_the_field(config, tmp_path):
+  config.prepare.tasks = 2
+  (tmp_path / 'records').mkdir()
+  (tmp_path / 'records' / 'decoded').write_text('no folder')
+  with pytest.raises(UserError, match=r'^data\.dir cannot be written \(.*File'):
+    prepare.prepare(config, '')
+
+
+def options_on_the_page():
+  """The options of Beam that docs/data.md gives for Flink."""
+  page = (ROOT / 'docs' / 'data.md').read_text()
+  (options,) = re.findall(r"'(--runner=FlinkRunner [^']*)'", page)
+  return options
+
+
+def test_the_options_on_the_page_reach_the_engine(
+    config, run_main_here, tmp_path, monkeypatch
+):
+  """Flink's runner is asked to run, and does nothing; no network is used."""
+  pytest.importorskip('tensorflow_datasets')
+  beam_options = pytest.importorskip('apache_beam.options.pipeline_options')
+  flink = pytest.importorskip('apache_beam.runners.portability.flink_runner')
+  asked = []
+
+  class Finished:
+    wait_until_finish = staticmethod(lambda: 'DONE')
+    metrics = staticmethod(lambda: Finished)
+    query = staticmethod(lambda _: {'string_sets': []})
+
+  def run(self, pipeline, options):
+    asked.append(options)
+    return Finished
+
+  monkeypatch.setattr(flink.FlinkRunner, 'run_pipeline', run)
+  code, output = run_main_here(
+      '--mode=prepare', '--config=configs/video_folder.py:laptop',
+      f'--config.data.path={config.data.path}',
+      f'--config.data.dir={config.data.dir}', '--config.prepare.runner=beam',
+      f'--config.prepare.beam_options={options_on_the_page()}', tiny=False,
+  )
+  assert code == 0, output
+  (options,) = asked
+  view = options.view_as(beam_options.FlinkRunnerOptions)
+  assert view.flink_master == 'HOST:8081'
+  view = options.view_as(beam_options.PortableOptions)
+  assert view.environment_type == 'EXTERNAL'
+  assert view.environment_config == 'localhost:50000'
+  # The packing has decoded what the engine has not.
+  assert len(list(tmp_path.glob('records/video_folder/*/*'))) == 1
+
+
+def test_dataflow_is_refused_in_one_sentence(config, run_main_here):
+  pytest.importorskip('apache_beam')
+  code, output = run_main_here(
+      '--mode=prepare', '--config=configs/video_folder.py:laptop',
+      f'--config.data.path={config.data.path}',
+      f'--config.data.dir={config.data.dir}', '--config.prepare.runner=beam',
+      '--config.prepare.beam_options=--runner=DataflowRunner --region=REGION',
+      tiny=False,
+  )
+  assert code == 1 and 'Traceback' not in output, output
+  assert output.strip().splitlines()[-1].endswith(
+      'prepare.beam_options has the runner DataflowRunner, whose workers share '
+      'no folder with this machine; use one whose workers see the videos and '
+      'data.dir, such as FlinkRunner or SparkRunner.'
   )

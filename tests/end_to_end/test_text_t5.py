@@ -8,13 +8,16 @@ import pytest
 
 from tests.support import t5_files
 from tests.unit.config import test_configs
+from tests.unit.data.test_frame_cache import write_gif
 from video_diffusion import prepare
 from video_diffusion.config import build
 from video_diffusion.config import inputs
 from video_diffusion.config import run_dir
 from video_diffusion.config import text_inputs
 from video_diffusion.data import shapes
+from video_diffusion.data.builders import file_plans
 from video_diffusion.inference import conditioning
+from video_diffusion.text import embedding_files
 from video_diffusion.text import t5_vectors
 from video_diffusion.text import tokenizer as tokenizer_lib
 from video_diffusion.text import tokenizer_files
@@ -99,7 +102,7 @@ def test_half_of_the_captions_are_not_enough_to_train(
     config, sources, tmp_path
 ):
   train, _ = sources
-  text_inputs.prepare_t5(config, sources)
+  text_inputs.prepare_t5(config, (c for s in sources for c in s.captions()))
   (file,) = (tmp_path / 'cache').glob('*/*.embeddings')
   file.unlink()
   # As after a kill, with a list of encoders from an earlier data set.
@@ -223,3 +226,46 @@ def test_a_t5_that_cannot_be_used_is_one_sentence(
 def test_a_caption_without_text_has_no_token(config, tmp_path):
   vectors = encode(config, epath.Path(tmp_path), ['a red circle', ' ', ''])
   assert vectors['mask'].any(axis=1).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize('backend', ['cpu', 'gpu'])
+def test_tasks_with_an_accelerator_embed_the_captions_of_their_files(
+    config, tmp_path, caplog, monkeypatch, backend
+):
+  """The backend is pretended; the call that packs finds what they embedded."""
+  pytest.importorskip('av')
+  pytest.importorskip('tensorflow_datasets')
+  videos = tmp_path / 'videos'
+  for i in range(6):
+    write_gif(videos / f'{i}.gif', 4, 10 * i)
+  (videos / '6.gif').write_bytes(b'GIF89a but no more')
+  captions = [f'a red circle {i}' for i in range(7)]
+  lines = [f'{i}.gif,{caption}' for i, caption in enumerate(captions)]
+  text = '\n'.join(['file,caption', *lines, ''])
+  (videos / 'captions.csv').write_text(text)
+  folder = test_configs.load('video_folder', 'laptop')
+  folder.data.path, folder.data.dir = str(videos), str(tmp_path / 'data')
+  folder.data.frames, folder.data.frameskips = 2, (1,)
+  folder.text.update(config.text)
+  for field in ('conditioning', 'cond_dim'):
+    folder.model[field] = config.model[field]
+  monkeypatch.setattr('jax.default_backend', lambda: backend)
+  folder.prepare.tasks = 2
+  shares = [
+      sum(file_plans.share_of(f'{i}.gif', 2) == task for i in range(6))
+      for task in range(2)
+  ]
+  assert all(shares)
+  for task in range(2):
+    folder.prepare.task = task
+    prepare.prepare(folder, '')
+  counts = []
+  for file in (tmp_path / 'cache').glob('*/*.embeddings'):
+    counts.append(len(embedding_files.read(file).digests))
+  assert sorted(counts) == sorted(shares if backend == 'gpu' else [])
+  folder.prepare.tasks = folder.prepare.task = 0
+  with caplog.at_level('INFO'):
+    prepare.prepare(folder, '')
+  new = 0 if backend == 'gpu' else 6
+  assert '6 captions have vectors in' in caplog.text
+  assert f': {new} are new' in caplog.text

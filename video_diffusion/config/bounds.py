@@ -32,6 +32,8 @@ RANGES = {
     'text.length': (2, 4096),
     'text.dim': (1, 2**16),
     'text.max_pieces': (4, 2**20),
+    'prepare.tasks': (0, 10**6),
+    'prepare.task': (0, 10**6),
     'model.base_channels': (4, 8192),
     'model.num_blocks': (1, 64),
     'model.head_dim': (1, 8192),

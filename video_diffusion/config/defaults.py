@@ -25,6 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.mesh = _mesh()
   config.data = _data()
   config.text = _text()
+  config.prepare = _prepare()
   config.model = _model()
   config.diffusion = _diffusion()
   config.optim = _optim()
@@ -137,6 +138,25 @@ def _text():
   # $TFDS_DATA_DIR, or else in ~/tensorflow_datasets.
   text.dir = ''
   return text
+
+
+def _prepare():
+  """How --mode=prepare decodes a folder of files; it changes no record."""
+  prepare = ml_collections.ConfigDict()
+  # What decodes the files: 'local' is all cores of this machine, 'beam' an
+  # Apache Beam pipeline, perhaps on many machines.
+  prepare.runner = 'local'
+  # Options of Beam, as on a command line: '--runner=FlinkRunner
+  # --flink_master=HOST:8081'. '' starts a thread for each core of this machine,
+  # each of which has a process that decodes.
+  prepare.beam_options = ''
+  # Number of calls, on machines that share data.dir, among which the files are
+  # divided. A call then decodes its files and packs nothing; the same command
+  # with 0 packs in the end. 0 does all in one call.
+  prepare.tasks = 0
+  # Number of this call among them, from 0 to prepare.tasks - 1.
+  prepare.task = 0
+  return prepare
 
 
 def _model():

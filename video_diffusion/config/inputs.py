@@ -1,5 +1,5 @@
 """From a config to its data sets: sources of clips, and their batches."""
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import functools
 from typing import Any
 
@@ -14,6 +14,7 @@ from video_diffusion.data import datasets
 from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import pipeline
+from video_diffusion.data.builders import file_plans
 from video_diffusion.errors import naming
 from video_diffusion.inference import conditioning
 
@@ -62,6 +63,63 @@ def _fields_of(prefix):
   return naming(lambda name: f'{"data" if name in shared else prefix}.{name}')
 
 
+def _asked(config, split) -> dict[str, dict[str, Any]]:
+  """Where a data set stands -> arguments of `datasets.make_source`.
+
+  Raises:
+    UserError: names a field that is wrong, of any data set.
+  """
+  data, asked = config.data, {}
+  for prefix, fields in data_sets(config).items():
+    del fields['weight']
+    image = prefix.startswith('data.image_mixture.')
+    frames = 1 if image else data.frames
+    with _fields_of(prefix):
+      datasets.check(
+          fields['name'], fields.keys() - {'name'}, frames=frames
+      )
+    asked[prefix] = dict(
+        split=split,
+        seed=config.seed,
+        frames=frames,
+        frameskips=(1,) if image else tuple(data.frameskips),
+        height=data.height,
+        width=data.width,
+        limits=limits_lib.from_fields(data),
+        **fields,
+    )
+  return asked
+
+
+def _own(arguments) -> str:
+  """The fields of a data set itself, by which two of them are one source."""
+  own = arguments.keys() - {'frames', 'frameskips'}  # others are the same
+  return repr([(name, arguments[name]) for name in sorted(own)])
+
+
+def for_each_plan(
+    config: ml_collections.ConfigDict, work: Callable[[file_plans.Plan], None]
+) -> int:
+  """Calls `work` for what is to be made of each folder of files of a config.
+
+  Returns:
+    The number of calls; folders whose records are there need none.
+
+  Raises:
+    UserError: names the field.
+  """
+  found = {}
+  for prefix, arguments in _asked(config, 'train').items():
+    with _fields_of(prefix):
+      if _own(arguments) not in found:
+        found[_own(arguments)] = prefix, datasets.plan(**arguments)
+  todo = [(prefix, plan) for prefix, plan in found.values() if plan]
+  for prefix, plan in todo:
+    with _fields_of(prefix):
+      work(plan)
+  return len(todo)
+
+
 def make_source(
     config: ml_collections.ConfigDict, split: str
 ) -> mixture_lib.Source | mixture_lib.Mixture:
@@ -74,31 +132,15 @@ def make_source(
     UserError: names the field, of all data sets before any is prepared; or
       `source_checks.check` refuses what was prepared.
   """
-  data, sets = config.data, data_sets(config)
-  weights = {prefix: fields.pop('weight') for prefix, fields in sets.items()}
-  image_sets = [p for p in sets if p.startswith('data.image_mixture.')]
-  frames = {p: 1 if p in image_sets else data.frames for p in sets}
-  for prefix, fields in sets.items():
-    with _fields_of(prefix):
-      datasets.check(
-          fields['name'], fields.keys() - {'name'}, frames=frames[prefix]
-      )
+  asked = _asked(config, split)
+  weights = {p: fields['weight'] for p, fields in data_sets(config).items()}
+  image_sets = [p for p in asked if p.startswith('data.image_mixture.')]
   made, sources = {}, {}
-  for prefix, fields in sets.items():
-    key = repr(sorted(fields.items()))
+  for prefix, arguments in asked.items():
+    key = _own(arguments)
     if key not in made:
-      image = prefix in image_sets
       with _fields_of(prefix):
-        made[key] = datasets.make_source(
-            split=split,
-            seed=config.seed,
-            frames=frames[prefix],
-            frameskips=(1,) if image else tuple(data.frameskips),
-            height=data.height,
-            width=data.width,
-            limits=limits_lib.from_fields(data),
-            **fields,
-        )
+        made[key] = datasets.make_source(**arguments)
     sources[prefix] = made[key]
   source_checks.check(config, sources, split=split)
   if len(sources) == 1:
@@ -110,7 +152,7 @@ def make_source(
     )
 
   images = mixture(image_sets) if image_sets else None
-  return mixture([p for p in sets if p not in image_sets], images)
+  return mixture([p for p in asked if p not in image_sets], images)
 
 
 def make_batches(

@@ -36,7 +36,9 @@ PLACES = (
     'sample.prompts', 'eval.i3d', 'eval.c3d', 'eval.c3d_mean', 'eval.inception',
 )
 # Groups that say nothing of the model: what another version had there may go.
-_OPTIONS = ('mesh', 'optim', 'train', 'log', 'checkpoint', 'eval', 'sample')
+_OPTIONS = (
+    'mesh', 'prepare', 'optim', 'train', 'log', 'checkpoint', 'eval', 'sample'
+)
 FORMAT = 1  # of the folder of a model; older ones do not name theirs
 _FINGERPRINTS = ('data_fingerprint', 'text_fingerprint')
 

@@ -64,11 +64,14 @@ def check_t5(config: ml_collections.ConfigDict) -> None:
 
 
 def prepare_t5(
-    config: ml_collections.ConfigDict, sources: Iterable[mixture_lib.Source]
+    config: ml_collections.ConfigDict, captions: Iterable[str]
 ) -> None:
-  """Computes the vectors of all captions of some sources, for a run with T5."""
+  """Computes the vectors of captions, for a run with T5.
+
+  Several processes may do so at once, and share what they have computed.
+  """
   with _fields():
-    t5_vectors.prepare(settings(config), sources)
+    t5_vectors.prepare(settings(config), captions)
 
 
 def make_encode(

@@ -26,6 +26,7 @@ from video_diffusion.training import best
 from video_diffusion.training import optimizer as optimizer_lib
 
 DTYPES = ('float32', 'bfloat16')
+RUNNERS = ('local', 'beam')
 TEXT_ENCODERS = ('', 'table', 't5')
 TASKS = ('extend', 'extend_backwards', 'interpolate')
 
@@ -78,6 +79,7 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
   _check_batch_sizes(config, mode, devices)
   _check_data(config)
   _check_text(config, mode)
+  _check_prepare(config)
   _check_model(config)
   _check_attention(config)
   _check_diffusion(config)
@@ -160,6 +162,26 @@ def _check_text(config, mode):
       text.injection == 'embedding' or bool(text.encoder),
       f"text.injection is {text.injection!r}, but text.encoder is '', so that "
       "there is no text to add; set it to 'embedding'.",
+  )
+
+
+def _check_prepare(config):
+  prepare = config.prepare
+  _require_one_of(config, 'prepare.runner', RUNNERS)
+  require(
+      prepare.task < max(1, prepare.tasks),
+      f'prepare.task is {prepare.task}; it must be below the '
+      f'{prepare.tasks} of prepare.tasks, for they are counted from 0.',
+  )
+  require(
+      not prepare.tasks or prepare.runner == 'local',
+      f'prepare.tasks is {prepare.tasks}, but prepare.runner is '
+      f"{prepare.runner!r}, which divides the files itself; set one of them.",
+  )
+  require(
+      not prepare.beam_options or prepare.runner == 'beam',
+      "prepare.beam_options is set, but prepare.runner is "
+      f"{prepare.runner!r}; set it to 'beam'.",
   )
 
 

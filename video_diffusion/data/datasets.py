@@ -15,6 +15,7 @@ from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import options as options_lib
 from video_diffusion.data import shapes
 from video_diffusion.data import tfds_options
+from video_diffusion.data.builders import file_plans
 from video_diffusion.data.options import number
 from video_diffusion.data.wanted import Wanted
 from video_diffusion.errors import Argument
@@ -58,12 +59,15 @@ class DataSet(NamedTuple):
     synthetic: it is made on the fly: no files are read, so that there is
       nothing to prepare.
     images: its clips have a single frame.
+    plan: (name, Wanted, options) -> the files to decode, None where records
+      are there; None for a data set that is not made of a folder of files.
   """
 
   options: type
   make: Callable[[str, Wanted, Any], mixture_lib.Source]
   synthetic: bool = False
   images: bool = False
+  plan: Callable[[str, Wanted, Any], file_plans.Plan | None] | None = None
 
 
 DATA_SETS: Mapping[str, DataSet] = types.MappingProxyType({
@@ -71,13 +75,14 @@ DATA_SETS: Mapping[str, DataSet] = types.MappingProxyType({
         MovingShapesOptions, _moving_shapes, synthetic=True
     ),
     'video_folder': DataSet(
-        file_sets.VideoFolderOptions, file_sets.make_video_folder
+        file_sets.VideoFolderOptions, file_sets.make, plan=file_sets.plan
     ),
     'image_folder': DataSet(
-        file_sets.ImageFolderOptions, file_sets.make_image_folder, images=True
+        file_sets.ImageFolderOptions, file_sets.make, plan=file_sets.plan,
+        images=True,
     ),
     'kinetics600': DataSet(
-        file_sets.KineticsOptions, file_sets.make_kinetics600
+        file_sets.KineticsOptions, file_sets.make, plan=file_sets.plan
     ),
     'moving_mnist_stochastic': DataSet(
         file_sets.MovingMnistOptions, file_sets.make_moving_mnist
@@ -177,3 +182,31 @@ def make_source(
   wanted = Wanted(split, frames, height, width, seed, frameskips, limits)
   data_set = DATA_SETS[name]
   return data_set.make(name, wanted, data_set.options(**options))
+
+
+def plan(
+    name: str,
+    *,
+    split: str,
+    frames: int,
+    height: int,
+    width: int,
+    seed: int,
+    frameskips: Sequence[int] = (1,),
+    limits: limits_lib.Limits = limits_lib.DEFAULT,
+    **options: Any,
+) -> file_plans.Plan | None:
+  """Returns what `make_source` would decode and pack; decodes nothing.
+
+  Args and errors are those of `make_source`.
+
+  Returns:
+    The plan, None where records are there already or are not made of a folder
+    of files.
+  """
+  check(name, options, frames=frames)
+  data_set = DATA_SETS[name]
+  if not data_set.plan:
+    return None
+  wanted = Wanted(split, frames, height, width, seed, frameskips, limits)
+  return data_set.plan(name, wanted, data_set.options(**options))

@@ -1,8 +1,11 @@
 """Data sets that are made from files on this machine: options and sources."""
 import dataclasses
+import pathlib
 
 from video_diffusion.data import options as options_lib
+from video_diffusion.data import records
 from video_diffusion.data import wanted as wanted_lib
+from video_diffusion.data.builders import file_plans
 from video_diffusion.data.builders import kinetics600
 from video_diffusion.data.builders import moving_mnist
 from video_diffusion.data.builders import video_files
@@ -63,7 +66,7 @@ class ImageFolderOptions:
 def _settings(wanted, options):
   if options.epoch == 'clips':
     wanted.require_length(options.clip_frames)
-  return video_files.Settings(
+  return file_plans.Settings(
       height=wanted.height,
       width=wanted.width,
       clip_frames=options.clip_frames,
@@ -74,8 +77,90 @@ def _settings(wanted, options):
   )
 
 
-def make_video_folder(name: str, wanted: Wanted, options: VideoFolderOptions):
-  """The source of a folder of videos; prepares its records on first use.
+def plan_video_folder(
+    name: str, wanted: Wanted, options: VideoFolderOptions
+) -> file_plans.Plan | pathlib.Path:
+  """What is to be made of a folder of videos, or the records made of it.
+
+  Args:
+    name: name of the data set.
+    wanted: what is asked for.
+    options: its options.
+
+  Raises:
+    UserError: names an option, or a folder without a video.
+  """
+  return video_folder.plan(
+      wanted_lib.given_path(options.path, 'a folder of videos, of any depth'),
+      _settings(wanted, options),
+      data_dir=wanted_lib.data_dir(options.dir),
+      classes=options.classes,
+      keep_cache=options.keep_cache,
+  )
+
+
+def plan_image_folder(
+    name: str, wanted: Wanted, options: ImageFolderOptions
+) -> file_plans.Plan | pathlib.Path:
+  """The same of a folder of images, each of them a video of one frame.
+
+  Args and errors are those of `plan_video_folder`.
+  """
+  return video_folder.plan(
+      wanted_lib.given_path(options.path, 'a folder of images, of any depth'),
+      file_plans.Settings(
+          height=wanted.height,
+          width=wanted.width,
+          clip_frames=1,
+          min_frames=1,
+          limits=wanted.limits,
+      ),
+      data_dir=wanted_lib.data_dir(options.dir),
+      name=name,
+      classes=options.classes,
+      keep_cache=options.keep_cache,
+  )
+
+
+def plan_kinetics600(
+    name: str, wanted: Wanted, options: KineticsOptions
+) -> file_plans.Plan | pathlib.Path:
+  """The same of a folder of Kinetics-600, by the CSV files beside the clips.
+
+  Args and errors are those of `plan_video_folder`.
+  """
+  return kinetics600.plan(
+      wanted_lib.given_path(options.path, kinetics600.WANTED),
+      _settings(wanted, options),
+      data_dir=wanted_lib.data_dir(options.dir),
+      keep_cache=options.keep_cache,
+  )
+
+
+PLANS = {
+    'video_folder': plan_video_folder,
+    'image_folder': plan_image_folder,
+    'kinetics600': plan_kinetics600,
+}
+
+
+def plan(
+    name: str, wanted: Wanted, options: ImageFolderOptions | KineticsOptions
+) -> file_plans.Plan | None:
+  """What is to be made of a folder; None where records are there already.
+
+  Args and errors are those of `plan_video_folder`.
+  """
+  if wanted_lib.stored_records(options.path, wanted, _epoch(options)):
+    return None
+  found = PLANS[name](name, wanted, options)
+  return found if isinstance(found, file_plans.Plan) else None
+
+
+def make(
+    name: str, wanted: Wanted, options: ImageFolderOptions | KineticsOptions
+) -> records.VideoRecords:
+  """The source of one of PLANS; prepares its records on first use.
 
   Args:
     name: name of the data set.
@@ -85,65 +170,16 @@ def make_video_folder(name: str, wanted: Wanted, options: VideoFolderOptions):
   Raises:
     UserError: names an option, or a folder without a video that can be used.
   """
-  stored = wanted_lib.stored_records(options.path, wanted, options.epoch)
+  epoch = _epoch(options)
+  stored = wanted_lib.stored_records(options.path, wanted, epoch)
   return stored or wanted_lib.open_records(
-      video_folder.prepare(
-          wanted_lib.given_path(
-              options.path, 'a folder of videos, of any depth'
-          ),
-          _settings(wanted, options),
-          data_dir=wanted_lib.data_dir(options.dir),
-          classes=options.classes,
-          keep_cache=options.keep_cache,
-      ),
-      wanted,
-      options.epoch,
+      video_files.made(PLANS[name](name, wanted, options)), wanted, epoch
   )
 
 
-def make_image_folder(name: str, wanted: Wanted, options: ImageFolderOptions):
-  """The source of a folder of images, each of them a video of one frame.
-
-  Args and errors are those of `make_video_folder`.
-  """
-  stored = wanted_lib.stored_records(options.path, wanted)
-  return stored or wanted_lib.open_records(
-      video_folder.prepare(
-          wanted_lib.given_path(
-              options.path, 'a folder of images, of any depth'
-          ),
-          video_files.Settings(
-              height=wanted.height,
-              width=wanted.width,
-              clip_frames=1,
-              min_frames=1,
-              limits=wanted.limits,
-          ),
-          data_dir=wanted_lib.data_dir(options.dir),
-          name=name,
-          classes=options.classes,
-          keep_cache=options.keep_cache,
-      ),
-      wanted,
-  )
-
-
-def make_kinetics600(name: str, wanted: Wanted, options: KineticsOptions):
-  """The source of a folder of Kinetics-600, by the CSV files beside the clips.
-
-  Args and errors are those of `make_video_folder`.
-  """
-  stored = wanted_lib.stored_records(options.path, wanted, options.epoch)
-  return stored or wanted_lib.open_records(
-      kinetics600.prepare(
-          wanted_lib.given_path(options.path, kinetics600.WANTED),
-          _settings(wanted, options),
-          data_dir=wanted_lib.data_dir(options.dir),
-          keep_cache=options.keep_cache,
-      ),
-      wanted,
-      options.epoch,
-  )
+def _epoch(options) -> str:
+  """What an epoch runs over; an image is a video."""
+  return getattr(options, 'epoch', 'videos')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +204,7 @@ class MovingMnistOptions:
 def make_moving_mnist(name: str, wanted: Wanted, options: MovingMnistOptions):
   """The source of synthetic clips of MNIST's digits; makes them on first use.
 
-  Args and errors are those of `make_video_folder`.
+  Args and errors are those of `make`.
   """
   wanted.require_length(options.clip_frames)
   stored = wanted_lib.stored_records(options.path, wanted)

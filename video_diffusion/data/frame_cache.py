@@ -1,36 +1,29 @@
 """A cache of decoded frames at the training size.
 
-Frames are found by the content of the video file and the settings. The cache
-holds the raw frames and, beside them, a JSON file that describes them or says
-why there are none. The JSON file is written last, by a rename, so that an entry
-is always whole. Therefore a preparation that was killed goes on where it
-stopped, a file that was moved is not decoded again, and processes that work at
-the same time share their entries.
+Frames are found by the content of the video file and the settings, and an entry
+of `cache_entries` is always whole. Therefore a preparation that was killed goes
+on where it stopped, a file that was moved is not decoded again, and processes
+and machines that work at the same time share their entries.
 """
 from collections.abc import Callable, Iterator, Sequence
-import contextlib
 import functools
-import hashlib
-import json
 import logging
 import os
 import pathlib
 import random
 import signal
-from typing import NamedTuple
 
-import numpy as np
-
+from video_diffusion.data import cache_entries
 from video_diffusion.data import hashes as hashes_lib
 from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import processes
 from video_diffusion.data import storage
 from video_diffusion.data import video
+from video_diffusion.data.cache_entries import Entry
 from video_diffusion.filesystem import files as files_lib
 
-VERSION = 2  # raise it when the same file gives other frames
-FILTER = 'area mean, cropped about the centre'
 FILES_PER_WORKER = 500  # then it is replaced: decoders leak memory
+PATIENCE = 600.0  # seconds that a decoder may take for a frame
 _PART_AGE = 3600  # seconds after which an unfinished file is nobody's
 
 Reader = Callable[..., Iterator[video.Frame]]
@@ -44,45 +37,6 @@ class _UnusableError(Exception):
     self.reason, self.may_pass = reason, may_pass
 
 
-class Entry(NamedTuple):
-  """The result of decoding a file.
-
-  Attributes:
-    reason: why it cannot be used, '' for a file that can.
-    frames: number of frames.
-    seconds: duration of the video.
-    height: rows of the source's first frame.
-    width: its columns.
-    path: file of the raw frames; '' where nothing was kept.
-    shape: shape of a stored frame, (height, width, 3).
-    digest: SHA-256 of the file, '' where it could not be read.
-    notes: sentences about what was done to the frames, or passed over.
-  """
-
-  reason: str
-  frames: int = 0
-  seconds: float = 0.0
-  height: int = 0
-  width: int = 0
-  path: str = ''
-  shape: tuple[int, int, int] = (0, 0, 3)
-  digest: str = ''
-  notes: tuple[str, ...] = ()
-
-  def load(self) -> np.ndarray:
-    """uint8 [frames, height, width, 3], mapped from disk."""
-    return np.memmap(
-        self.path, np.uint8, 'r', shape=(self.frames, *self.shape)
-    )
-
-  def remove(self) -> None:
-    """Deletes the cached frames of the file."""
-    if self.path:
-      # First what says that the other is there.
-      for path in (_described(self.path), self.path):
-        pathlib.Path(path).unlink(missing_ok=True)
-
-
 def decode(
     files: Sequence[pathlib.Path],
     *,
@@ -92,13 +46,16 @@ def decode(
     fps: float = 0,
     workers: int = 0,
     read: Reader = video.read_timed,
+    patience: float = PATIENCE,
+    part: str = '',
 ) -> list[Entry]:
   """Decodes the files that are not in the cache, on all usable cores.
 
   A file that cannot be used gets an entry with the reason. It is kept too,
   unless the cause may pass: a file that the system would not read, one that is
-  beyond a limit, or a worker that was killed. A file whose decoder crashes is
-  found by decoding those that were in work one at a time, and costs no other.
+  beyond a limit, or a worker that was killed. A file whose decoder crashes or
+  hangs is found by decoding those that were in work one at a time, and costs no
+  other.
 
   Args:
     files: paths of the files; the same one may come twice.
@@ -109,6 +66,11 @@ def decode(
     fps: see `video.read_timed`.
     workers: processes; 0 is one for each usable core.
     read: (path, fps=fps) -> frames; importable, since processes call it.
+    patience: seconds without a new frame, twice, after which a decoder hangs.
+    part: name of this part of the work, where several machines decode at the
+      same time. Digests are then remembered in a file of the part, since
+      network file systems mix lines that two machines append; what other parts
+      remember is not read, and no progress is shown.
 
   Returns:
     The entry of each file, in order.
@@ -121,16 +83,19 @@ def decode(
   directory = pathlib.Path(directory)
   work = functools.partial(
       _decode_one, directory=os.fspath(directory), height=height, width=width,
-      fps=float(fps), read=read,
+      fps=float(fps), read=read, patience=patience,
   )
   with storage.writing_to(directory):
     directory.mkdir(parents=True, exist_ok=True)
-    for folder in directory.glob('??'):
+    # Not by each of many parts: the folders are long.
+    for folder in directory.glob('??') if not part else ():
       files_lib.remove_parts(folder, age=_PART_AGE)
-    hashes = hashes_lib.Hashes(directory / 'hashes.jsonl')
+    hashes = _hashes(directory, part)
   entries: list[Entry | None] = [None] * len(files)
   skipped = 0
-  with tqdm.tqdm(total=len(files), desc='decoding', unit='file') as progress:
+  with tqdm.tqdm(
+      total=len(files), desc='decoding', unit='file', disable=bool(part)
+  ) as progress:
 
     def done(i, entry):
       nonlocal skipped
@@ -141,21 +106,13 @@ def decode(
       progress.update()
 
     jobs = []
-    for i, file in enumerate(files):
-      # Taken before the content is read: a later change is noticed then.
-      try:
-        found = hashes_lib.identity(file)
-      except OSError:
-        found = None
-      digest = hashes.get(found)
-      entry = digest and _find(
-          _place(directory, digest, height, width, float(fps)), digest, height,
-          width,
-      )
+    for i, (found, digest, entry) in enumerate(
+        _look_up(files, hashes, directory, height, width, fps)
+    ):
       if entry:
         done(i, entry)
       else:
-        jobs.append(((i, found), file, digest))
+        jobs.append(((i, found), files[i], digest))
     # In an order of its own: processes that work at once share the files.
     random.Random(os.urandom(8)).shuffle(jobs)
     for ((i, found), file, known), result in processes.run(
@@ -170,16 +127,73 @@ def decode(
   return entries
 
 
-def _of_dead(work, file, digest, killer: signal.Signals) -> tuple[str, Entry]:
+def undecoded(
+    files: Sequence[pathlib.Path],
+    *,
+    directory: str | os.PathLike,
+    height: int,
+    width: int,
+    fps: float = 0,
+) -> list[int]:
+  """Returns the places in `files` of those that `decode` would read.
+
+  Args:
+    files: see `decode`.
+    directory: see `decode`; it may be missing.
+    height: see `decode`.
+    width: see `decode`.
+    fps: see `decode`.
+  """
+  directory = pathlib.Path(directory)
+  found = _look_up(
+      files, _hashes(directory, ''), directory, height, width, fps
+  )
+  return [i for i, (_, _, entry) in enumerate(found) if not entry]
+
+
+def _hashes(directory: pathlib.Path, part: str) -> hashes_lib.Hashes:
+  """The digests that a part of the work remembers; '' knows those of all."""
+  if part:
+    return hashes_lib.Hashes(directory / f'hashes.{part}.jsonl')
+  return hashes_lib.Hashes(
+      directory / 'hashes.jsonl', others=directory.glob('hashes.*.jsonl')
+  )
+
+
+def _look_up(files, hashes, directory, height, width, fps) -> Iterator:
+  """(identity or None, digest or None, entry or None) of each file."""
+  for file in files:
+    # Taken before the content is read: a later change is noticed then.
+    try:
+      found = hashes_lib.identity(file)
+    except OSError:
+      found = None
+    digest = hashes.get(found)
+    place = digest and cache_entries.place_of(
+        directory, digest, height=height, width=width, fps=float(fps)
+    )
+    yield found, digest, place and cache_entries.find(
+        place, digest=digest, height=height, width=width
+    )
+
+
+def _of_dead(
+    work, file, digest, killer: signal.Signals
+) -> tuple[str, Entry]:
   """What `work` would have returned for the file that its process died of."""
   if killer in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
     reason = f'the decoder was ended by {killer.name}, perhaps for its memory'
     return '', Entry(reason)
-  return work(file, digest, crash=f'the decoder crashed ({killer.name})')
+  if killer == signal.SIGALRM:
+    seconds = work.keywords['patience']
+    reason = f'the decoder gave no frame for {seconds:g} s'
+  else:
+    reason = f'the decoder crashed ({killer.name})'
+  return work(file, digest, crash=reason)
 
 
 def _decode_one(
-    file, digest, *, directory, height, width, fps, read, crash=''
+    file, digest, *, directory, height, width, fps, read, patience, crash=''
 ) -> tuple[str, Entry]:
   """(SHA-256 of the file, its entry), '' where that is not to be remembered."""
   try:
@@ -187,8 +201,11 @@ def _decode_one(
     digest = digest or hashes_lib.sha256(file)
   except OSError as error:
     return '', Entry(error.strerror or str(error))
-  place = _place(directory, digest, height, width, fps)
-  entry = _find(place, digest, height, width)
+  place = cache_entries.place_of(
+      directory, digest, height=height, width=width, fps=fps
+  )
+  known = dict(digest=digest, height=height, width=width)
+  entry = cache_entries.find(place, **known)
   if entry:
     return digest, entry
   described = dict(
@@ -198,8 +215,10 @@ def _decode_one(
     with storage.writing_to(directory):
       os.makedirs(os.path.dirname(place), exist_ok=True)
       if not crash:
-        with _writing(place) as raw:
-          for frame, small in _frames(file, height, width, fps, read):
+        with cache_entries.writing(place) as raw:
+          for frame, small in _in_time(
+              _frames(file, height, width, fps, read), patience
+          ):
             if not described['frames']:
               described['height'], described['width'] = frame.pixels.shape[:2]
             described['frames'] += 1
@@ -213,15 +232,25 @@ def _decode_one(
     if error.may_pass:
       return '', Entry(error.reason)
     described |= dict(frames=0, reason=error.reason, notes=[])
-  with storage.writing_to(directory), _writing(_described(place)) as out:
-    out.write(json.dumps(described).encode())
-  return digest, _entry(described, place, height, width, digest)
+  with storage.writing_to(directory):
+    return digest, cache_entries.keep(described, place, **known)
 
 
-def _entry(described, place, height, width, digest) -> Entry:
-  described = described | {'notes': tuple(described['notes'])}
-  shape = (height, width, 3)
-  return Entry(**described, path=place, shape=shape, digest=digest)
+def _in_time(frames: Iterator, patience: float) -> Iterator:
+  """The same frames; one that takes too long ends this process by SIGALRM.
+
+  The system ends it, since a decoder that hangs may never return to Python.
+  """
+  try:
+    while True:
+      signal.setitimer(signal.ITIMER_REAL, patience)
+      frame = next(frames, None)
+      signal.setitimer(signal.ITIMER_REAL, 0)
+      if frame is None:
+        return
+      yield frame
+  finally:
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 _shown = set()  # types of errors, in this process
@@ -259,38 +288,3 @@ def _check_same(file, before) -> None:
     raise _UnusableError(error.strerror, may_pass=True) from error
   if after[:2] != before[:2]:
     raise _UnusableError('it changed while it was read', may_pass=True)
-
-
-@contextlib.contextmanager
-def _writing(place: str) -> Iterator:
-  """An open file that takes its place when it is whole.
-
-  It is not flushed: that would double the time of writing a small file, and
-  `_find` notices one that a loss of power has cut.
-  """
-  with files_lib.writing(place, flush=False) as part:
-    with open(part, 'wb') as file:
-      yield file
-
-
-def _place(directory, digest, height, width, fps) -> str:
-  """Where the raw frames of a file are kept."""
-  settings = json.dumps([digest, VERSION, FILTER, height, width, fps])
-  key = hashlib.sha256(settings.encode()).hexdigest()[:32]
-  return os.path.join(directory, key[:2], f'{key}.frames')
-
-
-def _described(place: str) -> str:
-  return os.path.splitext(place)[0] + '.json'
-
-
-def _find(place: str, digest: str, height: int, width: int) -> Entry | None:
-  """The entry that is kept at a place, if one is whole."""
-  try:
-    with open(_described(place), 'rb') as file:
-      described = json.load(file)
-    entry = _entry(described, place, height, width, digest)
-    whole = entry.frames * height * width * 3
-    return entry if entry.reason or os.path.getsize(place) == whole else None
-  except (OSError, ValueError, TypeError, KeyError):
-    return None

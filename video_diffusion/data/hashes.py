@@ -1,4 +1,5 @@
 """SHA-256 digests of files, remembered on disk."""
+from collections.abc import Iterable
 import contextlib
 import hashlib
 import json
@@ -36,14 +37,20 @@ def sha256(path: str | os.PathLike) -> str:
 class Hashes:
   """SHA-256 of files by their `identity`, on disk, only added to."""
 
-  def __init__(self, path: pathlib.Path):
+  def __init__(self, path: pathlib.Path, others: Iterable[pathlib.Path] = ()):
+    """Reads what is known.
+
+    Args:
+      path: file that is read, where there is one, and added to.
+      others: further files that are read.
+    """
     self._path, self._known = path, {}
-    lines = path.read_bytes().splitlines() if path.exists() else ()
-    for line in lines:
-      # A process that was killed may have left half a line.
-      with contextlib.suppress(ValueError, TypeError):
-        *found, digest = json.loads(line)
-        self._known[tuple(found)] = digest
+    for file in (*others, path):
+      for line in file.read_bytes().splitlines() if file.exists() else ():
+        # A process that was killed may have left half a line.
+        with contextlib.suppress(ValueError, TypeError):
+          *found, digest = json.loads(line)
+          self._known[tuple(found)] = digest
 
   def get(self, found: Identity | None) -> str | None:
     return self._known.get(found)

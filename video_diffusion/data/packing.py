@@ -6,6 +6,7 @@ folder of the records appears when it is complete.
 """
 from collections.abc import Callable, Iterable
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -220,15 +221,59 @@ def _write_records(place, splits, examples, *, name, key, height, width):
         }),
         disable_shuffling=True,  # record i is clip i of its split
     )
-    # Not TFDS's usual builder: beyond 1 GB that sorts the clips on disk,
-    # which takes their space once more, uncompressed.
-    longest = max(split.at_most for split in splits.values())
-    writer = tfds.core.SequentialWriter(
-        info,
-        max_examples_per_shard=max(256, -(-longest // MOST_SHARDS)),
-        file_format='array_record',
+    serializer = tfds.core.example_serializer.ExampleSerializer(
+        info.features.get_serialized_info()
     )
-    writer.initialize_splits(list(splits))
+    longest = max(split.at_most for split in splits.values())
+    per_shard = max(256, -(-longest // MOST_SHARDS))
+    found = []
     for split in splits:
-      writer.add_examples({split: examples(split)})
-    writer.close_all()
+      template = tfds.core.ShardedFileTemplate(
+          dataset_name=name,
+          data_dir=place,
+          split=split,
+          filetype_suffix='array_record',
+          template='{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}',
+      )
+      # The fields of a record in one order, whichever process writes it.
+      records_of_split = (
+          serializer.get_tf_example(info.features.encode_example(example))
+          .SerializeToString(deterministic=True)
+          for example in examples(split)
+      )
+      lengths, size = _write_shards(records_of_split, template, per_shard)
+      found.append(tfds.core.SplitInfo(
+          name=split, shard_lengths=lengths, num_bytes=size,
+          filename_template=template,
+      ))
+    info.set_file_format('array_record')
+    info.set_splits(tfds.core.splits.SplitDict(found))
+    info.write_to_directory(place)
+
+
+def _write_shards(serialized, template, per_shard) -> tuple[list[int], int]:
+  """Writes records in shards; returns their lengths, and the bytes of all.
+
+  Not by TFDS's builder: beyond 1 GB that sorts the clips on disk, which takes
+  their space once more, uncompressed. Nor by its SequentialWriter, whose
+  records have their fields in an order that differs between processes.
+  """
+  from array_record.python import array_record_module
+
+  lengths, size, serialized = [], 0, iter(serialized)
+  for first in serialized:
+    path = template.sharded_filepath(
+        shard_index=len(lengths), num_shards=None
+    )
+    writer = array_record_module.ArrayRecordWriter(
+        os.fspath(path), 'group_size:1'
+    )
+    lengths.append(0)
+    for record in itertools.chain(
+        [first], itertools.islice(serialized, per_shard - 1)
+    ):
+      writer.write(record)
+      lengths[-1] += 1
+      size += len(record)
+    writer.close()
+  return lengths, size

@@ -115,7 +115,11 @@ def _start():
   A terminal sends it to all; who ended of it would pass for a file that kills.
   """
   signal.signal(signal.SIGINT, signal.SIG_IGN)
-  signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
+  # Ends a job that sets itself a limit, whatever its C code is doing.
+  signal.signal(signal.SIGALRM, signal.SIG_DFL)
+  signal.pthread_sigmask(
+      signal.SIG_UNBLOCK, GROUP_SIGNALS | {signal.SIGALRM}
+  )
   end_with_parent()
 
 

@@ -43,13 +43,14 @@ def check(settings: settings_lib.Settings) -> None:
   require_width(settings, config.dim)
 
 
-def prepare(settings: settings_lib.Settings, sources: Iterable) -> None:
-  """Computes the vectors of all captions of some sources of clips.
+def prepare(
+    settings: settings_lib.Settings, captions: Iterable[str]
+) -> None:
+  """Computes the vectors of captions that have none.
 
   Raises:
     UserError: there is no tokenizer or no T5, or it has another width.
   """
-  captions = (c for source in sources for c in source.captions())
   fill(settings, tokenizer_files.find(settings), captions)
 
 

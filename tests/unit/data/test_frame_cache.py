@@ -14,6 +14,7 @@ import pytest
 from tests.support.paths import ROOT
 from tests.support.waiting import LIMIT
 from tests.support.waiting import until
+from video_diffusion.data import cache_entries
 from video_diffusion.data import frame_cache
 from video_diffusion.data import storage
 from video_diffusion.data import video
@@ -49,6 +50,8 @@ def logged_read(path, *, fps):
     time.sleep(0.2)
     os.kill(os.getpid(), int(content.split()[1]))
     time.sleep(10)
+  if content.startswith(b'hang'):
+    time.sleep(LIMIT)
   if content.startswith(b'raise'):
     raise RuntimeError('a bug of the decoder')
   if content.startswith(b'slow'):
@@ -92,7 +95,7 @@ def test_entries_hold_the_frames_and_what_is_known(tmp_path, decode):
   write_gif(tmp_path / 'a.gif', 7, 30)
   entry, = decode([tmp_path / 'a.gif'])
   digest = hashlib.sha256((tmp_path / 'a.gif').read_bytes()).hexdigest()
-  assert entry._replace(path='') == frame_cache.Entry(
+  assert entry._replace(path='') == cache_entries.Entry(
       '', 7, pytest.approx(0.7), 12, 16, '', (8, 8, 3), digest
   )
   frames = entry.load()
@@ -184,6 +187,38 @@ def test_a_crash_of_the_decoder_costs_one_file(
   decoded()
   assert decode(files)[2].reason.startswith(reason)
   assert bool(decoded()) != kept
+
+
+def test_a_decoder_that_hangs_costs_one_file(tmp_path, decode, decoded):
+  files = []
+  for i in range(4):
+    files.append(tmp_path / f'{i}.gif')
+    write_gif(files[-1], i + 1)
+  files[1].write_text('hang')
+  entries = decode(files, patience=3)
+  assert entries[1].reason == 'the decoder gave no frame for 3 s'
+  assert [e.frames for e in entries] == [1, 0, 3, 4]
+  decoded()
+  assert decode(files) == entries and not decoded()
+
+
+def test_parts_remember_apart_and_are_known_together(
+    tmp_path, decode, decoded, monkeypatch
+):
+  files = [tmp_path / f'{i}.gif' for i in range(3)]
+  for i, file in enumerate(files):
+    write_gif(file, i + 1)
+  cache = tmp_path / 'cache'
+  assert frame_cache.undecoded(files, directory=cache, **SIZE) == [0, 1, 2]
+  decode(files[:1], part='a')
+  decode(files[1:2], part='b')
+  assert sorted(path.name for path in cache.glob('*.jsonl')) == [
+      'hashes.a.jsonl', 'hashes.b.jsonl'
+  ]
+  assert frame_cache.undecoded(files, directory=cache, **SIZE) == [2]
+  decoded()
+  assert [entry.frames for entry in decode(files)] == [1, 2, 3]
+  assert decoded() == ['2.gif']
 
 
 def test_workers_are_replaced(tmp_path, decode, decoded, monkeypatch):

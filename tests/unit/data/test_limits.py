@@ -11,7 +11,7 @@ import pytest
 from video_diffusion.config import defaults as defaults_lib
 from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import video
-from video_diffusion.data.builders import video_files
+from video_diffusion.data.builders import file_plans
 from video_diffusion.data.builders import video_folder
 
 av = pytest.importorskip('av')
@@ -136,7 +136,7 @@ def test_the_report_names_the_limit_and_a_higher_one_admits(tmp_path):
   write_video(folder / 'short.mkv', 10)
 
   def prepare(frames):
-    settings = video_files.Settings(
+    settings = file_plans.Settings(
         height=8, width=8, clip_frames=4, min_frames=2,
         limits=limits_lib.Limits(frames=frames))
     directory = video_folder.prepare(

@@ -10,15 +10,15 @@ import pytest
 
 from tests.unit.text import test_embedding_cache as test_embeddings
 from video_diffusion.data import storage
+from video_diffusion.data.builders import file_plans
 from video_diffusion.data.builders import tfds_originals
-from video_diffusion.data.builders import video_files
 from video_diffusion.data.builders import video_folder
 from video_diffusion.errors import UserError
 
 SIZE = 2**20  # of the full disk
 FULL = 'dir cannot be written ({}: No space left on device); set it to a '
 FULL += 'folder with space.'
-SETTINGS = video_files.Settings(
+SETTINGS = file_plans.Settings(
     height=32, width=32, clip_frames=16, min_frames=4
 )
 
@@ -138,15 +138,24 @@ def test_a_read_only_disk_serves_a_copy_of_the_videos(disk, noise):
     prepare(copied, disk)
 
 
-def test_a_full_disk_ends_main_in_a_sentence(disk, noise, run_main):
-  fill(disk, 110_000)  # of 16x16 they take a quarter
+@pytest.mark.parametrize('runner, left, place', [
+    ('local', 110_000, ''),  # of 16x16 they take a quarter
+    ('beam', 40_000, '/decoded'),  # in a worker, at the second video
+])
+def test_a_full_disk_ends_main_in_a_sentence(
+    disk, noise, run_main, runner, left, place
+):
+  if runner == 'beam':
+    pytest.importorskip('apache_beam')
+  fill(disk, left)
   code, output = run_main(
       '--mode=prepare', '--config=configs/video_folder.py:laptop',
+      f'--config.prepare.runner={runner}',
       f'--config.data.path={noise}', f'--config.data.dir={disk}', tiny=False,
   )
   assert code == 1 and 'Traceback' not in output, output
   last = output.strip().splitlines()[-1]
-  assert last == f'video_diffusion: data.{FULL.format(disk)}'
+  assert last == f'video_diffusion: data.{FULL.format(f"{disk}{place}")}'
 
 
 def test_embeddings_on_a_full_disk(disk):

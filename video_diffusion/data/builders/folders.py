@@ -8,7 +8,7 @@ import pathlib
 import re
 from typing import Any
 
-from video_diffusion.data import frame_cache
+from video_diffusion.data import cache_entries
 from video_diffusion.data import hashes
 from video_diffusion.data import listing
 from video_diffusion.data import packing
@@ -85,7 +85,7 @@ def listing_key(
     *others: further JSON values.
   """
   digest = hashlib.sha256()
-  digest.update(json.dumps([frame_cache.VERSION, settings, others]).encode())
+  digest.update(json.dumps([cache_entries.VERSION, settings, others]).encode())
   for path in paths:
     listed = [os.path.abspath(path)]
     # What is gone by now is for the decoder to say, with its reason.

@@ -8,10 +8,11 @@ import logging
 import os
 import pathlib
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from video_diffusion.data import text_files
 from video_diffusion.data import video
+from video_diffusion.data.builders import file_plans
 from video_diffusion.data.builders import folders
 from video_diffusion.data.builders import video_files
 from video_diffusion.errors import Argument
@@ -47,14 +48,14 @@ class Row(NamedTuple):
     return f'{self.youtube_id}_{self.start:06d}_{self.end:06d}'
 
 
-def prepare(
+def plan(
     path: str | os.PathLike,
-    settings: video_files.Settings,
+    settings: file_plans.Settings,
     *,
     data_dir: str | os.PathLike,
     keep_cache: bool = True,
-) -> pathlib.Path:
-  """Turns the downloaded part of Kinetics-600 into records, once.
+) -> file_plans.Plan | pathlib.Path:
+  """Plans to turn the downloaded part of Kinetics-600 into records, once.
 
   CSVs are train.csv, val.csv or validate.csv, and test.csv, perhaps behind
   kinetics600_ or kinetics_600_, with the header
@@ -78,8 +79,8 @@ def prepare(
     keep_cache: False deletes the decoded frames when they are in the records.
 
   Returns:
-    The directory of the records; a second call returns at once, and one after
-    more clips were downloaded decodes these alone.
+    The plan, or the directory of the records that were made before. After more
+    clips were downloaded, these alone are decoded.
 
   Raises:
     UserError: a setting is out of range, or CSVs or clips are missing or
@@ -130,7 +131,7 @@ def prepare(
   # With a single CSV the files name no split.
   names = ('train', 'test') if heldout else ('',)
   files = [
-      video_files.File(
+      file_plans.File(
           path=file,
           name=file.relative_to(folder).as_posix(),
           split=split,
@@ -152,9 +153,9 @@ def prepare(
       'Kinetics-600: %d clips are on disk and %d are not.',
       len(files), len(missing),
   )
-  return video_files.pack(
-      files,
-      settings,
+  return file_plans.Plan(
+      files=files,
+      settings=settings,
       name=NAME,
       data_dir=data_dir,
       listing_key=key,
@@ -170,6 +171,22 @@ def prepare(
           'missing_ids': missing[:MISSING_NAMED],
       },
   )
+
+
+def prepare(*args: Any, **options: Any) -> pathlib.Path:
+  """Turns the downloaded part of Kinetics-600 into records, once.
+
+  Args:
+    *args: see `plan`.
+    **options: see `plan`.
+
+  Returns:
+    The directory of the records.
+
+  Raises:
+    UserError: see `plan` and `video_files.pack`.
+  """
+  return video_files.made(plan(*args, **options))
 
 
 def find_tables(folder: pathlib.Path) -> dict[str, pathlib.Path]:

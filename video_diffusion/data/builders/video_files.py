@@ -1,6 +1,6 @@
 """Makes records of video and image files, for all data sets of files."""
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 import contextlib
 import functools
 import hashlib
@@ -8,18 +8,17 @@ import itertools
 import json
 import logging
 import math
-import os
 import pathlib
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from video_diffusion.data import frame_cache
+from video_diffusion.data import cache_entries
 from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import listing
 from video_diffusion.data import packing
-from video_diffusion.data import video
 from video_diffusion.data.builders import folders
+from video_diffusion.data.builders.file_plans import Plan
+from video_diffusion.data.builders.file_plans import Settings
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
@@ -28,80 +27,12 @@ from video_diffusion.filesystem import files as files_lib
 TEST_EVERY = 20
 
 
-class File(NamedTuple):
-  """A video or image file.
-
-  Attributes:
-    path: path of the file.
-    name: name of the file in the records and in the report.
-    split: 'train' or 'test'; '' in all files where the rule of `pack` decides.
-    label: class, -1 for none.
-    caption: '' for none.
-  """
-
-  path: pathlib.Path
-  name: str
-  split: str = ''
-  label: int = -1
-  caption: str = ''
-
-
-class Settings(NamedTuple):
-  """Settings of the records.
-
-  Attributes:
-    height: rows of the stored frames.
-    width: columns of the stored frames.
-    clip_frames: frames of a clip, which are stored together.
-    min_frames: frames of the shortest window.
-    fps: frames per second, by time of presentation; 0 takes all frames.
-    short_clips: what becomes of videos with fewer than min_frames; see
-      `packing.cut_clips`.
-    limits: limits of a file.
-  """
-
-  height: int
-  width: int
-  clip_frames: int
-  min_frames: int
-  fps: float = 0
-  short_clips: str = 'drop'
-  limits: limits_lib.Limits = limits_lib.DEFAULT
-
-  def check(self) -> None:
-    """Raises ArgumentError for a setting that is out of range."""
-    for name in ('height', 'width', 'clip_frames', 'min_frames'):
-      if getattr(self, name) < 1:
-        raise ArgumentError(
-            Argument(name), f' is {getattr(self, name)}; it must be at least 1.'
-        )
-    if not 0 <= self.fps < math.inf:
-      raise ArgumentError(
-          Argument('fps'), f' is {self.fps}; it must be 0 or more.'
-      )
-    if self.short_clips not in packing.SHORT_CLIPS:
-      raise ArgumentError(
-          Argument('short_clips'), f' is {self.short_clips!r}; it must be one '
-          f'of {packing.SHORT_CLIPS}.',
-      )
-
-
-def pack(
-    files: Sequence[File],
-    settings: Settings,
-    *,
-    name: str,
-    data_dir: str | os.PathLike,
-    listing_key: str,
-    keep_cache: bool,
-    listed: listing.Listing,
-    class_names: tuple[str, ...] = (),
-    report: dict[str, Any] | None = None,
-) -> pathlib.Path:
+def pack(plan: Plan) -> pathlib.Path:
   """Decodes files through the cache in `data_dir` and packs their clips.
 
   The records are named by a digest of the settings and of the files' contents,
   names, labels and captions. So a folder that was moved has those that it had.
+  What the cache holds already, from whichever machine, is not decoded.
 
   Where the files name no split, every 20th video, beginning with the first,
   goes to 'test' and the others to 'train'; where fewer than 20 can be used,
@@ -109,7 +40,7 @@ def pack(
   one that is too short for that belongs to the piece before it. A piece that is
   alone goes to both.
 
-  report.json has, besides what `packing` adds and what `report` brings,
+  report.json has, besides what `packing` adds and what `plan.report` brings,
     files: the number of files, usable or not,
     usable: the number of files that clips were cut from,
     seconds: the duration of the usable files together,
@@ -122,16 +53,7 @@ def pack(
       `video.Frame`.
 
   Args:
-    files: files in the order of their clips.
-    settings: settings of the records.
-    name: name of the data set.
-    data_dir: folder of the records and, in decoded/, of the cache. Needs
-      about 12 KB for a frame of 64x64 in the cache and 4 KB in the records.
-    listing_key: key by which `folders.packed_before` finds the records again.
-    keep_cache: False deletes the cached frames of these files at the end.
-    listed: the folder that the files are from.
-    class_names: names of the classes, in the order of the labels.
-    report: goes into report.json.
+    plan: what is to be made.
 
   Returns:
     The directory of the records.
@@ -141,14 +63,10 @@ def pack(
       `short_clips` is 'refuse'.
     StorageError: data_dir cannot be written.
   """
-  entries = frame_cache.decode(
-      [file.path for file in files],
-      directory=pathlib.Path(data_dir) / 'decoded',
-      height=settings.height,
-      width=settings.width,
-      fps=settings.fps,
-      read=functools.partial(video.read_timed, limits=settings.limits),
+  files, settings, listed, name = (
+      plan.files, plan.settings, plan.listed, plan.name
   )
+  entries = plan.decode(range(len(files)))
   notes = collections.Counter()
   usable, skipped, looped = [], list(listed.skipped), 0
   for file, entry in zip(files, entries, strict=True):
@@ -192,18 +110,19 @@ def pack(
   ]
   # Not with what was left out: another run among the files changes nothing.
   settled = [
-      frame_cache.VERSION, settings, class_names, report, listed.skipped, found
+      cache_entries.VERSION, settings, plan.class_names, plan.report,
+      listed.skipped, found,
   ]
   key = hashlib.sha256(json.dumps(settled).encode()).hexdigest()[:16]
   directory = packing.pack(
       splits,
-      data_dir=data_dir,
+      data_dir=plan.data_dir,
       name=name,
       key=key,
       height=settings.height,
       width=settings.width,
       min_frames=settings.min_frames,
-      class_names=class_names,
+      class_names=plan.class_names,
       report=dict(
           files=len(files),
           usable=len(usable),
@@ -211,7 +130,7 @@ def pack(
           smallest_source=sizes[0],
           largest_source=sizes[-1],
           looped=looped,
-          **report or {},
+          **plan.report or {},
           skipped=skipped,
           left_out=listed.left_out,
           unread=listed.unread,
@@ -220,18 +139,23 @@ def pack(
   )
   # Where the disk does not take the note, the files are read again next time.
   with contextlib.suppress(OSError):
-    files_lib.write(folders.note(listing_key, name, data_dir), key)
+    files_lib.write(folders.note(plan.listing_key, name, plan.data_dir), key)
   logging.info(
       'Prepared %s: %d of %d files, %d skipped; see %s.',
       name, len(usable), len(files), len(skipped), directory / 'report.json',
   )
-  if not keep_cache:
+  if not plan.keep_cache:
     for entry in entries:
       entry.remove()
   return directory
 
 
-def _beyond(limits, file, entry: frame_cache.Entry) -> str:
+def made(plan: Plan | pathlib.Path) -> pathlib.Path:
+  """The directory of the records of a plan, packed now unless it is one."""
+  return pack(plan) if isinstance(plan, Plan) else plan
+
+
+def _beyond(limits, file, entry: cache_entries.Entry) -> str:
   """Why a file that was decoded under other limits cannot be used, or ''."""
   try:
     limits.check(
@@ -301,7 +225,7 @@ def _pieces(video, settings: Settings) -> list[list[packing.Clip]]:
   return pieces
 
 
-def _load(entry: frame_cache.Entry, frames: np.ndarray) -> np.ndarray:
+def _load(entry: cache_entries.Entry, frames: np.ndarray) -> np.ndarray:
   try:
     return entry.load()[frames]
   except (FileNotFoundError, ValueError) as error:

@@ -2,9 +2,11 @@
 import logging
 import os
 import pathlib
+from typing import Any
 
 from video_diffusion.data import video
 from video_diffusion.data.builders import caption_files
+from video_diffusion.data.builders import file_plans
 from video_diffusion.data.builders import folders
 from video_diffusion.data.builders import video_files
 from video_diffusion.errors import Argument
@@ -17,16 +19,16 @@ KINDS = {  # name of the data set -> (what it is made of, suffixes)
 }
 
 
-def prepare(
+def plan(
     path: str | os.PathLike,
-    settings: video_files.Settings,
+    settings: file_plans.Settings,
     *,
     data_dir: str | os.PathLike,
     name: str = 'video_folder',
     classes: bool = False,
     keep_cache: bool = True,
-) -> pathlib.Path:
-  """Turns a folder into records, unless that has been done.
+) -> file_plans.Plan | pathlib.Path:
+  """Plans to turn a folder into records, unless that has been done.
 
   The tree may have any depth. Captions are taken from captions.jsonl or
   captions.csv in the folder, see `caption_files`. Files that cannot be used are
@@ -35,9 +37,8 @@ def prepare(
   `caption_files.match` go there too; without captions that is
     captions_without_file: 0.
 
-  A second call finds the records by the names, sizes and times of the files,
-  and returns at once. A changed folder is prepared anew, decoding the new files
-  alone.
+  Records are found by the names, sizes and times of the files. A changed folder
+  is prepared anew, decoding the new files alone.
 
   Args:
     path: the folder.
@@ -49,7 +50,7 @@ def prepare(
     keep_cache: False deletes the decoded frames when they are in the records.
 
   Returns:
-    The directory of the records.
+    The plan, or the directory of the records that were made before.
 
   Raises:
     UserError: a setting is out of range, the folder is missing or holds
@@ -102,7 +103,7 @@ def prepare(
     class_names = tuple(sorted({file.partition('/')[0] for file in names}))
   labels = {label: i for i, label in enumerate(class_names)}
   files = [
-      video_files.File(
+      file_plans.File(
           path=file,
           name=file_name,
           label=labels.get(file_name.partition('/')[0], -1),
@@ -110,9 +111,9 @@ def prepare(
       )
       for file, file_name in zip(paths, names, strict=True)
   ]
-  return video_files.pack(
-      files,
-      settings,
+  return file_plans.Plan(
+      files=files,
+      settings=settings,
       name=name,
       data_dir=data_dir,
       listing_key=key,
@@ -121,3 +122,19 @@ def prepare(
       class_names=class_names,
       report=captions.report,
   )
+
+
+def prepare(*args: Any, **options: Any) -> pathlib.Path:
+  """Turns a folder into records, unless that has been done.
+
+  Args:
+    *args: see `plan`.
+    **options: see `plan`.
+
+  Returns:
+    The directory of the records.
+
+  Raises:
+    UserError: see `plan` and `video_files.pack`.
+  """
+  return video_files.made(plan(*args, **options))

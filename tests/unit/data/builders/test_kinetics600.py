@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from video_diffusion.data import records
+from video_diffusion.data.builders import file_plans
 from video_diffusion.data.builders import kinetics600
-from video_diffusion.data.builders import video_files
 
 for module in ['tensorflow_datasets', 'array_record']:
   pytest.importorskip(module)
 av = pytest.importorskip('av')
 
 HEADER = 'label,youtube_id,time_start,time_end,split\n'
-SETTINGS = video_files.Settings(
+SETTINGS = file_plans.Settings(
     height=8, width=8, clip_frames=16, min_frames=8
 )
 LABELS = ('testifying', 'baking cookies', 'zumba')

@@ -16,6 +16,7 @@ from tests.support.waiting import until
 from video_diffusion.data import packing
 from video_diffusion.data import records
 from video_diffusion.data import video
+from video_diffusion.data.builders import file_plans
 from video_diffusion.data.builders import folders
 from video_diffusion.data.builders import video_files
 from video_diffusion.data.builders import video_folder
@@ -26,7 +27,7 @@ for module in ['av', 'tensorflow_datasets', 'array_record']:
 image = pytest.importorskip('PIL.Image')
 
 CLIPS = ROOT.parent / 'shared' / 'data' / 'clips'
-SETTINGS = video_files.Settings(
+SETTINGS = file_plans.Settings(
     height=8, width=8, clip_frames=10, min_frames=4
 )
 
@@ -380,7 +381,7 @@ def test_real_clips(prepare, tmp_path):
   """Every clip is prepared, or refused, as its description says."""
   directory = prepare(
       CLIPS,
-      video_files.Settings(height=64, width=64, clip_frames=32, min_frames=1),
+      file_plans.Settings(height=64, width=64, clip_frames=32, min_frames=1),
   )
   report = read_report(directory)
   assert report['files'] == 11 and report['usable'] == 10
@@ -500,9 +501,9 @@ def test_useless_settings_are_named(prepare, changed, sentence):
 
 SCRIPT = '''
 import sys
-from video_diffusion.data.builders import video_files, video_folder
+from video_diffusion.data.builders import file_plans, video_folder
 if __name__ == '__main__':
-  settings = video_files.Settings(64, 64, clip_frames=10, min_frames=4)
+  settings = file_plans.Settings(64, 64, clip_frames=10, min_frames=4)
   print(video_folder.prepare(sys.argv[1], settings, data_dir=sys.argv[2]))
 '''
 

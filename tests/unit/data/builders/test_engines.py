@@ -1,0 +1,214 @@
+"""Files decoded by one call, by an array of calls and by Apache Beam.
+
+The records are the same byte for byte, whoever decoded and whoever died of it.
+"""
+import collections
+import functools
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.support import poisoned
+from tests.support.paths import ROOT
+from tests.support.poisoned import plan_of
+from tests.support.waiting import until
+from video_diffusion.data import storage
+from video_diffusion.data.builders import beam
+from video_diffusion.data.builders import file_plans
+from video_diffusion.data.builders import video_files
+from video_diffusion.errors import ArgumentError
+from video_diffusion.errors import UserError
+
+for module in ['av', 'tensorflow_datasets', 'array_record']:
+  pytest.importorskip(module)
+image = pytest.importorskip('PIL.Image')
+
+
+@pytest.fixture(name='folder', scope='module')
+def videos_and_broken_files(tmp_path_factory):
+  """Read by all tests, and changed by none."""
+  folder = tmp_path_factory.mktemp('videos')
+  for i in range(24):
+    frames = [
+        image.fromarray(np.full((12, 16), 9 * i + j, np.uint8))
+        for j in range(5 + i % 9)
+    ]
+    frames[0].save(
+        folder / f'{i:02d}.gif', save_all=True, append_images=frames[1:],
+        duration=100,
+    )
+  (folder / '03.gif').write_bytes(b'crash')
+  (folder / '08.gif').write_bytes(b'hang')
+  (folder / '11.gif').write_bytes(b'GIF89a but no more')
+  (folder / '15.gif').write_bytes((folder / '14.gif').read_bytes()[:60])
+  (folder / '20.gif').unlink()
+  (folder / '20.gif').symlink_to('nowhere.gif')
+  return folder
+
+
+def content(data_dir):
+  """Name -> bytes of all files of the records below a folder."""
+  return {
+      path.relative_to(data_dir).as_posix(): path.read_bytes()
+      for path in sorted(pathlib.Path(data_dir, 'video_folder').rglob('*'))
+      if path.is_file()
+  }
+
+
+@pytest.fixture(name='expected', scope='module')
+def records_of_one_call(folder, tmp_path_factory):
+  """The records, checked for the reasons that the report gives."""
+  data_dir = tmp_path_factory.mktemp('one')
+  directory = video_files.pack(plan_of(folder, data_dir))
+  report = json.loads((directory / 'report.json').read_text())
+  reasons = {each['file']: each['reason'] for each in report['skipped']}
+  assert reasons.keys() == {f'{i:02d}.gif' for i in (3, 8, 11, 15, 20)}
+  assert reasons['03.gif'] == 'the decoder crashed (SIGSEGV)'
+  assert reasons['08.gif'] == 'the decoder gave no frame for 3 s'
+  assert report['usable'] == 19
+  return content(data_dir)
+
+
+def test_shares_are_of_the_names_alone(folder, tmp_path):
+  plan = plan_of(folder, tmp_path / 'a')
+  shares = [plan.share(i, 3) for i in range(3)]
+  assert sorted(sum(shares, [])) == list(range(24)) and all(shares)
+  assert plan.share(0, 1) == list(range(24))
+  half = plan._replace(files=plan.files[::2])
+  names = [half.files[i].name for i in half.share(1, 3)]
+  assert names == [
+      plan.files[i].name for i in shares[1] if plan.files[i] in half.files
+  ]
+  counts = collections.Counter(
+      file_plans.share_of(f'{i}.mp4', 10) for i in range(10_000)
+  )
+  assert sorted(counts) == list(range(10))
+  assert all(850 < count < 1150 for count in counts.values())
+  # A new version must share as the one that began.
+  first = [file_plans.share_of(f'{i}.mp4', 10) for i in range(5)]
+  assert first == [0, 8, 6, 8, 3]
+
+
+def has_lines(path, number):
+  return path.exists() and len(path.read_text().split()) >= number
+
+
+SCRIPT = '''
+import sys
+from tests.support import poisoned
+if __name__ == '__main__':
+  poisoned.{}(poisoned.plan_of(*sys.argv[1:3], patience=1000))
+'''
+
+
+def kill_twice(decode, folder, data_dir):
+  """Calls `decode` in a process that is killed at its fourth file, twice."""
+  data_dir.mkdir()
+  (data_dir / 'script.py').write_text(SCRIPT.format(decode.__name__))
+  for log in (data_dir / 'first', data_dir / 'second'):
+    process = subprocess.Popen(
+        [sys.executable, data_dir / 'script.py', folder, data_dir],
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'READ_LOG': str(log)},
+        start_new_session=True,
+    )
+    until(functools.partial(has_lines, log, 4), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_an_array_whose_task_was_killed_twice(folder, tmp_path, expected):
+  data_dir = tmp_path / 'array'
+  kill_twice(poisoned.decode_first_share, folder, data_dir)
+  for task in (2, 0, 1):
+    plan = plan_of(folder, data_dir)
+    plan.decode(plan.share(task, 3), part=f'{task}-of-3')
+  # A reason that may pass is not remembered: a limit, and a link to nothing.
+  left = plan_of(folder, data_dir).undecoded()
+  assert left == [11, 20]
+  video_files.pack(plan_of(folder, data_dir))
+  assert content(data_dir) == expected
+
+
+@pytest.mark.parametrize('mode', ['multi_threading', 'multi_processing'])
+def test_beam_whose_decoder_was_killed_twice(
+    folder, tmp_path, expected, monkeypatch, mode
+):
+  pytest.importorskip('apache_beam')
+  monkeypatch.setenv('PYTHONPATH', str(ROOT))
+  monkeypatch.setenv('KILL_LOG', str(tmp_path / 'kills'))
+  monkeypatch.setattr(beam, 'FEWEST_BATCHES', 6)
+  data_dir = tmp_path / 'beam'
+  beam.decode(
+      plan_of(folder, data_dir),
+      f'--runner={beam.LOCAL_RUNNER} --direct_num_workers=4 '
+      f'--direct_running_mode={mode}',
+  )
+  # Killed in the pool and then alone, it is left to the packing.
+  assert has_lines(tmp_path / 'kills', 2)
+  assert plan_of(folder, data_dir).undecoded() == [5, 11, 20]
+  video_files.pack(plan_of(folder, data_dir))
+  assert content(data_dir) == expected
+  assert not [*data_dir.glob('video_folder/*.todo')]
+
+
+def test_beam_whose_driver_was_killed_twice(folder, tmp_path, expected):
+  pytest.importorskip('apache_beam')
+  data_dir = tmp_path / 'beam'
+  kill_twice(poisoned.decode_by_beam, folder, data_dir)
+  left = plan_of(folder, data_dir).undecoded()
+  assert 5 < len(left) < 24  # it goes on with these
+  poisoned.decode_by_beam(plan_of(folder, data_dir))
+  assert plan_of(folder, data_dir).undecoded() == [11, 20]
+  video_files.pack(plan_of(folder, data_dir))
+  assert content(data_dir) == expected
+  assert not [*data_dir.glob('video_folder/*.todo')]
+
+
+@pytest.mark.parametrize('mode', ['multi_threading', 'multi_processing'])
+def test_a_folder_that_workers_of_beam_cannot_write(
+    folder, tmp_path, monkeypatch, capfd, mode
+):
+  pytest.importorskip('apache_beam')
+  monkeypatch.setenv('PYTHONPATH', str(ROOT))
+  (tmp_path / 'decoded').write_text('a file where a folder is wanted')
+  with pytest.raises(storage.StorageError) as error:
+    beam.decode(
+        plan_of(folder, tmp_path),
+        f'--runner={beam.LOCAL_RUNNER} --direct_num_workers=2 '
+        f'--direct_running_mode={mode}',
+    )
+  assert str(error.value) == (
+      f'dir cannot be written ({tmp_path}/decoded: File exists); set it to a '
+      'folder that can be written.'
+  )
+  assert 'Traceback' not in ''.join(capfd.readouterr())
+  assert not [*tmp_path.glob('video_folder/*.todo')]
+
+
+def test_beam_is_named_where_it_is_not_installed(
+    folder, tmp_path, monkeypatch
+):
+  monkeypatch.setitem(sys.modules, 'apache_beam', None)
+  with pytest.raises(UserError, match=r'not installed .*video_diffusion\[beam'):
+    beam.decode(plan_of(folder, tmp_path / 'beam'), '')
+
+
+@pytest.mark.parametrize('options, sentence', [
+    ('--runner="X', 'is .*quot'),
+    ('--direct_num_workers=x', "is .*; argument .* invalid int value: 'x'\\."),
+    ('--runner=DataflowRunner', 'has the runner DataflowRunner, whose workers '
+     'share no folder .* see the videos and dir, such as'),
+])
+def test_options_that_beam_or_we_refuse(
+    folder, tmp_path, capfd, options, sentence
+):
+  pytest.importorskip('apache_beam')
+  with pytest.raises(ArgumentError, match=f'^beam_options {sentence}'):
+    beam.decode(plan_of(folder, tmp_path / 'beam'), options)
+  assert 'usage' not in capfd.readouterr().err
