@@ -98,14 +98,16 @@ writers.Writer.scalars = killed
     'flag, sentence',
     [
         ('--config.distill.rounds=(8, 2)', 'must be half of the one before'),
-        ('--config.model.head_dim=4', 'a student has what its teacher has'),
+        ('--config.model.emb_dim=24', 'a student has what its teacher has'),
         ('--config.diffusion.prediction=eps', 'a student has what its teacher'),
     ],
 )
 def test_what_does_not_fit_is_a_sentence(
     flags, run_main_here, tmp_path, flag, sentence
 ):
-  code, output = run_main_here(f'--workdir={tmp_path}', *flags, flag, tiny=False)
+  code, output = run_main_here(
+      f'--workdir={tmp_path}', *flags, flag, tiny=False
+  )
   assert code == 1 and sentence in output, output
 
 
