@@ -23,6 +23,7 @@ ROWS = (
     ('api',),
     ('evaluation', 'web'),
     ('train', 'sample', 'evaluate', 'prepare', 'inspect', 'serve'),
+    ('distill',),
     ('main',),
 )
 # What may import less than all the rows below.
@@ -64,6 +65,7 @@ OUTSIDE = {
     },
     'web': {'absl', 'fastapi', 'gradio', 'uvicorn'},
     'train': {'absl', 'clu', 'etils', 'jax', 'ml_collections'},
+    'distill': {'absl', 'etils', 'ml_collections'},
     'sample': {'absl', 'etils', 'jax', 'tqdm'},
     'evaluate': {'absl', 'etils', 'jax', 'ml_collections'},
     'prepare': {'absl', 'jax', 'ml_collections'},

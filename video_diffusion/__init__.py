@@ -9,7 +9,7 @@ Names are imported when they are first used: the package itself imports nothing.
 import importlib
 
 # Modules that can be called as functions; see `callable_module`.
-_MODULES = ('train', 'evaluate')
+_MODULES = ('train', 'distill', 'evaluate')
 # Name -> the module that defines it.
 _PUBLIC = {
     'load': 'api.load',

@@ -33,6 +33,7 @@ def run(command: flags.Command) -> None:
   # Imported here: a wrong flag is answered at once.
   import jax
 
+  from video_diffusion import distill
   from video_diffusion import evaluate
   from video_diffusion import inspect
   from video_diffusion import prepare
@@ -45,7 +46,7 @@ def run(command: flags.Command) -> None:
   jax.config.update('jax_compilation_cache_dir', command.compilation_cache)
   watch = preemption.Preemption()
   # One process runs the others.
-  if command.mode in ('train', 'sample', 'evaluate'):
+  if command.mode in ('train', 'distill', 'sample', 'evaluate'):
     with naming(lambda name: f'--{name}'):
       distributed.initialize(
           command.coordinator, command.num_processes, command.process_id
@@ -56,6 +57,8 @@ def run(command: flags.Command) -> None:
   match command.mode:
     case 'train':
       train.train(command.config, command.workdir, watch)
+    case 'distill':
+      distill.distill(command.config, command.workdir, watch)
     case 'sample':
       sample.sample(command.overrides, command.workdir, command.step)
     case 'evaluate' if command.samples:

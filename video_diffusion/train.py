@@ -49,7 +49,7 @@ def train(
     config: ml_collections.ConfigDict,
     run_dir: epath.PathLike,
     watch: preemption.Preemption | None = None,
-) -> None:
+) -> int:
   """Trains, or continues, the run in run_dir up to config.train.steps.
 
   Leaves checkpoints/, TensorBoard logs, metrics.jsonl, sample grids and
@@ -62,6 +62,10 @@ def train(
     run_dir: local or gs://; the same for every process.
     watch: started; SIGTERM and SIGINT then save, and end the process with their
       exit codes. None leaves signals alone.
+
+  Returns:
+    The step at which it ended: train.steps, or less where train.max_minutes was
+    over before.
 
   Raises:
     UserError: a bad config, a folder that another process holds or that is
@@ -84,7 +88,7 @@ def train(
           f'--workdir {run_dir} cannot be written ({error.strerror}); pass a '
           'folder that can.'
       ) from error
-    _train(config, run_dir, watch, check_lock)
+    return _train(config, run_dir, watch, check_lock)
 
 
 def _train(
@@ -92,7 +96,7 @@ def _train(
     run_dir: epath.Path,
     watch: preemption.Preemption,
     check_lock: Callable[[], None],
-) -> None:
+) -> int:
   """Does the work of `train` in a folder that is held.
 
   Args:
@@ -321,6 +325,7 @@ def _train(
       f', peak memory {peak / 2**30:.1f} GiB a device' if peak else '',
       run_dir,
   )
+  return step
 
 
 def due(step: int, every: int, last_step: int) -> bool:

@@ -391,10 +391,13 @@ class Model:
         and options of that sampler.
 
     Raises:
-      ArgumentError: an unknown name, or a value that is out of range.
+      ArgumentError: an unknown name, or a value that is out of range, or that
+        the model was not distilled for.
     """
     options = {name: self.config.sample[name] for name in samplers.options()}
-    return self.settings.updated(options, **given)
+    settings = self.settings.updated(options, **given)
+    build.require_distilled_steps(self.config, settings)
+    return settings
 
   def _generation(self, frames, overlap) -> extension.Plan:
     """The plan of videos from noise."""

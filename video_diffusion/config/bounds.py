@@ -61,6 +61,7 @@ RANGES = {
     'train.max_minutes': (0, MANY),
     'train.accumulate': (1, 2**20),
     'train.max_skips': (1, MANY),
+    'distill.num_steps': (0, 10**5),
     'log.every': (1, MANY),
     'log.eval_every': (0, MANY),
     'log.sample_every': (0, MANY),
@@ -118,6 +119,7 @@ class Several(NamedTuple):
 
 TUPLES = {
     'data.frameskips': Several(int, 64, 1, 1024, shortest=1),
+    'distill.rounds': Several(int, 20, 1, 10**5, shortest=1),
     'eval.evaluators': Several(str, 100),
     'eval.metrics': Several(str, 100),
     'log.scores': Several(str, 100),

@@ -13,6 +13,7 @@ from video_diffusion.models import unet3d
 from video_diffusion.parallel import memory
 from video_diffusion.parallel import sharding
 from video_diffusion.training import compile as compile_lib
+from video_diffusion.training import distill
 from video_diffusion.training import optimizer as optimizer_lib
 from video_diffusion.training import state as state_lib
 from video_diffusion.training import step as step_lib
@@ -57,7 +58,9 @@ def abstract_state(
         model, shapes, num_images=config.data.images, seed=config.seed
     )
     return state_lib.init_state(
-        state_lib.replaced(params, taken or {}), optimizer
+        state_lib.replaced(params, taken or {}),
+        optimizer,
+        distilled=config.distill.num_steps > 0,
     )
 
   return init, sharding.abstract(
@@ -82,17 +85,25 @@ def make_step(
     learning_rate: from `make_optimizer`.
     accumulate: parts of a batch; None takes train.accumulate.
   """
-  draw_noise, loss_fn = step_lib.make_loss(
-      model,
+  common = dict(
       num_images=config.data.images,
       prediction=config.diffusion.prediction,
       logsnr_fn=build.make_logsnr_fn(config),
       share_noise=config.diffusion.images_share_noise,
-      pure_noise=config.diffusion.pure_noise,
       cond_drop=config.diffusion.cond_drop if model.encoder else 0.0,
-      weight_fn=build.make_weight_fn(config),
       train=True,
   )
+  if config.distill.num_steps:
+    draw_noise, loss_fn = distill.make_loss(
+        model, num_steps=config.distill.num_steps, **common
+    )
+  else:
+    draw_noise, loss_fn = step_lib.make_loss(
+        model,
+        pure_noise=config.diffusion.pure_noise,
+        weight_fn=build.make_weight_fn(config),
+        **common,
+    )
   with naming(lambda name: f'optim.ema_{name}'):
     ema_decay = optimizer_lib.make_ema_decay(
         decay=config.optim.ema_decay, rule=config.optim.ema_rule

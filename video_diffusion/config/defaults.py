@@ -30,6 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.diffusion = _diffusion()
   config.optim = _optim()
   config.train = _train()
+  config.distill = _distill()
   config.log = _log()
   config.checkpoint = _checkpoint()
   config.eval = _eval()
@@ -316,6 +317,21 @@ def _train():
   # from. It is read at step 0 alone. '' begins with random weights.
   train.init_from = ''
   return train
+
+
+def _distill():
+  """Distillation of a trained model into one of few steps: --mode=distill."""
+  distill = ml_collections.ConfigDict()
+  # Folder of the run that is the first teacher.
+  distill.teacher = ''
+  # Numbers of steps of the students, one after the other. Each learns to do in
+  # one step what its teacher does in two, and is the teacher of the next, which
+  # has half as many steps.
+  distill.rounds = (32, 16, 8, 4, 2)
+  # Number of steps that the weights of this run are for. --mode=distill sets
+  # it. 0 is a run that was not distilled, whose samplers take any number.
+  distill.num_steps = 0
+  return distill
 
 
 def _log():

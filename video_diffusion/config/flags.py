@@ -22,9 +22,12 @@ from video_diffusion.config import startup
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
 
-MODES = ('train', 'sample', 'evaluate', 'prepare', 'inspect', 'serve')
+MODES = (
+    'train', 'distill', 'sample', 'evaluate', 'prepare', 'inspect', 'serve'
+)
 # These modes take the config of the run in the workdir.
 FROM_RUN = ('sample', 'evaluate', 'serve')
+DISTILL = 'distill'  # default of --config in that mode
 SCORES = 'runs/scores'  # default of --workdir where folders are scored
 # What Python's parsers say of a wrong value -> what would be right.
 _PARSERS = {
@@ -63,7 +66,8 @@ _CACHE = flags.DEFINE_string(
 )
 _MODE = flags.DEFINE_string(
     'mode', 'train',
-    'What to do. train trains a model, or continues a training. sample makes '
+    'What to do. train trains a model, or continues a training. distill makes '
+    'models of a trained one which sample in few steps. sample makes '
     'videos with a trained model. evaluate scores a trained model. prepare '
     'decodes and packs the videos of a config, and embeds their captions, '
     'before training. inspect shows a batch of the data as a GIF and as a '
@@ -225,12 +229,14 @@ def parse(argv: list[str]) -> list[str]:
 def _parse(argv):
   renamed.require_new_names(renamed.flag_names(argv[1:]), '--config.')
   (name,), rest = _take(argv, 'config')
-  (mode, folder, *videos), _ = _take(
-      rest, 'mode', 'workdir', 'samples', 'reference'
+  (mode, folder, teacher, *videos), _ = _take(
+      rest, 'mode', 'workdir', 'config.distill.teacher', 'samples', 'reference'
   )
   _check_folders(mode, *videos)
   of_run = mode in FROM_RUN and not any(videos)
-  path = name or config_files.DEFAULT
+  path = name or (
+      DISTILL if mode == 'distill' else config_files.DEFAULT
+  )
   if folder == '':  # as a script gives it whose variable is not set
     raise UserError('--workdir is empty; name a folder, or leave it out.')
   if any(videos):
@@ -245,7 +251,9 @@ def _parse(argv):
   if of_run and folder == demo.FOLDER:
     demo.place()
   folder = folder or config_files.default_workdir(path)
-  if name or not of_run:
+  if mode == 'distill':
+    config = _distillation(teacher, path)
+  elif name or not of_run:
     config = config_files.get_config(path)
   if of_run:
     run = config_files.of_run(folder)
@@ -262,6 +270,19 @@ def _parse(argv):
         f'--mode is {_MODE.value!r}; it must be one of {", ".join(MODES)}.'
     )
   return rest
+
+
+def _distillation(teacher, path):
+  """The config of --mode=distill."""
+  # Imported here, as it imports JAX: a wrong flag is answered at once.
+  from video_diffusion.config import distill_config
+
+  if not teacher:
+    raise UserError(
+        '--mode=distill needs --config.distill.teacher, the folder of a '
+        'trained run.'
+    )
+  return distill_config.get_config(teacher, path)
 
 
 def _is_run(path):

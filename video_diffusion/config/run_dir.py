@@ -26,6 +26,7 @@ FIXED = (
     'model',
     'diffusion',
     'optim',
+    'distill.num_steps',
     'data_fingerprint',
     'text_fingerprint',
 )
@@ -69,7 +70,7 @@ def claim(
         f'{name} ({json_files.short(theirs.get(name))} there, '
         f'{json_files.short(wanted.get(name))} now)'
         for name in sorted(theirs.keys() | wanted.keys())
-        if name.split('.')[0] in FIXED
+        if {name, name.split('.')[0]} & {*FIXED}
         and not saved_config.movable(name)
         and theirs.get(name) != wanted.get(name)
     ]

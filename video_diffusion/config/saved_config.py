@@ -26,14 +26,15 @@ from video_diffusion.errors import UserError
 # any data set, and some others; a fingerprint says what lay there.
 MOVABLE = (
     'dir', 'path', 'keep_cache', 'loader', 'model.remat', 'text.dir',
-    'text.path', 'text.tokenizer', 'train.init_from',
+    'text.path', 'text.tokenizer', 'train.init_from', 'distill.teacher',
 )
 # What names files, folders or prompts. A run may come from another person, and
 # the program then reads and writes nothing that only the saved config names.
 PLACES = (
     'dir', 'path', 'text.dir', 'text.path', 'text.tokenizer',
-    'train.init_from', 'sample.video', 'sample.refine_workdir',
-    'sample.prompts', 'eval.i3d', 'eval.c3d', 'eval.c3d_mean', 'eval.inception',
+    'train.init_from', 'distill.teacher', 'sample.video',
+    'sample.refine_workdir', 'sample.prompts', 'eval.i3d', 'eval.c3d',
+    'eval.c3d_mean', 'eval.inception',
 )
 # Groups that say nothing of the model: what another version had there may go.
 _OPTIONS = (

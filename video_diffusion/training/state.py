@@ -22,6 +22,13 @@ class TrainState:
   opt_state: Any
 
 
+@flax.struct.dataclass
+class StudentState(TrainState):
+  """The state of a distillation; the teacher's parameters stay as they are."""
+
+  teacher: Any
+
+
 def init_params(
     model: nn.Module,
     batch: dict[str, jax.ShapeDtypeStruct],
@@ -48,16 +55,26 @@ def init_params(
 
 
 def init_state(
-    params: Any, optimizer: optax.GradientTransformation
+    params: Any,
+    optimizer: optax.GradientTransformation,
+    *,
+    distilled: bool = False,
 ) -> TrainState:
-  """The state before the first update; the EMA starts from the parameters."""
-  return TrainState(
+  """The state before the first update; the EMA starts from the parameters.
+
+  So does the teacher of a student that is `distilled`.
+  """
+  # Copies: donated buffers must not be shared within a state.
+  copy = lambda: jax.tree.map(jnp.copy, params)
+  state = TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
-      # A copy: donated buffers must not be shared within a state.
-      ema_params=jax.tree.map(jnp.copy, params),
+      ema_params=copy(),
       opt_state=optimizer.init(params),
   )
+  if not distilled:
+    return state
+  return StudentState(**vars(state), teacher=copy())
 
 
 def replaced(params: Any, arrays: dict[str, jax.Array]) -> Any:

@@ -3,6 +3,7 @@
 `train.py` calls the function that `make_train_step` returns, once a step.
 """
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -70,7 +71,7 @@ def make_loss(
     weight_fn: log-SNR -> weight of a frame's loss, see `diffusion.loss.weight`.
     train: applies dropout.
   """
-  logsnr_max, logsnr_min = (float(logsnr_fn(jnp.float32(t))) for t in (0, 1))
+  metrics = make_metrics(logsnr_fn)
 
   def draw_noise(key, batch):
     t_key, eps_key, drop_key = jax.random.split(key, 3)
@@ -84,42 +85,83 @@ def make_loss(
         pure_noise=pure_noise,
         logsnr_fn=logsnr_fn,
     )
-    eps = jax.random.normal(eps_key, batch['video'].shape, jnp.float32)
-    noise = {'logsnr': logsnr, 'eps': eps}
-    if cond_drop:
-      noise['keep'] = jax.random.bernoulli(drop_key, 1.0 - cond_drop, (b,))
-    return batch | jax.tree.map(sharding.constrain_batch, noise)
+    return with_noise(batch, eps_key, drop_key, cond_drop, logsnr=logsnr)
 
   def loss_fn(params, batch, key):
-    def network(z, logsnr):
-      return model.apply(
-          {'params': params},
-          z,
-          logsnr,
-          condition=model.condition_of(batch),
-          keep=batch.get('keep'),
-          num_images=num_images,
-          train=train,
-          rngs={'dropout': key},
-      )
-
     losses = loss_lib.frame_losses(
-        network,
+        network_of(model, params, batch, num_images, key if train else None),
         x=to_float(batch['video']),
         eps=batch['eps'],
         logsnr=batch['logsnr'],
         prediction=prediction,
     )
-    bucket = logsnr_bucket(batch['logsnr'], logsnr_min, logsnr_max)
-    metrics = {
+    loss = (weight_fn(batch['logsnr']) * losses).mean()
+    return loss, metrics(losses, batch['logsnr'])
+
+  return draw_noise, loss_fn
+
+
+def with_noise(
+    batch: dict[str, jax.Array],
+    eps_key: jax.Array,
+    drop_key: jax.Array,
+    cond_drop: float,
+    **drawn: jax.Array,
+) -> dict[str, jax.Array]:
+  """A batch with what is drawn for it: 'eps', perhaps 'keep', and `drawn`."""
+  eps = jax.random.normal(eps_key, batch['video'].shape, jnp.float32)
+  noise = {**drawn, 'eps': eps}
+  if cond_drop:
+    noise['keep'] = jax.random.bernoulli(
+        drop_key, 1.0 - cond_drop, (len(eps),)
+    )
+  return batch | jax.tree.map(sharding.constrain_batch, noise)
+
+
+def network_of(
+    model: conditioning.ConditionalUNet,
+    params: Any,
+    batch: dict[str, jax.Array],
+    num_images: int,
+    dropout_key: jax.Array | None,
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+  """(z, log-SNR) -> output, under the conditioning of a batch with its noise.
+
+  Args:
+    model: a `ConditionalUNet`.
+    params: its parameters.
+    batch: see `make_loss`.
+    num_images: K.
+    dropout_key: applies dropout; None applies none.
+  """
+  return lambda z, logsnr: model.apply(
+      {'params': params},
+      z,
+      logsnr,
+      condition=model.condition_of(batch),
+      keep=batch.get('keep'),
+      num_images=num_images,
+      train=dropout_key is not None,
+      rngs=None if dropout_key is None else {'dropout': dropout_key},
+  )
+
+
+def make_metrics(
+    logsnr_fn: Callable[[jax.Array], jax.Array]
+) -> Callable[[jax.Array, jax.Array], dict[str, jax.Array]]:
+  """Makes (losses [b, f], log-SNRs [b, f]) -> the metrics of `make_loss`."""
+  logsnr_max, logsnr_min = (float(logsnr_fn(jnp.float32(t))) for t in (0, 1))
+
+  def metrics(losses, logsnr):
+    bucket = logsnr_bucket(logsnr, logsnr_min, logsnr_max)
+    return {
         'bucket_sum': jnp.einsum(
             'bf,bfn->n', losses, bucket, precision=jax.lax.Precision.HIGHEST
         ),
         'bucket_count': bucket.sum((0, 1)),
     }
-    return (weight_fn(batch['logsnr']) * losses).mean(), metrics
 
-  return draw_noise, loss_fn
+  return metrics
 
 
 def split_batch(batch: dict[str, jax.Array], parts: int) -> dict[str, Any]:
@@ -187,8 +229,9 @@ def make_train_step(
   the step. The metric 'learning_rate' is the one that this update used.
 
   Args:
-    draw_noise: first result of `make_loss`.
-    loss_fn: second result of `make_loss`, with train=True.
+    draw_noise: first result of `make_loss`, or of `distill.make_loss`.
+    loss_fn: second result, with train=True. It also gets the teacher of a
+      `StudentState`.
     optimizer: from `optimizer.make_optimizer`.
     learning_rate: the schedule of that optimizer, for the metrics.
     ema_decay: number of an update -> decay.
@@ -202,8 +245,11 @@ def make_train_step(
     noise_key, dropout_key = jax.random.split(
         rng.stream_key(seed, 'train', state.step)
     )
+    of_state = loss_fn
+    if isinstance(state, state_lib.StudentState):
+      of_state = functools.partial(loss_fn, teacher=state.teacher)
     (loss, metrics), grads = mean_gradients(
-        loss_fn,
+        of_state,
         state.params,
         draw_noise(noise_key, batch),
         dropout_key,
@@ -227,6 +273,12 @@ def make_train_step(
         'learning_rate': learning_rate(done),
         'skipped': 1 - finite.astype(jnp.int32),
     }
-    return state_lib.TrainState(state.step + 1, *after), metrics
+    params, ema_params, opt_state = after
+    return state.replace(
+        step=state.step + 1,
+        params=params,
+        ema_params=ema_params,
+        opt_state=opt_state,
+    ), metrics
 
   return train_step

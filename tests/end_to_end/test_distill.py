@@ -1,0 +1,125 @@
+"""A trained run is distilled into runs of fewer steps."""
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import video_diffusion
+from video_diffusion import errors
+from video_diffusion.config import distill_config
+
+
+def losses(folder):
+  lines = (folder / 'metrics.jsonl').read_text().splitlines()
+  return {m['step']: m['loss'] for m in map(json.loads, lines) if 'loss' in m}
+
+
+@pytest.fixture(scope='module')
+def flags(finished):
+  """Rounds of 4 and of 2 steps, of three updates each."""
+  return [
+      '--mode=distill', f'--config.distill.teacher={finished[0]}',
+      '--config.distill.rounds=(4, 2)', '--config.train.steps=3',
+      '--config.optim.decay_steps=3', '--config.log.every=1',
+      '--config.checkpoint.every=1',
+  ]
+
+
+@pytest.fixture(scope='module')
+def students(flags, run_main_here, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('students')
+  code, output = run_main_here(f'--workdir={folder}', *flags, tiny=False)
+  assert code == 0, output
+  return folder
+
+
+def test_each_student_learns_from_the_one_before(finished, students):
+  four, two = students / 'steps_4', students / 'steps_2'
+  for folder, teacher, steps in ((four, finished[0], 4), (two, four, 2)):
+    config = json.loads((folder / 'config.json').read_text())
+    assert config['train']['init_from'] == str(teacher)
+    assert config['distill']['num_steps'] == steps
+    assert len(losses(folder)) == 3
+    teacher_model, model = map(video_diffusion.load, (teacher, folder))
+    moved = jax.tree.map(
+        lambda a, b: np.abs(a - b).max(), teacher_model.params, model.params
+    )
+    assert 0 < max(jax.tree.leaves(moved)) < 0.1
+    videos = model.sample(num_videos=2)  # by its own steps
+    assert videos.shape[0] == 2
+
+
+@pytest.mark.parametrize(
+    'given, sentence',
+    [
+        (dict(num_steps=8), 'distilled for 4 steps'),
+        (dict(sampler='ancestral'), "the steps of 'ddim' with eta 0"),
+        (dict(eta=0.5), "the steps of 'ddim' with eta 0"),
+    ],
+)
+def test_other_steps_are_a_sentence(students, given, sentence):
+  model = video_diffusion.load(students / 'steps_4')
+  with pytest.raises(errors.UserError, match=sentence):
+    model.sample(num_videos=1, **given)
+
+
+def test_a_killed_distillation_continues_bit_for_bit(
+    flags, students, start_main, run_main_here, tmp_path
+):
+  """SIGKILL before the second update of the second round."""
+  before = """
+import os, signal
+from video_diffusion.training import writers
+scalars = writers.Writer.scalars
+def killed(self, step, values):
+  scalars(self, step, values)
+  if step == 1 and 'steps_2' in str(self._path):
+    os.kill(os.getpid(), signal.SIGKILL)
+writers.Writer.scalars = killed
+"""
+  process = start_main(
+      f'--workdir={tmp_path}', *flags, tiny=False, before=before
+  )
+  process.communicate()
+  assert process.returncode == -9
+  code, output = run_main_here(f'--workdir={tmp_path}', *flags, tiny=False)
+  assert code == 0, output
+  for name in ('steps_4', 'steps_2'):
+    assert losses(tmp_path / name) == losses(students / name)
+    one, other = (
+        video_diffusion.load(folder / name).params
+        for folder in (tmp_path, students)
+    )
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize(
+    'flag, sentence',
+    [
+        ('--config.distill.rounds=(8, 2)', 'must be half of the one before'),
+        ('--config.model.emb_dim=24', 'a student has what its teacher has'),
+        ('--config.diffusion.prediction=eps', 'a student has what its teacher'),
+    ],
+)
+def test_what_does_not_fit_is_a_sentence(
+    flags, run_main_here, tmp_path, flag, sentence
+):
+  code, output = run_main_here(
+      f'--workdir={tmp_path}', *flags, flag, tiny=False
+  )
+  assert code == 1 and sentence in output, output
+
+
+def test_a_student_is_a_teacher_of_half_its_steps(students):
+  config = distill_config.get_config(students / 'steps_4')
+  config.distill.rounds = (4, 2)
+  with pytest.raises(errors.UserError, match='half of the steps'):
+    video_diffusion.distill(config, students / 'further')
+  assert not (students / 'further').exists()
+
+
+def test_the_teacher_must_be_named(run_main_here, tmp_path):
+  code, output = run_main_here('--mode=distill', f'--workdir={tmp_path}',
+                               tiny=False)
+  assert code == 1 and '--config.distill.teacher' in output

@@ -1,0 +1,130 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from video_diffusion.diffusion import distillation
+from video_diffusion.diffusion import gaussian
+from video_diffusion.diffusion import loss
+from video_diffusion.diffusion import sampling
+from video_diffusion.diffusion import schedules
+
+VARIANCE = 0.3  # of the data, N(0, VARIANCE)
+
+
+def denoise(z, logsnr):
+  """The exact E[x | z] of such data."""
+  alpha, sigma = gaussian.alpha_sigma(gaussian.broadcast_to_rank(logsnr, z))
+  return alpha * VARIANCE / (alpha**2 * VARIANCE + sigma**2) * z
+
+
+def at(index, num_steps):
+  names = ('logsnr_t', 'logsnr_m', 'logsnr_s')
+  found = distillation.levels(index, num_steps, schedules.cosine_logsnr)
+  return dict(zip(names, found, strict=True))
+
+
+@pytest.mark.parametrize('num_steps', [1, 2, 8, 512])
+def test_one_step_of_the_target_is_two_of_the_teacher(num_steps):
+  index = jnp.array([1, max(1, num_steps // 2), num_steps])
+  z = jax.random.normal(jax.random.key(0), (3, 2, 4, 4, 3))
+  levels = at(index, num_steps)
+  x = distillation.target(denoise, z_t=z, **levels)
+  got = distillation.ddim(
+      z_t=z, x=x, logsnr_t=levels['logsnr_t'], logsnr_s=levels['logsnr_s']
+  )
+  want = z
+  for before, after in (('logsnr_t', 'logsnr_m'), ('logsnr_m', 'logsnr_s')):
+    want = distillation.ddim(
+        z_t=want, x=denoise(want, levels[before]),
+        logsnr_t=levels[before], logsnr_s=levels[after],
+    )
+  np.testing.assert_allclose(got, want, atol=1e-5)
+  assert np.isfinite(x).all()
+
+
+def scale(level):
+  """alpha and sigma in float64, by their definition."""
+  return 1 / np.sqrt(1 + np.exp(-level)), 1 / np.sqrt(1 + np.exp(level))
+
+
+def factor(before, after):
+  """What a DDIM step of the exact denoiser multiplies z by."""
+  (alpha, sigma), (alpha_s, sigma_s) = scale(before), scale(after)
+  slope = alpha * VARIANCE / (alpha**2 * VARIANCE + sigma**2)
+  return alpha_s * slope + sigma_s / sigma * (1 - alpha * slope)
+
+
+@pytest.mark.parametrize('num_steps', [2, 8])
+def test_the_exact_student_of_an_exact_teacher(num_steps):
+  """It is linear in z, by the two-step product of the teacher in float64."""
+  for index in range(1, num_steps + 1):
+    levels = at(jnp.array([index]), num_steps)
+    t, m, s = (np.float64(level[0]) for level in levels.values())
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = scale(t), scale(s)
+    ratio = sigma_s / sigma_t
+    want = (factor(t, m) * factor(m, s) - ratio) / (alpha_s - ratio * alpha_t)
+    z = jnp.full((1, 1, 1, 1, 1), 2.0)
+    got = distillation.target(denoise, z_t=z, **levels)
+    np.testing.assert_allclose(got, 2.0 * want, rtol=1e-5)
+
+
+def test_a_student_that_knows_the_answer_samples_as_its_teacher():
+  num_steps = 4
+
+  def student(z, logsnr):
+    times = jnp.arange(1, num_steps + 1)
+    grid = distillation.levels(times, num_steps, schedules.cosine_logsnr)
+    index = times[jnp.argmin(jnp.abs(grid[0] - logsnr[:1]))]
+    return distillation.target(
+        denoise, z_t=z, **at(jnp.broadcast_to(index, logsnr.shape), num_steps)
+    )
+
+  kwargs = dict(shape=(2, 3, 2, 2, 3), sampler='ddim', eta=0.0)
+  key = jax.random.key(3)
+  got = sampling.sample(key, student, num_steps=num_steps, **kwargs)
+  want = sampling.sample(key, denoise, num_steps=2 * num_steps, **kwargs)
+  np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_a_perfect_teacher_is_its_own_student_at_a_point():
+  """Data that are one point: both of the teacher's x_hat are that point."""
+  point = jnp.full((2, 1, 2, 2, 3), 0.7)
+  levels = at(jnp.array([1, 3]), 3)
+  z = jax.random.normal(jax.random.key(1), point.shape)
+  got = distillation.target(lambda z, logsnr: point, z_t=z, **levels)
+  np.testing.assert_allclose(got, point, rtol=1e-6)
+
+
+def test_steps_are_drawn_alike_and_images_have_their_own():
+  draw = lambda share: np.asarray(distillation.draw_index(
+      jax.random.key(0), batch=4000, num_frames=3, num_images=2, num_steps=4,
+      share=share,
+  ))
+  index = draw(False)
+  assert index.shape == (4000, 5)
+  assert np.all(index[:, :3] == index[:, :1])
+  for frame in (0, 3, 4):
+    counts = np.bincount(index[:, frame], minlength=6)
+    assert counts[[0, 5]].sum() == 0
+    np.testing.assert_allclose(counts[1:5], 1000, atol=120)  # 4.4 sigma
+  assert abs(np.corrcoef(index[:, 0], index[:, 3])[0, 1]) < 0.07
+  assert np.all(draw(True) == draw(True)[:, :1])
+
+
+@pytest.mark.parametrize('prediction', loss.PREDICTIONS)
+def test_the_weight_is_that_of_x_hat(prediction):
+  """max(SNR, 1) (x error)^2 = weight (error of the prediction)^2."""
+  logsnr = jnp.linspace(-10.0, 10.0, 9)
+  z, x, error = jnp.ones((3, 9, 1, 1, 1, 1)) * jnp.array(
+      [0.5, 0.2, 0.1]
+  ).reshape(3, 1, 1, 1, 1, 1)
+  of_x = {'eps': gaussian.eps_from_x, 'v': gaussian.v_from_x}[prediction]
+  change = of_x(z=z, x=x + error, logsnr=logsnr) - of_x(
+      z=z, x=x, logsnr=logsnr
+  )
+  got = distillation.weight(logsnr, prediction=prediction) * (
+      change.reshape(-1) ** 2
+  )
+  want = np.maximum(np.exp(logsnr), 1.0) * 0.1**2
+  np.testing.assert_allclose(got, want, rtol=2e-3)

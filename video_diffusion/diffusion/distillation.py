@@ -1,0 +1,120 @@
+"""Progressive distillation: one step of a student is two of its teacher's.
+
+Salimans & Ho (2022), arXiv 2202.00512, algorithm 2. A student of N steps visits
+the times i / N, and its last step returns x_hat, as `sampling.sample` does.
+"""
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from video_diffusion.diffusion import gaussian
+from video_diffusion.diffusion.guidance import DenoiseFn
+
+
+def draw_index(
+    key: jax.Array,
+    *,
+    batch: int,
+    num_images: int,
+    num_frames: int,
+    num_steps: int,
+    share: bool = False,
+) -> jax.Array:
+  """Which step of the student each frame is at, int32 [batch, T + K].
+
+  i ~ U{1, ..., N}, of which N is the noisiest. The T video frames of an example
+  share one step; every appended image has its own, or with `share` the video's,
+  as the times of `loss.draw_logsnr`.
+  """
+  index = jax.random.randint(key, (batch, 1 + num_images), 1, num_steps + 1)
+  if share:
+    return jnp.repeat(index[:, :1], num_frames + num_images, axis=1)
+  video = jnp.repeat(index[:, :1], num_frames, axis=1)
+  return jnp.concatenate([video, index[:, 1:]], axis=1)
+
+
+def levels(
+    index: jax.Array,
+    num_steps: int,
+    logsnr_fn: Callable[[jax.Array], jax.Array],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Log-SNRs of i / N, (i - 1/2) / N and (i - 1) / N, each of index's shape.
+
+  At time 0 it is infinite: samplers end with x_hat, and not with a z of the
+  schedule's largest log-SNR.
+
+  Args:
+    index: i, int32 of any shape, in 1 .. N.
+    num_steps: N.
+    logsnr_fn: the schedule, time in [0, 1] -> log-SNR.
+  """
+  logsnr_t, logsnr_m, logsnr_s = (
+      logsnr_fn((index - part) / num_steps) for part in (0.0, 0.5, 1.0)
+  )
+  return logsnr_t, logsnr_m, jnp.where(index == 1, jnp.inf, logsnr_s)
+
+
+def ddim(
+    *, z_t: jax.Array, x: jax.Array, logsnr_t: jax.Array, logsnr_s: jax.Array
+) -> jax.Array:
+  """z_s = alpha_s x + sigma_s eps_hat; logsnr_s may be infinite."""
+  alpha, sigma = gaussian.alpha_sigma(gaussian.broadcast_to_rank(logsnr_s, z_t))
+  return alpha * x + sigma * gaussian.eps_from_x(z=z_t, x=x, logsnr=logsnr_t)
+
+
+def target(
+    teacher: DenoiseFn,
+    *,
+    z_t: jax.Array,
+    logsnr_t: jax.Array,
+    logsnr_m: jax.Array,
+    logsnr_s: jax.Array,
+) -> jax.Array:
+  """The x_hat whose one DDIM step from t to s is the teacher's two by way of m.
+
+  With the teacher's x_1 at t and x_2 at m it is x_1 + w (x_2 - x_1),
+  w = (1 - e^{(lambda_m - lambda_s) / 2}) / (1 - e^{(lambda_t - lambda_s) / 2}):
+  the paper's (z_s - sigma_s / sigma_t z_t) / (alpha_s - sigma_s / sigma_t
+  alpha_t) without its differences of nearly equal numbers.
+
+  Args:
+    teacher: (z, log-SNR) -> x_hat.
+    z_t: latents at t.
+    logsnr_t: [batch] or [batch, time]; logsnr_m and logsnr_s likewise, each
+      larger than the one before.
+
+  Returns:
+    float32 of z_t's shape.
+  """
+  x_1 = teacher(z_t, logsnr_t)
+  z_m = ddim(z_t=z_t, x=x_1, logsnr_t=logsnr_t, logsnr_s=logsnr_m)
+  x_2 = teacher(z_m, logsnr_m)
+  share = jnp.expm1((logsnr_m - logsnr_s) / 2) / jnp.expm1(
+      (logsnr_t - logsnr_s) / 2
+  )
+  return x_1 + gaussian.broadcast_to_rank(share, z_t) * (x_2 - x_1)
+
+
+def output_of(
+    *, z: jax.Array, x: jax.Array, logsnr: jax.Array, prediction: str
+) -> jax.Array:
+  """What a network must output for x_hat to be x; inverse of `loss.x_hat`."""
+  of_x = {'eps': gaussian.eps_from_x, 'v': gaussian.v_from_x}[prediction]
+  return of_x(z=z, x=x, logsnr=logsnr)
+
+
+def weight(logsnr: jax.Array, *, prediction: str) -> jax.Array:
+  """max(SNR, 1) for the error of x_hat, as a weight of that of the prediction.
+
+  The paper's "truncated SNR" weighting. The squared error of v is 1 + SNR times
+  that of x_hat, and that of eps SNR times.
+
+  Args:
+    logsnr: any shape.
+    prediction: what the network outputs, 'eps' or 'v'.
+  """
+  log_weight = jnp.maximum(logsnr, 0.0)
+  if prediction == 'eps':
+    return jnp.exp(log_weight - logsnr)
+  return jnp.exp(log_weight - jax.nn.softplus(logsnr))
