@@ -13,7 +13,9 @@ TEACHER = 'distill.teacher'
 GROUPS = ('optim', 'train', 'distill', 'log', 'checkpoint')
 # What a student cannot have otherwise than its teacher.
 _SHARED = ('model', 'diffusion', 'text')
-_PREDICTION = 'v'
+# At t = 1 x_hat cannot be told from eps, and two steps of the teacher begin
+# there.
+_PREDICTIONS = ('v', 'x')
 
 
 def get_config(
@@ -67,10 +69,10 @@ def check(config: ml_collections.ConfigDict) -> None:
         f'{teacher}; a student has what its teacher has.',
     )
   require(
-      config.diffusion.prediction == _PREDICTION,
+      config.diffusion.prediction in _PREDICTIONS,
       f'{TEACHER} {teacher} predicts {config.diffusion.prediction}, from which '
       'x_hat cannot be told where all is noise; give a run with '
-      f'diffusion.prediction {_PREDICTION!r}.',
+      f'diffusion.prediction {" or ".join(_PREDICTIONS)}.',
   )
   steps = theirs['distill.num_steps']
   require(

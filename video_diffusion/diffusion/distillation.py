@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from video_diffusion.diffusion import gaussian
+from video_diffusion.diffusion import loss
 from video_diffusion.diffusion.guidance import DenoiseFn
 
 
@@ -100,6 +101,8 @@ def output_of(
     *, z: jax.Array, x: jax.Array, logsnr: jax.Array, prediction: str
 ) -> jax.Array:
   """What a network must output for x_hat to be x; inverse of `loss.x_hat`."""
+  if prediction == 'x':
+    return x
   of_x = {'eps': gaussian.eps_from_x, 'v': gaussian.v_from_x}[prediction]
   return of_x(z=z, x=x, logsnr=logsnr)
 
@@ -107,14 +110,12 @@ def output_of(
 def weight(logsnr: jax.Array, *, prediction: str) -> jax.Array:
   """max(SNR, 1) for the error of x_hat, as a weight of that of the prediction.
 
-  The paper's "truncated SNR" weighting. The squared error of v is 1 + SNR times
-  that of x_hat, and that of eps SNR times.
+  The paper's "truncated SNR" weighting. `loss.weight` says how the squared
+  errors of the predictions compare.
 
   Args:
     logsnr: any shape.
-    prediction: what the network outputs, 'eps' or 'v'.
+    prediction: what the network outputs, one of `loss.PREDICTIONS`.
   """
   log_weight = jnp.maximum(logsnr, 0.0)
-  if prediction == 'eps':
-    return jnp.exp(log_weight - logsnr)
-  return jnp.exp(log_weight - jax.nn.softplus(logsnr))
+  return jnp.exp(log_weight + loss.log_error_ratio(logsnr, prediction))

@@ -70,18 +70,22 @@ def weight(
   """
   if weighting == 'none':
     return jnp.ones_like(logsnr)
-  # log of the error of x_hat over that of the prediction.
-  ratio = {
-      'eps': -logsnr,
-      'v': -jax.nn.softplus(logsnr),
-      'x': jnp.zeros_like(logsnr),
-  }[prediction]
+  ratio = log_error_ratio(logsnr, prediction)
   if weighting == 'min_snr':
     return jnp.exp(ratio + jnp.minimum(logsnr, jnp.log(MIN_SNR)))
   # cosh by its logarithm, which does not overflow at the ends.
   half = jnp.abs(logsnr - shift) / 2
   log_cosh = half + jnp.log1p(jnp.exp(-2 * half)) - jnp.log(2.0)
   return jnp.exp(ratio + log_cosh + jax.nn.log_sigmoid(logsnr - bias))
+
+
+def log_error_ratio(logsnr: jax.Array, prediction: str) -> jax.Array:
+  """log of the squared error of x_hat over that of the prediction."""
+  return {
+      'eps': -logsnr,
+      'v': -jax.nn.softplus(logsnr),
+      'x': jnp.zeros_like(logsnr),
+  }[prediction]
 
 
 def draw_logsnr(

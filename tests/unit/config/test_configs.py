@@ -52,7 +52,9 @@ def parameters(config):
 
 
 def test_every_config_is_listed():
-  assert {path.stem for path in CONFIGS.glob('*.py')} == set(VARIANTS)
+  # configs/distill.py goes with a mode of its own (tests/end_to_end).
+  names = {path.stem for path in CONFIGS.glob('*.py')} - {'distill'}
+  assert names == set(VARIANTS)
 
 
 @pytest.mark.parametrize(

@@ -119,10 +119,16 @@ def test_the_weight_is_that_of_x_hat(prediction):
   z, x, error = jnp.ones((3, 9, 1, 1, 1, 1)) * jnp.array(
       [0.5, 0.2, 0.1]
   ).reshape(3, 1, 1, 1, 1, 1)
-  of_x = {'eps': gaussian.eps_from_x, 'v': gaussian.v_from_x}[prediction]
-  change = of_x(z=z, x=x + error, logsnr=logsnr) - of_x(
-      z=z, x=x, logsnr=logsnr
+  change, before = (
+      distillation.output_of(
+          z=z, x=x_hat, logsnr=logsnr, prediction=prediction
+      ) for x_hat in (x + error, x)
   )
+  np.testing.assert_allclose(
+      loss.x_hat(z=z, output=before, logsnr=logsnr, prediction=prediction), x,
+      rtol=2e-3,
+  )
+  change = change - before
   got = distillation.weight(logsnr, prediction=prediction) * (
       change.reshape(-1) ** 2
   )
