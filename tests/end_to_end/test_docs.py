@@ -151,7 +151,8 @@ def check_config(command: our_flags.Command) -> None:
     options = evaluators.options_of(config)
     score_options.check(options, options.frames or evaluate.FOLDER_FRAMES)
     return
-  validate.check(config, 'sample' if mode == 'serve' else mode)
+  like = {'serve': 'sample', 'distill': 'train'}
+  validate.check(config, like.get(mode, mode))
   shared = {*config_files.get_config().data} - {
       *datasets.options_of('moving_shapes')
   }
@@ -239,6 +240,8 @@ class Trial:
       )
       name = names_of(config) if config else config_of_run(workdir)
       stand_in(self._folder / workdir, name)
+    if teacher := value_of(argv, 'config.distill.teacher'):
+      stand_in(self._folder / teacher, 'moving_shapes')
     with mock.patch.object(main, 'run', check_config):
       code, output = self._main(*argv, tiny=False)
     assert code == 0, output
