@@ -34,6 +34,7 @@ from video_diffusion import inspect
 from video_diffusion import main
 from video_diffusion import media
 from video_diffusion.config import config_files
+from video_diffusion.config import distill_config
 from video_diffusion.config import fields
 from video_diffusion.config import flags as our_flags
 from video_diffusion.config import saved_config
@@ -151,8 +152,10 @@ def check_config(command: our_flags.Command) -> None:
     options = evaluators.options_of(config)
     score_options.check(options, options.frames or evaluate.FOLDER_FRAMES)
     return
-  like = {'serve': 'sample', 'distill': 'train'}
-  validate.check(config, like.get(mode, mode))
+  if mode == 'distill':
+    mode = 'train'
+    config = distill_config.of_round(config, config.distill.teacher, 4)
+  validate.check(config, 'sample' if mode == 'serve' else mode)
   shared = {*config_files.get_config().data} - {
       *datasets.options_of('moving_shapes')
   }

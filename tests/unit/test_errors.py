@@ -115,7 +115,7 @@ def test_configs_are_found_and_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('name, sentence', [
-    ('configs/kinetic.py', 'of the package are bair, kinetics, moving_mnist'),
+    ('configs/kinetic.py', 'of the package are bair, distill, kinetics'),
     ('elsewhere/kinetics.py', 'there is no such file'),
     ('configs/kinetics.py:big', "no variant 'big'; it has paper, smoke"),
     ('plain.py:big', "cannot be called with the variant 'big'"),

@@ -277,6 +277,11 @@ def _check_train(config, devices):
       f'train.accumulate is {parts}; batch_size, {config.batch_size}, must '
       f'divide by {parts} parts times the {devices} devices.',
   )
+  # Of --mode=distill, which sets distill.num_steps; here it would be ignored.
+  require(
+      not config.distill.teacher or config.distill.num_steps > 0,
+      'distill.teacher is set, which goes with --mode=distill.',
+  )
   for name in ('video', 'refine_workdir'):
     require(
         not config.sample[name],

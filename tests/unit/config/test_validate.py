@@ -78,6 +78,7 @@ def test_the_defaults_pass():
         ('model.channel_mults', (1, 0), 'model.channel_mults is (1, 0)'),
         ('eval.num_clips', 100, 'eval.num_clips is 100; it must divide by'),
         ('train.max_minutes', -1.0, 'train.max_minutes is -1.0'),
+        ('distill.teacher', 'runs/a', 'goes with --mode=distill'),
         ('model.conditioning', 'text', "one of ('labels',)"),
         ('sample.clip', 'soft', "sample.clip is 'soft'"),
         ('diffusion.logsnr_min', -30.0, 'within [-20, 20]'),
