@@ -15,6 +15,7 @@ from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
 
 DEFAULT = 'moving_shapes'
+DISTILL = 'distill'  # the default of --mode=distill
 
 
 def packaged() -> pathlib.Path:

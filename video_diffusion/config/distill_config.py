@@ -7,11 +7,10 @@ from video_diffusion.config import saved_config
 from video_diffusion.config.validate import require
 from video_diffusion.filesystem import files
 
-DEFAULT = 'distill'  # the config of the package
 TEACHER = 'distill.teacher'
 # Groups of the config file. All others, and their fields, are the teacher's.
 GROUPS = ('optim', 'train', 'distill', 'log', 'checkpoint')
-# What a student cannot have otherwise than its teacher.
+# A student has these groups as its teacher has them.
 _SHARED = ('model', 'diffusion', 'text')
 # At t = 1 x_hat cannot be told from eps, and two steps of the teacher begin
 # there.
@@ -19,7 +18,7 @@ _PREDICTIONS = ('v', 'x')
 
 
 def get_config(
-    teacher: epath.PathLike, name: str = DEFAULT
+    teacher: epath.PathLike, name: str = config_files.DISTILL
 ) -> ml_collections.ConfigDict:
   """The config of a distillation: a trained run, with GROUPS of a config file.
 

@@ -27,7 +27,6 @@ MODES = (
 )
 # These modes take the config of the run in the workdir.
 FROM_RUN = ('sample', 'evaluate', 'serve')
-DISTILL = 'distill'  # default of --config in that mode
 SCORES = 'runs/scores'  # default of --workdir where folders are scored
 # What Python's parsers say of a wrong value -> what would be right.
 _PARSERS = {
@@ -235,7 +234,7 @@ def _parse(argv):
   _check_folders(mode, *videos)
   of_run = mode in FROM_RUN and not any(videos)
   path = name or (
-      DISTILL if mode == 'distill' else config_files.DEFAULT
+      config_files.DISTILL if mode == 'distill' else config_files.DEFAULT
   )
   if folder == '':  # as a script gives it whose variable is not set
     raise UserError('--workdir is empty; name a folder, or leave it out.')

@@ -277,7 +277,7 @@ def _check_train(config, devices):
       f'train.accumulate is {parts}; batch_size, {config.batch_size}, must '
       f'divide by {parts} parts times the {devices} devices.',
   )
-  # Of --mode=distill, which sets distill.num_steps; here it would be ignored.
+  # --mode=distill sets both fields; a teacher alone would be ignored.
   require(
       not config.distill.teacher or config.distill.num_steps > 0,
       'distill.teacher is set, which goes with --mode=distill.',

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import loss
+from video_diffusion.diffusion import samplers
 from video_diffusion.diffusion.guidance import DenoiseFn
 
 
@@ -29,10 +30,7 @@ def draw_index(
   as the times of `loss.draw_logsnr`.
   """
   index = jax.random.randint(key, (batch, 1 + num_images), 1, num_steps + 1)
-  if share:
-    return jnp.repeat(index[:, :1], num_frames + num_images, axis=1)
-  video = jnp.repeat(index[:, :1], num_frames, axis=1)
-  return jnp.concatenate([video, index[:, 1:]], axis=1)
+  return loss.to_frames(index, num_frames=num_frames, share=share)
 
 
 def levels(
@@ -54,14 +52,6 @@ def levels(
       logsnr_fn((index - part) / num_steps) for part in (0.0, 0.5, 1.0)
   )
   return logsnr_t, logsnr_m, jnp.where(index == 1, jnp.inf, logsnr_s)
-
-
-def ddim(
-    *, z_t: jax.Array, x: jax.Array, logsnr_t: jax.Array, logsnr_s: jax.Array
-) -> jax.Array:
-  """z_s = alpha_s x + sigma_s eps_hat; logsnr_s may be infinite."""
-  alpha, sigma = gaussian.alpha_sigma(gaussian.broadcast_to_rank(logsnr_s, z_t))
-  return alpha * x + sigma * gaussian.eps_from_x(z=z_t, x=x, logsnr=logsnr_t)
 
 
 def target(
@@ -89,7 +79,9 @@ def target(
     float32 of z_t's shape.
   """
   x_1 = teacher(z_t, logsnr_t)
-  z_m = ddim(z_t=z_t, x=x_1, logsnr_t=logsnr_t, logsnr_s=logsnr_m)
+  z_m, _ = samplers.ddim_step(
+      z_t=z_t, x=x_1, logsnr_t=logsnr_t, logsnr_s=logsnr_m, eta=0.0
+  )
   x_2 = teacher(z_m, logsnr_m)
   share = jnp.expm1((logsnr_m - logsnr_s) / 2) / jnp.expm1(
       (logsnr_t - logsnr_s) / 2
@@ -100,11 +92,9 @@ def target(
 def output_of(
     *, z: jax.Array, x: jax.Array, logsnr: jax.Array, prediction: str
 ) -> jax.Array:
-  """What a network must output for x_hat to be x; inverse of `loss.x_hat`."""
-  if prediction == 'x':
-    return x
-  of_x = {'eps': gaussian.eps_from_x, 'v': gaussian.v_from_x}[prediction]
-  return of_x(z=z, x=x, logsnr=logsnr)
+  """The output of a network whose x_hat is x: the inverse of `loss.x_hat`."""
+  eps = gaussian.eps_from_x(z=z, x=x, logsnr=logsnr)
+  return loss.target(x=x, eps=eps, logsnr=logsnr, prediction=prediction)
 
 
 def weight(logsnr: jax.Array, *, prediction: str) -> jax.Array:

@@ -111,11 +111,25 @@ def draw_logsnr(
     blind_key = jax.random.fold_in(key, 1)
     blind = jax.random.bernoulli(blind_key, pure_noise, (batch,))
     t = t.at[:, 0].set(jnp.where(blind, 1.0, t[:, 0]))
-  logsnr = logsnr_fn(t)
+  return to_frames(logsnr_fn(t), num_frames=num_frames, share=share)
+
+
+def to_frames(
+    values: jax.Array, *, num_frames: int, share: bool
+) -> jax.Array:
+  """Values of a video and its K images -> of each frame, [batch, T + K].
+
+  Args:
+    values: [batch, 1 + K], that of the video first.
+    num_frames: T.
+    share: gives the images the value of the video.
+  """
+  video, images = values[:, :1], values[:, 1:]
   if share:
-    return jnp.repeat(logsnr[:, :1], num_frames + num_images, axis=1)
-  video = jnp.repeat(logsnr[:, :1], num_frames, axis=1)
-  return jnp.concatenate([video, logsnr[:, 1:]], axis=1)
+    return jnp.repeat(video, num_frames + images.shape[1], axis=1)
+  return jnp.concatenate(
+      [jnp.repeat(video, num_frames, axis=1), images], axis=1
+  )
 
 
 def frame_losses(

@@ -6,6 +6,7 @@ import pytest
 from video_diffusion.diffusion import distillation
 from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import loss
+from video_diffusion.diffusion import samplers
 from video_diffusion.diffusion import sampling
 from video_diffusion.diffusion import schedules
 
@@ -30,14 +31,15 @@ def test_one_step_of_the_target_is_two_of_the_teacher(num_steps):
   z = jax.random.normal(jax.random.key(0), (3, 2, 4, 4, 3))
   levels = at(index, num_steps)
   x = distillation.target(denoise, z_t=z, **levels)
-  got = distillation.ddim(
-      z_t=z, x=x, logsnr_t=levels['logsnr_t'], logsnr_s=levels['logsnr_s']
+  got, _ = samplers.ddim_step(
+      z_t=z, x=x, logsnr_t=levels['logsnr_t'], logsnr_s=levels['logsnr_s'],
+      eta=0.0,
   )
   want = z
   for before, after in (('logsnr_t', 'logsnr_m'), ('logsnr_m', 'logsnr_s')):
-    want = distillation.ddim(
+    want, _ = samplers.ddim_step(
         z_t=want, x=denoise(want, levels[before]),
-        logsnr_t=levels[before], logsnr_s=levels[after],
+        logsnr_t=levels[before], logsnr_s=levels[after], eta=0.0,
     )
   np.testing.assert_allclose(got, want, atol=1e-5)
   assert np.isfinite(x).all()
