@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.unit.text import test_embedding_cache as test_embeddings
+from video_diffusion.data import processes
 from video_diffusion.data import storage
 from video_diffusion.data.builders import file_plans
 from video_diffusion.data.builders import tfds_originals
@@ -113,7 +114,11 @@ def prepare(videos, disk):
     (150_000, 1),  # in a worker, at the second video
     (420_000, 3),  # while records are packed, in C++
 ])
-def test_a_full_disk_costs_nothing_that_is_done(disk, noise, left, decoded):
+def test_a_full_disk_costs_nothing_that_is_done(
+    disk, noise, left, decoded, monkeypatch
+):
+  # Two at once would both fail where there is room for one of them.
+  monkeypatch.setattr(processes, 'usable_cores', lambda: 1)
   filler = fill(disk, left)
   with pytest.raises(storage.StorageError) as error:
     prepare(noise, disk)
