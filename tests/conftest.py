@@ -23,8 +23,6 @@ from tests.support.paths import ROOT
 # Before JAX and TensorFlow start.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-# Half the compile time; tests compile much and compute little.
-os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
 # What one process has compiled, no other one compiles again: the workers of
 # pytest-xdist and whatever a test starts inherit this folder.
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
@@ -34,6 +32,18 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.05')
 
 import jax  # noqa: E402
+
+# A third of the compile time: tests compile much and compute little. XLA reads
+# the flags when the first program is compiled, and knows no unknown ones.
+_flags = [
+    '--xla_backend_optimization_level=0',
+    '--xla_llvm_disable_expensive_passes=true',
+    '--xla_cpu_parallel_codegen_split_count=1',
+]
+if jax.__version_info__ <= (0, 11, 0):  # later ones have nothing else
+  _flags.append('--xla_cpu_use_fusion_emitters=false')
+os.environ.setdefault('XLA_FLAGS', ' '.join(_flags))
+
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
