@@ -1,8 +1,12 @@
 """Wrong flags: one sentence each, before any compile."""
 import logging
+import platform
+import subprocess
+import sys
 
 import pytest
 
+from tests.support.paths import ROOT
 from video_diffusion.config import config_files
 from video_diffusion.config import flags
 from video_diffusion.config import startup
@@ -145,3 +149,26 @@ def test_orbax_is_heard_where_it_warns():
   assert not worth(record('/lib/asyncio/events.py', logging.ERROR, error))
   assert worth(record(ours, logging.INFO))
   assert worth(record(ours, logging.ERROR, error))
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != 'glibc', reason='the allocator is not glibc'
+)
+def test_a_step_on_cpus_takes_the_memory_of_the_one_before():
+  code = """
+import resource
+from video_diffusion.config import startup
+startup.keep_freed_memory()
+import jax
+x = jax.numpy.ones((2048, 4096))  # 32 MiB
+step = jax.jit(lambda x: (jax.numpy.sort(x + 1) @ (x.T + 1)).sum())
+for _ in range(3):
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+  step(x).block_until_ready()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+  done = subprocess.run(
+      [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True,
+      check=True,
+  )
+  assert int(done.stdout) < 4000, done.stdout  # of 8,192 pages of one array
