@@ -91,6 +91,7 @@ def make_step(
       logsnr_fn=build.make_logsnr_fn(config),
       share_noise=config.diffusion.images_share_noise,
       cond_drop=config.diffusion.cond_drop if model.encoder else 0.0,
+      next_frames=config.extension.next_frames if model.context else 0,
       train=True,
   )
   if config.distill.num_steps:

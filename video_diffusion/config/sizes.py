@@ -38,9 +38,12 @@ def check(config: ml_collections.ConfigDict, mode: str) -> None:
         'which takes',
         'lower model.base_channels, channel_mults or num_blocks',
     )
-  data, sample = config.data, config.sample
+  data, sample, extension = config.data, config.sample, config.extension
+  # A next frame comes with the frames before it.
+  more = extension.next_frames * (1 + extension.context_frames)
+  frames = data.frames + data.images + more * (extension.context == 'aligned')
   batches = {
-      'batch_size': (data.frames + data.images) * (mode == 'train'),
+      'batch_size': frames * (mode == 'train'),
       'eval.batch_size': data.frames * (mode in ('train', 'evaluate')),
       'sample.batch_size': (sample.frames or data.frames)
       * (mode in ('train', 'sample')),
