@@ -38,6 +38,7 @@ MODELS = {
         'diffusion.pure_noise': 0.0,
     },
 }
+MODELS['free_aligned'] = MODELS['free'] | {'extension.context': 'aligned'}
 
 
 class Row(NamedTuple):
@@ -85,6 +86,13 @@ TABLES = {
          'change_at_seams', 'palette', *_LAST),
         {'guidance': Row('free', {}),
          'replacement': Row('free', {'reconstruction_weight': 0.0})},
+    ),
+    'context': Table(
+        'What an extension knows of the frames before (docs/summary.md)',
+        table_rows.Context, 512,
+        ('heldout_loss', *(f'fvd_{i + 1}' for i in range(table_rows.BLOCKS)),
+         'frame_seconds', 'palette', *_LAST),
+        {'known': Row('free', {}), 'aligned': Row('free_aligned', {})},
     ),
     'prediction': Table(
         'Prediction from known frames, by calls of the network (tables 2, 3)',

@@ -1,10 +1,12 @@
 import json
+import types
 
 import numpy as np
 import pytest
 
 from benchmarks import table_cases
 from benchmarks import table_report
+from benchmarks import table_rows
 from benchmarks import tables
 from tests.conftest import TINY
 from video_diffusion.evaluation import extractors
@@ -22,6 +24,7 @@ ROWS = {
     'joint': ['K = 4'],
     'guidance': ['w = 0', 'w = 5'],
     'extension': ['guidance', 'replacement'],
+    'context': ['known'],
     'prediction': ['5 known, 64 calls, Langevin'],
 }
 
@@ -104,6 +107,42 @@ def test_two_tables_of_a_tiny_model(tmp_path, capsys, model, first, second):
     # Both rows begin with the same block.
     one, other = (figures(tmp_path, first, row) for row in ROWS[first])
     assert one['fvd_1'] == other['fvd_1'] and one['fvd_4'] != other['fvd_4']
+
+
+class FrameByFrame:
+  """Stands in for a model that extends frame by frame: it samples noise."""
+
+  def __init__(self, config):
+    self.config = config
+    self.config.extension.context = 'aligned'
+
+  def batches(self, num_videos):
+    return types.SimpleNamespace(size=num_videos // 2)
+
+  def sample(self, *, num_videos, frames, overlap, seed, progress):
+    assert overlap is None
+    for _ in range(2 * (1 + frames - self.config.data.frames)):
+      progress(1, 1)
+    shape = (num_videos, frames, 8, 8, 3)
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def test_a_model_that_extends_frame_by_frame_is_measured(monkeypatch):
+  monkeypatch.setattr(table_rows, 'heldout_loss', lambda model: 0.5)
+  config = table_cases.make_config(
+      'free', config='moving_shapes:demo', seed=0, steps=2,
+      fields=[f'--config.{name}={value}' for name, value in FIELDS.items()],
+  )
+  table = table_cases.TABLES['context']
+  measure = table.measure(config, 8, StandIn(None, resize='reference'))
+  found = measure.measure(FrameByFrame(config))
+  assert set(table.columns) <= found.keys() == measure.real().keys()
+  assert found['heldout_loss'] == 0.5 and found['frame_seconds'] >= 0
+  # Noise changes alike within the first block and where a frame is added.
+  assert found['change_within'] == pytest.approx(
+      found['change_at_seams'], rel=0.1
+  )
+  assert table_cases.readers('free_aligned') == ['context']
 
 
 class Fake:
