@@ -154,9 +154,9 @@ class Extension:
 class Context(Extension):
   """The same of models that know the frames before in ways of their own.
 
-  'heldout_loss' is of videos as a whole, without a context. 'frame_seconds' is
-  the time of the sampler for each new frame behind the first block, without
-  compilation.
+  'heldout_loss' is of videos as a whole, without a context, and 'heldout_next'
+  of next frames alone. 'frame_seconds' is the time of the sampler for each new
+  frame behind the first block, without compilation.
   """
 
   def __init__(self, config, clips: int, features: Features):
@@ -169,7 +169,8 @@ class Context(Extension):
 
   def real(self) -> Figures:
     """The figures of other real clips."""
-    return super().real() | {'heldout_loss': None, 'frame_seconds': None}
+    names = 'heldout_loss', 'heldout_next', 'frame_seconds'
+    return super().real() | dict.fromkeys(names)
 
   def measure(self, model: model_lib.Model, **settings) -> Figures:
     """The figures of samples; see `Extension`."""
@@ -182,8 +183,10 @@ class Context(Extension):
     # leaves out the block that is compiled.
     took = np.diff(times).reshape(-1, blocks)[:, 1:]
     new = (self._frames - self._block) * model.batches(self._clips).size
+    losses = heldout_losses(model)
     return found | {
-        'heldout_loss': heldout_loss(model),
+        'heldout_loss': losses['loss'],
+        'heldout_next': losses.get('loss_next'),
         'frame_seconds': float(np.median(took)) * (blocks - 1) / new,
     }
 
@@ -249,11 +252,11 @@ def real_videos(
   return np.stack([clip['video'] for clip in itertools.islice(clips, count)])
 
 
-def heldout_loss(model: model_lib.Model) -> float:
-  """The held-out loss of a model that takes no condition."""
+def heldout_losses(model: model_lib.Model) -> Figures:
+  """The held-out losses of a model that takes no condition, by name."""
   source = inputs.make_source(model.config, 'test')
   run = evaluator.Run(model, source, None, lambda split: source, None)
-  return dict(evaluators.HeldoutLoss(run)(model))['loss']
+  return dict(evaluators.HeldoutLoss(run)(model))
 
 
 def sampler(config) -> str:

@@ -48,6 +48,7 @@ def test_variants_continue_bit_for_bit_and_reach_every_mode(
   run('whole', '--mode=evaluate')
   report = json.loads((whole / 'evaluation.json').read_text())
   assert np.isfinite(report['losses']['loss'])
+  assert np.isfinite(report['losses']['loss_next'])
   # Whoever has config, weights and tokenizer has the model.
   exported.mkdir()
   shutil.copytree(whole / 'weights', exported / 'weights')

@@ -444,7 +444,11 @@ class Model:
     batches = self.batches(conditions.num_videos, batch_size)
     stage = self.stage(
         settings, conditions, batches,
-        block_frames=len(plan.blocks[0].frames), upscale=upscale,
+        # Blocks with a context have one frame, whatever others would have.
+        block_frames=next(
+            (len(b.frames) for b in plan.blocks if not b.context), self.frames
+        ),
+        upscale=upscale,
     )
     run = functools.partial(
         rollout.run, plan, batches=batches, seed=seed, given=given,

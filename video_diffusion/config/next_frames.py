@@ -17,6 +17,11 @@ def context_frames(config: ml_collections.ConfigDict) -> int:
   return options.context_frames if options.context == 'aligned' else 0
 
 
+def trained(config: ml_collections.ConfigDict) -> int:
+  """How many next frames an example of a training has."""
+  return config.extension.next_frames if context_frames(config) else 0
+
+
 def make_context(
     config: ml_collections.ConfigDict,
 ) -> context.AlignedContext | None:

@@ -5,6 +5,7 @@ import pathlib
 import jax
 import ml_collections
 
+from video_diffusion.config import next_frames
 from video_diffusion.errors import UserError
 
 # Eighty times the paper's largest model, which has 1.2e9.
@@ -38,10 +39,10 @@ def check(config: ml_collections.ConfigDict, mode: str) -> None:
         'which takes',
         'lower model.base_channels, channel_mults or num_blocks',
     )
-  data, sample, extension = config.data, config.sample, config.extension
+  data, sample = config.data, config.sample
   # A next frame comes with the frames before it.
-  more = extension.next_frames * (1 + extension.context_frames)
-  frames = data.frames + data.images + more * (extension.context == 'aligned')
+  more = next_frames.trained(config) * (1 + next_frames.context_frames(config))
+  frames = data.frames + data.images + more
   batches = {
       'batch_size': frames * (mode == 'train'),
       'eval.batch_size': data.frames * (mode in ('train', 'evaluate')),

@@ -1,4 +1,6 @@
 """Training on next frames, for models that extend a video frame by frame."""
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -35,3 +37,18 @@ def appended(
   own = jax.vmap(lambda video, places: video[places])(video, places)
   more = {'video': jnp.concatenate([video, own], axis=1), 'places': places}
   return batch | jax.tree.map(sharding.constrain_batch, more)
+
+
+def metrics(losses: jax.Array) -> dict[str, jax.Array]:
+  """'next_sum' and 'next_count' of the losses of next frames, unweighted."""
+  count = jnp.full((), losses.size, jnp.float32)
+  return {'next_sum': losses.sum(), 'next_count': count}
+
+
+def mean_loss(metrics: list[dict[str, Any]]) -> dict[str, float]:
+  """{'loss_next': ...} of all that `metrics` has found; {} without any."""
+  sums, counts = (
+      sum(float(found[name]) for found in metrics if name in found)
+      for name in ('next_sum', 'next_count')
+  )
+  return {'loss_next': sums / counts} if counts else {}

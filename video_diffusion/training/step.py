@@ -72,7 +72,8 @@ def make_loss(
     pure_noise: share of the videos at t = 1.
     cond_drop: probability with which the conditioning of an example is dropped.
     weight_fn: log-SNR -> weight of a frame's loss, see `diffusion.loss.weight`.
-    next_frames: J, see `next_frames.appended`. Their losses count alike.
+    next_frames: J, see `next_frames.appended`. Their losses count alike, and
+      are the metrics of `next_frames.metrics` as well.
     train: applies dropout.
   """
   metrics = make_metrics(logsnr_fn)
@@ -104,7 +105,10 @@ def make_loss(
         prediction=prediction,
     )
     loss = (weight_fn(batch['logsnr']) * losses).mean()
-    return loss, metrics(losses, batch['logsnr'])
+    found = metrics(losses, batch['logsnr'])
+    if next_frames:
+      found |= next_frames_lib.metrics(losses[:, -next_frames:])
+    return loss, found
 
   return draw_noise, loss_fn
 

@@ -24,7 +24,6 @@ ROWS = {
     'joint': ['K = 4'],
     'guidance': ['w = 0', 'w = 5'],
     'extension': ['guidance', 'replacement'],
-    'context': ['known'],
     'prediction': ['5 known, 64 calls, Langevin'],
 }
 
@@ -109,6 +108,9 @@ def test_two_tables_of_a_tiny_model(tmp_path, capsys, model, first, second):
     assert one['fvd_1'] == other['fvd_1'] and one['fvd_4'] != other['fvd_4']
 
 
+LOSSES = {'loss': 0.5, 'loss_next': 0.25}
+
+
 class FrameByFrame:
   """Stands in for a model that extends frame by frame: it samples noise."""
 
@@ -128,7 +130,7 @@ class FrameByFrame:
 
 
 def test_a_model_that_extends_frame_by_frame_is_measured(monkeypatch):
-  monkeypatch.setattr(table_rows, 'heldout_loss', lambda model: 0.5)
+  monkeypatch.setattr(table_rows, 'heldout_losses', lambda model: LOSSES)
   config = table_cases.make_config(
       'free', config='moving_shapes:demo', seed=0, steps=2,
       fields=[f'--config.{name}={value}' for name, value in FIELDS.items()],
@@ -137,7 +139,8 @@ def test_a_model_that_extends_frame_by_frame_is_measured(monkeypatch):
   measure = table.measure(config, 8, StandIn(None, resize='reference'))
   found = measure.measure(FrameByFrame(config))
   assert set(table.columns) <= found.keys() == measure.real().keys()
-  assert found['heldout_loss'] == 0.5 and found['frame_seconds'] >= 0
+  assert (found['heldout_loss'], found['heldout_next']) == (0.5, 0.25)
+  assert found['frame_seconds'] >= 0
   # Noise changes alike within the first block and where a frame is added.
   assert found['change_within'] == pytest.approx(
       found['change_at_seams'], rel=0.1

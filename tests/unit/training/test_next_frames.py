@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import schedules
 from video_diffusion.training import distill
 from video_diffusion.training import next_frames
@@ -50,6 +51,18 @@ class Network:
     return variables['params'] * z
 
 
+def loss_of_next(noisy):
+  """The loss of the stand-in on the last J frames, by its definition."""
+  x = step.to_float(noisy['video'][:, -J:])
+  alpha, sigma = (
+      scale[:, -J:, None, None, None]
+      for scale in gaussian.alpha_sigma(noisy['logsnr'])
+  )
+  eps = noisy['eps'][:, -J:]
+  z = alpha * x + sigma * eps
+  return jnp.mean((0.1 * z - (alpha * eps - sigma * x)) ** 2)
+
+
 def test_they_have_noise_of_their_own_and_clean_frames_before():
   network, data = Network(), batch()
   common = dict(
@@ -66,6 +79,9 @@ def test_they_have_noise_of_their_own_and_clean_frames_before():
     assert np.isfinite(loss) and metrics['bucket_count'].sum() == 64 * (
         T + K + J
     )
+    if not more:
+      own = next_frames.mean_loss([metrics, metrics])['loss_next']
+      np.testing.assert_allclose(own, loss_of_next(noisy), rtol=1e-5)
     level, (frames, mask) = network.asked['logsnr'], network.asked['previous']
     assert level.shape == (64, T + K + J)
     assert network.asked['num_images'] == K + J
