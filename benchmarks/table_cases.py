@@ -38,6 +38,7 @@ MODELS = {
         'diffusion.pure_noise': 0.0,
     },
 }
+MODELS['free_aligned'] = MODELS['free'] | {'extension.context': 'aligned'}
 
 
 class Row(NamedTuple):
@@ -67,6 +68,7 @@ class Table(NamedTuple):
 
 _CAPTIONS = ('fvd', 'frames', 'palette', 'colour', 'shape', 'motion', 'all')
 _LAST = ('one_last', 'two_last')
+_FVD = tuple(f'fvd_{i + 1}' for i in range(table_rows.BLOCKS))
 TABLES = {
     'joint': Table(
         'Joint training on K image frames (table 4)',
@@ -81,10 +83,16 @@ TABLES = {
     'extension': Table(
         'Extension, FVD by block (table 6)',
         table_rows.Extension, 512,
-        (*(f'fvd_{i + 1}' for i in range(table_rows.BLOCKS)), 'change_within',
-         'change_at_seams', 'palette', *_LAST),
+        (*_FVD, 'change_within', 'change_at_seams', 'palette', *_LAST),
         {'guidance': Row('free', {}),
          'replacement': Row('free', {'reconstruction_weight': 0.0})},
+    ),
+    'context': Table(
+        'What an extension knows of the frames before (docs/summary.md)',
+        table_rows.Context, 512,
+        ('heldout_loss', 'heldout_next', *_FVD, 'frame_seconds', 'palette',
+         *_LAST),
+        {'known': Row('free', {}), 'aligned': Row('free_aligned', {})},
     ),
     'prediction': Table(
         'Prediction from known frames, by calls of the network (tables 2, 3)',

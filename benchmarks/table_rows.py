@@ -9,14 +9,18 @@ that they are compared with, as in the paper's table 3.
 from collections.abc import Callable
 import dataclasses
 import itertools
+import time
 
 import numpy as np
 
 from video_diffusion.api import model as model_lib
 from video_diffusion.config import inputs
+from video_diffusion.config import next_frames
 from video_diffusion.data import shapes
 from video_diffusion.evaluation import alignment
 from video_diffusion.evaluation import coherence
+from video_diffusion.evaluation import evaluator
+from video_diffusion.evaluation import evaluators
 from video_diffusion.evaluation import extension_figures
 from video_diffusion.evaluation import fvd
 from video_diffusion.evaluation import shapes_clips
@@ -69,7 +73,7 @@ class Captions:
 
 
 class Extension:
-  """Videos of BLOCKS * T frames, extended block by block from noise.
+  """Videos of BLOCKS * T frames, extended from noise as the model does it.
 
   'fvd_1' ... are of frames 1 to T and so on, against the same frames of real
   clips. 'change_within' and 'change_at_seams' are the root mean square of the
@@ -101,7 +105,7 @@ class Extension:
 
   def real(self) -> Figures:
     """The figures of other real clips."""
-    return self._figures(self._shown)
+    return self._figures(self._shown, self._plan(0))
 
   def measure(self, model: model_lib.Model, **settings) -> Figures:
     """The figures of samples.
@@ -110,21 +114,30 @@ class Extension:
       model: takes no condition.
       **settings: reconstruction_weight=0.0 is replacement alone.
     """
-    return self._figures(model.sample(
-        num_videos=self._clips, frames=self._frames, overlap=self._overlap,
-        seed=model.config.sample.seed, **settings,
-    ))
+    count = next_frames.context_frames(model.config)
+    return self._figures(
+        model.sample(
+            num_videos=self._clips, frames=self._frames,
+            overlap=None if count else self._overlap,
+            seed=model.config.sample.seed, **settings,
+        ),
+        self._plan(count),
+    )
 
-  def _figures(self, videos):
+  def _plan(self, context_frames):
+    return sampling_plan.generate(
+        self._frames, block_frames=self._block, overlap=self._overlap,
+        context_frames=context_frames,
+    )
+
+  def _figures(self, videos, plan):
     scores = {
         f'fvd_{i}': fvd.fvd(self._features(block), others)
         for i, (block, others) in enumerate(
             zip(self._blocks(videos), self._others, strict=True), start=1
         )
     }
-    seams = extension_figures.seams(sampling_plan.generate(
-        self._frames, block_frames=self._block, overlap=self._overlap
-    ))
+    seams = extension_figures.seams(plan)
     within = [i for i in range(self._frames - 1) if i not in seams]
     floats = videos.astype(np.float32) / 127.5 - 1
     change = lambda places: extension_figures.frame_to_frame(
@@ -136,6 +149,46 @@ class Extension:
 
   def _blocks(self, videos):
     return np.split(videos, BLOCKS, axis=1)
+
+
+class Context(Extension):
+  """The same of models that know the frames before in ways of their own.
+
+  'heldout_loss' is of videos as a whole, without a context, and 'heldout_next'
+  of next frames alone. 'frame_seconds' is the time of the sampler for each new
+  frame behind the first block, without compilation.
+  """
+
+  def __init__(self, config, clips: int, features: Features):
+    """Reads real clips; see `Captions`."""
+    super().__init__(config, clips, features)
+    self.protocol += (
+        f"; 'aligned' knows {config.extension.context_frames} frames, and "
+        f'samples one; held-out loss of {config.eval.num_clips} clips'
+    )
+
+  def real(self) -> Figures:
+    """The figures of other real clips."""
+    names = 'heldout_loss', 'heldout_next', 'frame_seconds'
+    return super().real() | dict.fromkeys(names)
+
+  def measure(self, model: model_lib.Model, **settings) -> Figures:
+    """The figures of samples; see `Extension`."""
+    times = [time.perf_counter()]
+    found = super().measure(
+        model, progress=lambda *_: times.append(time.perf_counter()), **settings
+    )
+    blocks = len(self._plan(next_frames.context_frames(model.config)).blocks)
+    # Of all batches; the first block of each is sampled from noise. The median
+    # leaves out the block that is compiled.
+    took = np.diff(times).reshape(-1, blocks)[:, 1:]
+    new = (self._frames - self._block) * model.batches(self._clips).size
+    losses = heldout_losses(model)
+    return found | {
+        'heldout_loss': losses['loss'],
+        'heldout_next': losses.get('loss_next'),
+        'frame_seconds': float(np.median(took)) * (blocks - 1) / new,
+    }
 
 
 class Prediction:
@@ -197,6 +250,13 @@ def real_videos(
   """
   clips = shapes_clips.real_clips(source, **options)
   return np.stack([clip['video'] for clip in itertools.islice(clips, count)])
+
+
+def heldout_losses(model: model_lib.Model) -> Figures:
+  """The held-out losses of a model that takes no condition, by name."""
+  source = inputs.make_source(model.config, 'test')
+  run = evaluator.Run(model, source, None, lambda split: source, None)
+  return dict(evaluators.HeldoutLoss(run)(model))
 
 
 def sampler(config) -> str:

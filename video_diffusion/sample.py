@@ -22,7 +22,7 @@ from video_diffusion.inference import outputs
 from video_diffusion.parallel import distributed
 
 # Arguments of the API -> the fields of the command line, where these differ.
-_FIELDS = {'refiner': 'refine_workdir'}
+_FIELDS = {'refiner': 'refine_workdir', 'backwards': 'task'}
 
 
 def sample(

@@ -13,6 +13,9 @@ OPTIONS = [
     '--config.diffusion.prediction=x',
     '--config.model.heads=separate',
     '--config.model.conv=full_3d',
+    '--config.extension.context=aligned',
+    '--config.extension.context_frames=1',
+    '--config.extension.next_frames=2',
     '--config.sample.sampler=annealed_langevin',
 ]
 PROMPT = 'a red circle moves right'
@@ -45,6 +48,7 @@ def test_variants_continue_bit_for_bit_and_reach_every_mode(
   run('whole', '--mode=evaluate')
   report = json.loads((whole / 'evaluation.json').read_text())
   assert np.isfinite(report['losses']['loss'])
+  assert np.isfinite(report['losses']['loss_next'])
   # Whoever has config, weights and tokenizer has the model.
   exported.mkdir()
   shutil.copytree(whole / 'weights', exported / 'weights')
@@ -56,5 +60,14 @@ def test_variants_continue_bit_for_bit_and_reach_every_mode(
   assert video.shape == (1, 2, 8, 8, 3)
   model = video_diffusion.load(exported)
   np.testing.assert_array_equal(model.sample(prompts=[PROMPT]), video)
-  longer = model.extend(video[0], frames=3, prompts=[PROMPT])
-  np.testing.assert_array_equal(longer[0, :2], video[0])
+  # Frame by frame, from a video that it has sampled or from one given frame.
+  longer = model.sample(frames=4, prompts=[PROMPT])
+  np.testing.assert_array_equal(longer[:, :2], video)
+  for given in (1, 2):
+    longer = model.extend(video[0, :given], frames=3, prompts=[PROMPT])
+    np.testing.assert_array_equal(longer[0, :given], video[0, :given])
+  code, output = run_main_here(
+      CONFIG, f'--workdir={whole}', '--mode=sample', f'--prompt={PROMPT}',
+      '--config.sample.frames=4', '--config.sample.overlap=1', tiny=False,
+  )
+  assert code == 1 and 'sample.overlap is 1, but this model was' in output

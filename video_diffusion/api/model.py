@@ -12,6 +12,7 @@ import numpy as np
 
 from video_diffusion.api import model_folder
 from video_diffusion.config import build
+from video_diffusion.config import next_frames
 from video_diffusion.diffusion import extension
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import samplers
@@ -28,7 +29,7 @@ from video_diffusion.inference import step_calls
 from video_diffusion.parallel import sharding
 
 # Groups of a run's config that decide the frames sampled from its weights.
-DECIDING = ('data', 'diffusion', 'model', 'sample', 'text')
+DECIDING = ('data', 'diffusion', 'extension', 'model', 'sample', 'text')
 # Arguments of `diffusion.extension` -> those of the methods here.
 _PLAN_ARGUMENTS = {
     'num_frames': Argument('frames'), 'num_given': Argument('video')
@@ -187,7 +188,8 @@ class Model:
       prompts: see `conditions`.
       labels: see `conditions`.
       frames: frames of a video; more than those of a training clip are sampled
-        by block-autoregressive extension (paper section 3.1).
+        by block-autoregressive extension (paper section 3.1), or frame by frame
+        where the model was trained for it.
       overlap: frames that a block of an extension knows of the one before.
       sampler: a name, 'ancestral', 'ddim', 'dpmpp_2m' or 'annealed_langevin',
         or a sampler of `diffusion.samplers` with its own options.
@@ -245,7 +247,8 @@ class Model:
         [n, f, height, width, 3].
       frames: frames of the result, given ones included; None adds those of one
         block.
-      backwards: the given frames are the last ones, not the first.
+      backwards: the given frames are the last ones, not the first. A model
+        that extends frame by frame cannot do so.
       overlap: see `sample`.
       **options: other arguments of `sample`. num_videos is 1 by default, or n.
 
@@ -259,8 +262,8 @@ class Model:
           given.shape[-4],
           num_frames=frames,
           block_frames=self.frames,
-          overlap=self.overlap(overlap),
           backwards=backwards,
+          **self._extension(overlap, backwards),
       )
     return self._rollout(plan, given, **options)
 
@@ -401,12 +404,23 @@ class Model:
 
   def _generation(self, frames, overlap) -> extension.Plan:
     """The plan of videos from noise."""
+    frames = frames or self.frames
+    if frames <= self.frames:  # one block, whatever an extension would be
+      how = {'overlap': self.overlap(overlap)}
+    else:
+      how = self._extension(overlap)
     with plan_arguments():
-      return sampling_plan.generate(
-          frames or self.frames,
-          block_frames=self.frames,
-          overlap=self.overlap(overlap),
-      )
+      return sampling_plan.generate(frames, block_frames=self.frames, **how)
+
+  def _extension(
+      self, overlap: int | None, backwards: bool = False
+  ) -> dict[str, int]:
+    """Arguments of plans: what an extension knows of the frames before."""
+    next_frames.require_forwards(self.config, overlap, backwards)
+    return {
+        'overlap': self.overlap(overlap),
+        'context_frames': next_frames.context_frames(self.config),
+    }
 
   def _rollout(
       self,
@@ -430,7 +444,11 @@ class Model:
     batches = self.batches(conditions.num_videos, batch_size)
     stage = self.stage(
         settings, conditions, batches,
-        block_frames=len(plan.blocks[0].frames), upscale=upscale,
+        # Blocks with a context have one frame, whatever others would have.
+        block_frames=next(
+            (len(b.frames) for b in plan.blocks if not b.context), self.frames
+        ),
+        upscale=upscale,
     )
     run = functools.partial(
         rollout.run, plan, batches=batches, seed=seed, given=given,

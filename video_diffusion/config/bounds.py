@@ -48,6 +48,8 @@ RANGES = {
     'diffusion.logsnr_shift': (-10, 10),
     'diffusion.pure_noise': (0, 1),
     'diffusion.sigmoid_bias': (-20, 20),
+    'extension.context_frames': (1, 64),
+    'extension.next_frames': (1, 4096),
     'optim.lr': (0, 3.4e38),  # float32's largest; updates may be skipped
     'optim.warmup_steps': (0, MANY),
     'optim.decay_steps': (0, MANY),

@@ -18,6 +18,7 @@ import ml_collections
 from video_diffusion.checkpoints import checkpoint
 from video_diffusion.checkpoints import shapes as shapes_lib
 from video_diffusion.checkpoints import weights
+from video_diffusion.config import next_frames
 from video_diffusion.config import validate
 from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.diffusion import samplers
@@ -46,7 +47,11 @@ def make_mesh(config: ml_collections.ConfigDict) -> jax.sharding.Mesh:
 def make_model(
     config: ml_collections.ConfigDict, label_sizes: tuple[int, ...] = ()
 ) -> conditioning.ConditionalUNet:
-  """The network, with an encoder where model.cond_dim is set."""
+  """The network, with an encoder where model.cond_dim is set.
+
+  It has networks for the frames before the next one where extension.context
+  asks for them.
+  """
   fields = config.model.to_dict()
   cond_dim = fields.pop('cond_dim')
   del fields['conditioning']  # of the encoder
@@ -55,7 +60,10 @@ def make_model(
     logging.warning(shortcoming)
   encoder = make_encoder(config, label_sizes) if cond_dim else None
   return conditioning.ConditionalUNet(
-      unet3d.UNet3D(**fields), encoder, config.text.injection
+      unet3d.UNet3D(**fields),
+      encoder,
+      config.text.injection,
+      next_frames.make_context(config),
   )
 
 

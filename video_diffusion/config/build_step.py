@@ -7,6 +7,7 @@ import jax
 import ml_collections
 
 from video_diffusion.config import build
+from video_diffusion.config import next_frames
 from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
 from video_diffusion.models import unet3d
@@ -91,6 +92,7 @@ def make_step(
       logsnr_fn=build.make_logsnr_fn(config),
       share_noise=config.diffusion.images_share_noise,
       cond_drop=config.diffusion.cond_drop if model.encoder else 0.0,
+      next_frames=next_frames.trained(config),
       train=True,
   )
   if config.distill.num_steps:

@@ -28,6 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.prepare = _prepare()
   config.model = _model()
   config.diffusion = _diffusion()
+  config.extension = _extension()
   config.optim = _optim()
   config.train = _train()
   config.distill = _distill()
@@ -264,6 +265,23 @@ def _diffusion():
   # Probability of dropping the condition of an example in training.
   diffusion.cond_drop = 0.1
   return diffusion
+
+
+def _extension():
+  """What the new frames of an extension know of those before."""
+  extension = ml_collections.ConfigDict()
+  # 'known' extends a video block by block, as in the paper: the last frames
+  # before are known frames of a block. 'aligned' extends it one frame at a
+  # time. Two small networks, trained with the model, weigh the frames before
+  # and align their sum with the next frame; the result enters the network
+  # beside z. docs/summary.md describes it.
+  extension.context = 'known'
+  # Option of 'aligned', the number of frames before that are weighed.
+  extension.context_frames = 4
+  # Option of 'aligned', the number of frames of its video that each example of
+  # a training has once more, each as a next frame.
+  extension.next_frames = 4
+  return extension
 
 
 def _optim():

@@ -11,7 +11,7 @@ TEACHER = 'distill.teacher'
 # Groups of the config file. All others, and their fields, are the teacher's.
 GROUPS = ('optim', 'train', 'distill', 'log', 'checkpoint')
 # A student has these groups as its teacher has them.
-_SHARED = ('model', 'diffusion', 'text')
+_SHARED = ('model', 'diffusion', 'extension', 'text')
 # At t = 1 x_hat cannot be told from eps, and two steps of the teacher begin
 # there.
 _PREDICTIONS = ('v', 'x')

@@ -35,7 +35,7 @@ _TOKEN_TABLE = re.compile(r'encoder\.table\.\w+')
 _MEANING = ('model', 'diffusion.prediction', 'text.injection')
 _HARMLESS = ('model.remat', 'model.dtype', 'model.dropout')
 # Fields that are named where arrays do not fit.
-_SIZES = ('model', 'text')
+_SIZES = ('model', 'extension', 'text')
 
 
 def folder(config: ml_collections.ConfigDict) -> epath.Path | None:

@@ -25,6 +25,7 @@ FIXED = (
     'text',
     'model',
     'diffusion',
+    'extension',
     'optim',
     'distill.num_steps',
     'data_fingerprint',

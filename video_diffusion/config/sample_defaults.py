@@ -41,7 +41,9 @@ def get_config() -> ml_collections.ConfigDict:
   # q(z_s | x), 'joint' takes q(z_s | z_t, x).
   sample.replacement = 'marginal'
   # Number of frames that a block of a longer video has in common with the block
-  # before. 0 takes half of a block, or 1 frame in a cascade.
+  # before. 0 takes half of a block, or 1 frame in a cascade. A model with
+  # extension.context 'aligned' has such blocks only in sample.upscale, and as
+  # the second one of a cascade.
   sample.overlap = 0
   # File of a video to begin with. sample.task and sample.upscale say what is
   # done with it.

@@ -5,6 +5,7 @@ import pathlib
 import jax
 import ml_collections
 
+from video_diffusion.config import next_frames
 from video_diffusion.errors import UserError
 
 # Eighty times the paper's largest model, which has 1.2e9.
@@ -39,8 +40,11 @@ def check(config: ml_collections.ConfigDict, mode: str) -> None:
         'lower model.base_channels, channel_mults or num_blocks',
     )
   data, sample = config.data, config.sample
+  # A next frame comes with the frames before it.
+  more = next_frames.trained(config) * (1 + next_frames.context_frames(config))
+  frames = data.frames + data.images + more
   batches = {
-      'batch_size': (data.frames + data.images) * (mode == 'train'),
+      'batch_size': frames * (mode == 'train'),
       'eval.batch_size': data.frames * (mode in ('train', 'evaluate')),
       'sample.batch_size': (sample.frames or data.frames)
       * (mode in ('train', 'sample')),

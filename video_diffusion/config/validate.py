@@ -8,6 +8,7 @@ import jax
 import ml_collections
 
 from video_diffusion.config import fields
+from video_diffusion.config import next_frames
 from video_diffusion.config import sizes as sizes_lib
 from video_diffusion.data import pipeline
 from video_diffusion.diffusion import guidance
@@ -83,6 +84,7 @@ def check(config: ml_collections.ConfigDict, mode: str = 'train') -> None:
   _check_model(config)
   _check_attention(config)
   _check_diffusion(config)
+  next_frames.check(config)
   _check_optim(config)
   if mode == 'train':
     _check_train(config, devices)

@@ -2,12 +2,16 @@
 
 A plan is plain data. A model of T frames draws a longer, finer or larger video
 as a sequence of blocks of T frames; in each, some frames are known (given, or
-drawn by an earlier block) and some may have a low-resolution partner.
+drawn by an earlier block) and some may have a low-resolution partner. A model
+with a context of its own draws longer videos frame by frame.
 """
 import dataclasses
 
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
+
+# What an extension knows of the frames before: extension.context.
+CONTEXTS = ('known', 'aligned')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,12 +23,15 @@ class Block:
     known: which of them are known when the block begins.
     low_res: which of them have a low-resolution partner to agree with.
     model: 0, or 1 for the second model of a cascade.
+    context: the places of the frames before a single next frame, the oldest
+      first, -1 where there is none; () for blocks that need none.
   """
 
   frames: tuple[int, ...]
   known: tuple[bool, ...]
   low_res: tuple[bool, ...]
   model: int = 0
+  context: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +41,8 @@ class Plan:
   Attributes:
     num_frames: of the whole video.
     given: places of the frames that are there from the start.
-    blocks: see `Block`. Within one model all have the same length.
+    blocks: see `Block`. Within one model all have the same length, but for
+      those with a context, which have one frame.
   """
 
   num_frames: int
@@ -46,6 +54,15 @@ def _require(condition: bool, *parts: str) -> None:
   """Raises an ArgumentError of these parts unless the condition holds."""
   if not condition:
     raise ArgumentError(*parts)
+
+
+def _require_more(num_frames, num_given):
+  _require(
+      num_given < num_frames,
+      Argument('num_frames'),
+      f' is {num_frames}, but {num_given} frames are given; there is nothing '
+      'left to sample.',
+  )
 
 
 def _block(frames, have, *, low_res=(), model=0):
@@ -88,12 +105,7 @@ def extend(
       f' is {overlap}; it must be at least 1 and below the {block_frames} '
       'frames of a block.',
   )
-  _require(
-      num_given < num_frames,
-      Argument('num_frames'),
-      f' is {num_frames}, but {num_given} frames are given; there is nothing '
-      'left to sample.',
-  )
+  _require_more(num_frames, num_given)
   _require(
       num_frames >= block_frames,
       Argument('num_frames'),
@@ -120,6 +132,42 @@ def extend(
       num_given
   )
   return Plan(num_frames, tuple(given), tuple(blocks))
+
+
+def frame_by_frame(
+    num_frames: int,
+    *,
+    block_frames: int,
+    context_frames: int,
+    num_given: int = 0,
+) -> Plan:
+  """Extension by one frame at a time, each from the frames before it.
+
+  Not of the paper (docs/summary.md). Without given frames the first block is
+  drawn from noise, as in `extend`.
+
+  Args:
+    num_frames: of the whole video, given frames included.
+    block_frames: T of the model.
+    context_frames: number of frames before that a frame is drawn from, where
+      there are so many.
+    num_given: frames of the video that is extended, at its start.
+
+  Raises:
+    ArgumentError: lengths that do not fit.
+  """
+  _require_more(num_frames, num_given)
+  blocks, have = [], num_given
+  if not num_given:
+    have = min(block_frames, num_frames)
+    blocks.append(_block(range(have), ()))
+  for frame in range(have, num_frames):
+    before = range(frame - context_frames, frame)
+    context = tuple(max(place, -1) for place in before)
+    blocks.append(
+        dataclasses.replace(_block((frame,), ()), context=context)
+    )
+  return Plan(num_frames, tuple(range(num_given)), tuple(blocks))
 
 
 def interpolate(num_given: int, *, factor: int, block_frames: int) -> Plan:

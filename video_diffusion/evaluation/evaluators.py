@@ -15,6 +15,7 @@ import jax
 from video_diffusion.api import model as model_lib
 from video_diffusion.config import build
 from video_diffusion.config import inputs
+from video_diffusion.config import next_frames
 from video_diffusion.config import validate
 from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
@@ -47,13 +48,17 @@ class HeldoutLoss:
         prediction=model.config.diffusion.prediction,
         logsnr_fn=build.make_logsnr_fn(model.config),
         mesh=model.mesh,
+        next_frames=next_frames.trained(model.config),
     )
     self._step = distributed.compiled_together(step, 'heldout_loss')
 
   def __call__(
       self, model: model_lib.Model
   ) -> Iterator[tuple[str, float | None]]:
-    """Yields 'loss', and 'loss_bucket_0' ... from the noisiest on."""
+    """Yields 'loss', and 'loss_bucket_0' ... from the noisiest on.
+
+    Then 'loss_next', of next frames, for a model that extends frame by frame.
+    """
     config = model.config
     batches = inputs.heldout_batches(config, self._source, self._encode)
     with naming(lambda name: f'eval.{name}'):

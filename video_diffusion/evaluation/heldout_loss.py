@@ -11,6 +11,7 @@ from video_diffusion.errors import Argument
 from video_diffusion.parallel import collectives
 from video_diffusion.parallel import memory
 from video_diffusion.parallel import sharding
+from video_diffusion.training import next_frames as next_frames_lib
 from video_diffusion.training import step as step_lib
 
 SEED = 0  # seed of times and noise, whatever the run's seed is
@@ -22,6 +23,7 @@ def make_eval_step(
     prediction: str,
     logsnr_fn: Callable[[jax.Array], jax.Array],
     mesh: jax.sharding.Mesh,
+    next_frames: int = 0,
 ) -> Callable:
   """(params, batch, number of the batch) -> loss, bucket sums and counts.
 
@@ -30,14 +32,22 @@ def make_eval_step(
     prediction: what the network outputs, one of `loss.PREDICTIONS`.
     logsnr_fn: the schedule, time in [0, 1] -> log-SNR.
     mesh: all devices.
+    next_frames: number of next frames of each clip, for a network with a
+      context; their loss is apart.
   """
-  draw_noise, loss_fn = step_lib.make_loss(
-      network, num_images=0, prediction=prediction, logsnr_fn=logsnr_fn
+  make_loss = functools.partial(
+      step_lib.make_loss, network, num_images=0, prediction=prediction,
+      logsnr_fn=logsnr_fn,
   )
+  draw_noise, loss_fn = make_loss()
+  draw_more, loss_of_more = make_loss(next_frames=next_frames)
 
   def eval_step(params, batch, i):
     key = rng.stream_key(SEED, 'evaluate', i)
     loss, metrics = loss_fn(params, draw_noise(key, batch), key)
+    if next_frames:
+      _, more = loss_of_more(params, draw_more(key, batch), key)
+      metrics = more | metrics
     return metrics | {'loss': loss}
 
   return jax.jit(eval_step, out_shardings=sharding.replicated(mesh))
@@ -64,7 +74,7 @@ def mean_losses(
 
   Returns:
     'loss', then 'loss_bucket_0', the noisiest, to 'loss_bucket_3'; None for a
-    bucket that no clip fell into.
+    bucket that no clip fell into. Then 'loss_next' of next frames, if any.
 
   Raises:
     ArgumentError: batch_size is too large for the memory of a device.
@@ -89,4 +99,4 @@ def mean_losses(
     # A bucket that no clip fell into has no loss, not a loss of zero.
     mean = float(sums[i] / counts[i]) if counts[i] else None
     losses[f'loss_bucket_{i}'] = mean
-  return losses
+  return losses | next_frames_lib.mean_loss(results)

@@ -14,6 +14,7 @@ from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
 from video_diffusion.inference import denoiser
 from video_diffusion.inference import step_calls
+from video_diffusion.models import context
 from video_diffusion.parallel import sharding
 
 
@@ -118,11 +119,13 @@ def make_block_sampler(
       partners.
 
   Returns:
-    (params, key, condition, known, known_mask, low_res, low_res_mask, weight,
-    call) -> x, float32 of `shape` in [-1, 1]. condition holds what the
-    network's encoder takes, each [batch, 1, ...], or is None. known, of
-    `shape`, and low_res [batch, frames, height / upscale, width / upscale,
-    channels] may be left out; each comes with a mask, bool [1, frames].
+    (params, key, condition, known, known_mask, low_res, low_res_mask, previous,
+    previous_mask, weight, call) -> x, float32 of `shape` in [-1, 1]. condition
+    holds what the network's encoder takes, each [batch, 1, ...], or is None.
+    known, of `shape`, and low_res [batch, frames, height / upscale, width /
+    upscale, channels] may be left out; each comes with a mask, bool [1,
+    frames]. With previous, [batch, C, height, width, channels], and its mask,
+    bool [1, C], the block is one frame, the next one (`context.Previous`).
     Everything with a batch axis is split by `sharding.batch_sharding`. Masks
     are data, so that blocks that know other frames share one program. weight
     replaces settings.guidance_weight. call is a number of
@@ -141,11 +144,17 @@ def make_block_sampler(
       known_mask=None,
       low_res=None,
       low_res_mask=None,
+      previous=None,
+      previous_mask=None,
       weight=settings.guidance_weight,
       call=None,
   ):
+    frames = shape[1]
+    if previous is not None:
+      frames = 1
+      previous = context.Previous(previous[:, None], previous_mask[:, None])
     make = lambda condition: denoiser.make_denoise_fn(
-        network, params, condition, prediction=prediction
+        network, params, condition, prediction=prediction, previous=previous
     )
     denoise_fn = make(condition)
     if condition is not None:
@@ -170,7 +179,7 @@ def make_block_sampler(
     return sampling.sample(
         key,
         guidance.clip(denoise_fn, method=settings.clip),
-        shape=shape,
+        shape=(shape[0], frames, *shape[2:]),
         num_steps=settings.num_steps,
         sampler=settings.sampler,
         corrector_delta=settings.corrector_delta or None,

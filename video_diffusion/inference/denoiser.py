@@ -5,6 +5,7 @@ import jax
 
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import loss as loss_lib
+from video_diffusion.models import context
 
 
 def make_denoise_fn(
@@ -13,6 +14,7 @@ def make_denoise_fn(
     condition: dict[str, jax.Array] | None,
     *,
     prediction: str,
+    previous: context.Previous | None = None,
 ) -> guidance.DenoiseFn:
   """(z, logsnr) -> x_hat of a network, for one batch of conditions.
 
@@ -22,10 +24,17 @@ def make_denoise_fn(
     condition: what the network's encoder takes, by name, each [batch, 1, ...];
       None is the null condition.
     prediction: what the network outputs, one of `loss.PREDICTIONS`.
+    previous: the frames before each frame of z, which is then a next frame; for
+      a network with a context.
   """
+  more = {}
+  if previous is not None:
+    more = {'previous': previous, 'num_images': previous.frames.shape[1]}
 
   def denoise_fn(z, logsnr):
-    output = network.apply({'params': params}, z, logsnr, condition=condition)
+    output = network.apply(
+        {'params': params}, z, logsnr, condition=condition, **more
+    )
     return loss_lib.x_hat(
         z=z, output=output, logsnr=logsnr, prediction=prediction
     )

@@ -216,6 +216,10 @@ def run_batch(
         small = canvases[block.model - 1] if block.model else given
         inputs['low_res'] = small[:, frames]
         masks['low_res_mask'] = np.array(block.low_res)[None]
+      if block.context:
+        # -1, where there is no frame, takes any one: the mask leaves it out.
+        inputs['previous'] = canvas[:, list(block.context)]
+        masks['previous_mask'] = np.array(block.context)[None] >= 0
       inputs = collectives.global_batch(inputs, mesh)
       with jax.set_mesh(mesh), memory.explained(_too_large(batches)):
         x = stage.sample_block(

@@ -134,6 +134,7 @@ class SpaceConv(nn.Module):
   features: int
   dtype: jnp.dtype
   zero: bool = False  # whether it starts at zero
+  use_bias: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array, num_images: int = 0) -> jax.Array:
@@ -160,6 +161,7 @@ class Conv3D(nn.Module):
   features: int
   dtype: jnp.dtype
   zero: bool = False  # whether it starts at zero
+  use_bias: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array, num_images: int = 0) -> jax.Array:
@@ -188,13 +190,16 @@ CONVS = {'space': SpaceConv, 'full_3d': Conv3D}
 
 
 def _kernel_and_bias(conv, shape):
-  """The parameters of a convolution, in its dtype."""
+  """The parameters of a convolution, in its dtype; 0 for no bias."""
   zeros, normal = nn.initializers.zeros, nn.initializers.lecun_normal()
   kernel = conv.param(
       'kernel', zeros if conv.zero else normal, shape, jnp.float32
   )
+  kernel = kernel.astype(conv.dtype)
+  if not conv.use_bias:
+    return kernel, 0.0
   bias = conv.param('bias', zeros, shape[-1:], jnp.float32)
-  return kernel.astype(conv.dtype), bias.astype(conv.dtype)
+  return kernel, bias.astype(conv.dtype)
 
 
 def _conv_frames(x, kernel, bias=0.0):

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from video_diffusion.models import blocks
+from video_diffusion.models import context as context_lib
 from video_diffusion.models import text_pooling
 from video_diffusion.models import unet3d
 
@@ -144,11 +145,14 @@ class ConditionalUNet(nn.Module):
       the log-SNR, as in the paper, or to the 'output' of the U-Net, through a
       learned projection to its channels that starts at zero. The latter is the
       same at all positions of a frame, and zero for the null conditioning.
+    context: makes channels of the frames before a next frame; None for a model
+      that takes none.
   """
 
   unet: unet3d.UNet3D
   encoder: Encoder | None = None
   injection: str = 'embedding'
+  context: context_lib.AlignedContext | None = None
 
   def arrays(self) -> dict[str, jax.ShapeDtypeStruct]:
     """The arrays that condition a clip or an image; {} if unconditional."""
@@ -180,6 +184,7 @@ class ConditionalUNet(nn.Module):
       keep: jax.Array | None = None,
       num_images: int = 0,
       train: bool = False,
+      previous: context_lib.Previous | None = None,
   ) -> jax.Array:
     """Predicts from z, the log-SNR and the conditioning.
 
@@ -187,24 +192,35 @@ class ConditionalUNet(nn.Module):
       z: [batch, T + K, height, width, channels].
       logsnr: [batch] or [batch, T + K].
       condition: the arrays of the encoder, by name, each [batch, 1 + K, ...],
-        the video's and each image's. None is the null conditioning.
+        the video's and each image's. None is the null conditioning. Next frames
+        take the video's.
       keep: bool [batch]; where False the conditioning is dropped to zero, for
         the video and its images together.
-      num_images: K.
+      num_images: K, next frames included.
       train: applies dropout.
+      previous: the frames before the last J of the images, which are frames to
+        come of the video: next frames. No other frame has a context.
 
     Returns:
       float32 of z's shape.
     """
-    vectors = None
+    channels = vectors = None
+    if previous is not None:
+      channels = self.context(previous)
+      next_frames = channels.shape[1]
+      others = z.shape[1] - next_frames
+      channels = jnp.pad(channels, ((0, 0), (others, 0), *[(0, 0)] * 3))
     if self.encoder is not None and condition is not None:
       vectors = self.encoder(**condition)
       if keep is not None:
         vectors = jnp.where(keep[:, None, None], vectors, 0.0)
+      if previous is not None:
+        own = jnp.repeat(vectors[:, :1], next_frames, axis=1)
+        vectors = jnp.concatenate([vectors, own], axis=1)
       z, vectors = self.encoder.enter(z, vectors, num_images)
     if vectors is None or self.injection == 'embedding':
-      return self.unet(z, logsnr, vectors, num_images, train)
-    output = self.unet(z, logsnr, None, num_images, train)
+      return self.unet(z, logsnr, vectors, num_images, train, channels)
+    output = self.unet(z, logsnr, None, num_images, train, channels)
     added = nn.Dense(
         output.shape[-1],
         use_bias=False,

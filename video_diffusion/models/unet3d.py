@@ -155,6 +155,7 @@ class UNet3D(nn.Module):
       cond: jax.Array | None = None,
       num_images: int = 0,
       train: bool = False,
+      channels: jax.Array | None = None,
   ) -> jax.Array:
     """Predicts eps, v or x, whichever it was trained for.
 
@@ -164,6 +165,9 @@ class UNet3D(nn.Module):
       cond: [batch, D] or [batch, T + K, D]; None or zeros is no condition.
       num_images: K; the last K frames are independent images.
       train: applies dropout, which draws from the 'dropout' stream.
+      channels: [batch, T + K, height, width, any], a condition of each frame
+        that enters beside z, by the first convolution (this project's choice;
+        no model of the paper has one). None or zeros is no condition.
 
     Returns:
       float32 of z's shape.
@@ -206,9 +210,18 @@ class UNet3D(nn.Module):
           name=name,
       )(x, emb, num_images, train)
 
-    x = to_patches(z, patch) if patch > 1 else z
+    patches = lambda x: to_patches(x, patch) if patch > 1 else x
     conv = blocks.CONVS[self.conv]
-    x = conv(self.base_channels, self.dtype, name='conv_in')(x, num_images)
+    x = conv(self.base_channels, self.dtype, name='conv_in')(
+        patches(z), num_images
+    )
+    if channels is not None:
+      # The sum is the convolution of z and the channels together. A network
+      # that was trained without them begins as it was.
+      x = x + conv(
+          self.base_channels, self.dtype, zero=True, use_bias=False,
+          name='conv_channels',
+      )(patches(channels), num_images)
     if self.temporal_input:
       x = attention.TemporalAttention(
           min(self.head_dim, self.base_channels),
@@ -245,7 +258,9 @@ class UNet3D(nn.Module):
           c * patch**2, jnp.float32, zero=True, name=f'conv_out{suffix}'
       )(nn.swish(norm(x)), num_images)
 
-    if self.heads == 'separate' and num_images:
+    if self.heads == 'separate' and num_images == f:
+      x = head(x, num_images, '_images')
+    elif self.heads == 'separate' and num_images:
       video, images = x[:, : f - num_images], x[:, f - num_images :]
       images = head(images, num_images, '_images')
       x = jnp.concatenate([head(video, 0), images], axis=1)

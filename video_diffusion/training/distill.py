@@ -8,6 +8,7 @@ from video_diffusion.diffusion import distillation
 from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.models import conditioning
+from video_diffusion.training import next_frames as next_frames_lib
 from video_diffusion.training import step as step_lib
 
 
@@ -20,6 +21,7 @@ def make_loss(
     logsnr_fn: Callable[[jax.Array], jax.Array],
     share_noise: bool = False,
     cond_drop: float = 0.0,
+    next_frames: int = 0,
     train: bool = False,
 ) -> tuple[Callable, Callable]:
   """(draw_noise, loss_fn), as of `step.make_loss`.
@@ -37,6 +39,7 @@ def make_loss(
     logsnr_fn: the schedule, time in [0, 1] -> log-SNR.
     share_noise: gives a video and its images one step.
     cond_drop: probability with which the conditioning of an example is dropped.
+    next_frames: J, see `next_frames.appended`.
     train: applies dropout to the student.
   """
   metrics = step_lib.make_metrics(logsnr_fn)
@@ -44,9 +47,14 @@ def make_loss(
   def draw_noise(key, batch):
     index_key, eps_key, drop_key = jax.random.split(key, 3)
     b, f = batch['video'].shape[:2]
+    batch = next_frames_lib.appended(
+        jax.random.fold_in(drop_key, 1), batch,
+        num_frames=f - num_images, next_frames=next_frames,
+    )
     index = distillation.draw_index(
-        index_key, batch=b, num_frames=f - num_images, num_images=num_images,
-        num_steps=num_steps, share=share_noise,
+        index_key, batch=b, num_frames=f - num_images,
+        num_images=num_images + next_frames, num_steps=num_steps,
+        share=share_noise,
     )
     return step_lib.with_noise(
         batch, eps_key, drop_key, cond_drop, index=index

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from video_diffusion.errors import UserError
+from video_diffusion.training import next_frames
 from video_diffusion.training import step as step_lib
 from video_diffusion.training import writers
 
@@ -175,6 +176,7 @@ class Window:
       for i in range(step_lib.NUM_BUCKETS):
         if counts[i]:
           scalars[f'loss_bucket_{i}'] = sums[i] / counts[i]
+    scalars |= next_frames.mean_loss(good)
     if skipped:
       scalars['skipped'] = skipped
     scalars['clips_per_second'] = rate * self._batch_size

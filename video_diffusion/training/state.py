@@ -44,13 +44,18 @@ def init_params(
     num_images: K.
     seed: the run's seed.
   """
-  b, f = batch['video'].shape[:2]
+  b, f, *frame = batch['video'].shape
+  previous = None
+  if model.context is not None:  # with one next frame at the end
+    f, num_images = f + 1, num_images + 1
+    previous = model.context.shapes(b, frame)
   return model.lazy_init(
       rng.stream_key(seed, 'init'),
-      jax.ShapeDtypeStruct(batch['video'].shape, jnp.float32),
+      jax.ShapeDtypeStruct((b, f, *frame), jnp.float32),
       jax.ShapeDtypeStruct((b, f), jnp.float32),
       condition=model.condition_of(batch),
       num_images=num_images,
+      previous=previous,
   )['params']
 
 

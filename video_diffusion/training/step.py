@@ -13,7 +13,9 @@ import optax
 from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.diffusion import rng
 from video_diffusion.models import conditioning
+from video_diffusion.models import context
 from video_diffusion.parallel import sharding
+from video_diffusion.training import next_frames as next_frames_lib
 from video_diffusion.training import optimizer as optimizer_lib
 from video_diffusion.training import state as state_lib
 
@@ -46,6 +48,7 @@ def make_loss(
     pure_noise: float = 0.0,
     cond_drop: float = 0.0,
     weight_fn: Callable[[jax.Array], jax.Array] = jnp.ones_like,
+    next_frames: int = 0,
     train: bool = False,
 ) -> tuple[Callable, Callable]:
   """The paper's objective in two functions, (draw_noise, loss_fn).
@@ -69,6 +72,8 @@ def make_loss(
     pure_noise: share of the videos at t = 1.
     cond_drop: probability with which the conditioning of an example is dropped.
     weight_fn: log-SNR -> weight of a frame's loss, see `diffusion.loss.weight`.
+    next_frames: J, see `next_frames.appended`. Their losses count alike, and
+      are the metrics of `next_frames.metrics` as well.
     train: applies dropout.
   """
   metrics = make_metrics(logsnr_fn)
@@ -76,11 +81,15 @@ def make_loss(
   def draw_noise(key, batch):
     t_key, eps_key, drop_key = jax.random.split(key, 3)
     b, f = batch['video'].shape[:2]
+    batch = next_frames_lib.appended(
+        jax.random.fold_in(drop_key, 1), batch,
+        num_frames=f - num_images, next_frames=next_frames,
+    )
     logsnr = loss_lib.draw_logsnr(
         t_key,
         batch=b,
         num_frames=f - num_images,
-        num_images=num_images,
+        num_images=num_images + next_frames,
         share=share_noise,
         pure_noise=pure_noise,
         logsnr_fn=logsnr_fn,
@@ -96,7 +105,10 @@ def make_loss(
         prediction=prediction,
     )
     loss = (weight_fn(batch['logsnr']) * losses).mean()
-    return loss, metrics(losses, batch['logsnr'])
+    found = metrics(losses, batch['logsnr'])
+    if next_frames:
+      found |= next_frames_lib.metrics(losses[:, -next_frames:])
+    return loss, found
 
   return draw_noise, loss_fn
 
@@ -130,10 +142,18 @@ def network_of(
   Args:
     model: a `ConditionalUNet`.
     params: its parameters.
-    batch: see `make_loss`.
-    num_images: K.
+    batch: see `make_loss`; next frames come with the frames before them.
+    num_images: K, without next frames.
     dropout_key: applies dropout; None applies none.
   """
+  more = {}
+  if 'places' in batch:
+    num_images += batch['places'].shape[1]
+    more['previous'] = context.take_previous(
+        to_float(batch['video'][:, :-num_images]),
+        batch['places'],
+        model.context.frames,
+    )
   return lambda z, logsnr: model.apply(
       {'params': params},
       z,
@@ -143,6 +163,7 @@ def network_of(
       num_images=num_images,
       train=dropout_key is not None,
       rngs=None if dropout_key is None else {'dropout': dropout_key},
+      **more,
   )
 
 

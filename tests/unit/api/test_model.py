@@ -143,6 +143,25 @@ def test_arguments_that_do_not_fit_are_one_sentence(
   assert sentence in str(error.value) and '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('method, arguments, sentence', [
+    ('sample', dict(frames=9, overlap=2), 'overlap is 2, but this model was'),
+    ('check', dict(frames=9), 'overlap is 3, but this model was trained'),
+    ('extend', dict(video=clip(3)), 'overlap is 3, but this model was trained'),
+    (
+        'extend', dict(video=clip(3), overlap=0, backwards=True),
+        'backwards asks for frames before the given ones, but this model was',
+    ),
+])
+def test_a_model_that_extends_frame_by_frame_has_no_blocks(
+    method, arguments, sentence
+):
+  model = models.make(fields=[('extension', 'context', 'aligned')], overlap=3)
+  with pytest.raises(ArgumentError) as error:
+    getattr(model, method)(**arguments)
+  assert sentence in str(error.value) and '\n' not in str(error.value)
+  model.check(frames=4)  # one block, which nothing precedes
+
+
 def test_a_batch_must_divide_by_the_devices():
   model = models.make()
   if DEVICES > 1:

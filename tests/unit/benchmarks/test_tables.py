@@ -1,10 +1,12 @@
 import json
+import types
 
 import numpy as np
 import pytest
 
 from benchmarks import table_cases
 from benchmarks import table_report
+from benchmarks import table_rows
 from benchmarks import tables
 from tests.conftest import TINY
 from video_diffusion.evaluation import extractors
@@ -22,6 +24,7 @@ ROWS = {
     'joint': ['K = 4'],
     'guidance': ['w = 0', 'w = 5'],
     'extension': ['guidance', 'replacement'],
+    'context': ['known'],
     'prediction': ['5 known, 64 calls, Langevin'],
 }
 
@@ -63,23 +66,25 @@ def figures(out, table, row, seed=0):
   ][row]
 
 
-@pytest.mark.parametrize('model, first, second', [
-    ('k_4', 'joint', 'guidance'), ('free', 'extension', 'prediction'),
+@pytest.mark.parametrize('model, names', [
+    ('k_4', ('joint', 'guidance')),
+    ('free', ('extension', 'context', 'prediction')),
 ])
-def test_two_tables_of_a_tiny_model(tmp_path, capsys, model, first, second):
+def test_tables_of_a_tiny_model(tmp_path, capsys, model, names):
+  first, *others = names
   run(tmp_path, first)
   folder = tmp_path / 'runs' / f'{model}_seed_0'
   curves = (folder / 'metrics.jsonl').read_text()
-  # The second table needs this model, and does not train it again.
+  # Other tables need this model, and do not train it again.
   assert (folder / 'checkpoints').exists()
   capsys.readouterr()
-  run(tmp_path, second)
+  run(tmp_path, *others)
   assert curves == (folder / 'metrics.jsonl').read_text()
   assert not (folder / 'checkpoints').exists()
   printed = capsys.readouterr().out
   assert '\n| real clips | 1 |' in printed and 'FVD by thumbnails' in printed
 
-  for name in (first, second):
+  for name in names:
     columns = table_cases.TABLES[name].columns
     rows = {
         row: figures(tmp_path, name, row) for row in table_cases.rows(name)
@@ -89,7 +94,7 @@ def test_two_tables_of_a_tiny_model(tmp_path, capsys, model, first, second):
       # Where no clip shows an object, none can last.
       assert all(found[c] is None or np.isfinite(found[c]) for c in columns)
     assert rows['real clips']['palette'] == 1
-    score = columns[0]
+    score = next(c for c in columns if c.startswith('fvd'))
     worse = rows[ROWS[name][-1]][score]
     # Clips of which five frames are known may be as near as real ones.
     least = 0 if name == 'prediction' else rows['real clips'][score]
@@ -97,13 +102,57 @@ def test_two_tables_of_a_tiny_model(tmp_path, capsys, model, first, second):
   if model == 'k_4':
     # Both tables sample by the same captions and noise.
     one, other = (
-        figures(tmp_path, 'joint', 'K = 4'), figures(tmp_path, second, 'w = 0')
+        figures(tmp_path, 'joint', 'K = 4'),
+        figures(tmp_path, 'guidance', 'w = 0'),
     )
     assert [one[c] for c in columns] == [other[c] for c in columns]
   else:
     # Both rows begin with the same block.
     one, other = (figures(tmp_path, first, row) for row in ROWS[first])
     assert one['fvd_1'] == other['fvd_1'] and one['fvd_4'] != other['fvd_4']
+    # The paper's way is the same row in both tables of extension.
+    known = figures(tmp_path, 'context', 'known')
+    assert known['fvd_4'] == one['fvd_4'] and known['heldout_loss'] > 0
+    assert known['heldout_next'] is None and known['frame_seconds'] > 0
+
+
+LOSSES = {'loss': 0.5, 'loss_next': 0.25}
+
+
+class FrameByFrame:
+  """Stands in for a model that extends frame by frame: it samples noise."""
+
+  def __init__(self, config):
+    self.config = config
+    self.config.extension.context = 'aligned'
+
+  def batches(self, num_videos):
+    return types.SimpleNamespace(size=num_videos // 2)
+
+  def sample(self, *, num_videos, frames, overlap, seed, progress):
+    assert overlap is None
+    for _ in range(2 * (1 + frames - self.config.data.frames)):
+      progress(1, 1)
+    shape = (num_videos, frames, 8, 8, 3)
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def test_a_model_that_extends_frame_by_frame_is_measured(monkeypatch):
+  monkeypatch.setattr(table_rows, 'heldout_losses', lambda model: LOSSES)
+  config = table_cases.make_config(
+      'free', config='moving_shapes:demo', seed=0, steps=2,
+      fields=[f'--config.{name}={value}' for name, value in FIELDS.items()],
+  )
+  table = table_cases.TABLES['context']
+  measure = table.measure(config, 8, StandIn(None, resize='reference'))
+  found = measure.measure(FrameByFrame(config))
+  assert set(table.columns) <= found.keys() == measure.real().keys()
+  assert (found['heldout_loss'], found['heldout_next']) == (0.5, 0.25)
+  assert found['frame_seconds'] >= 0
+  # Noise changes alike within the first block and where a frame is added.
+  assert found['change_within'] == pytest.approx(
+      found['change_at_seams'], rel=0.1
+  )
 
 
 class Fake:
@@ -222,13 +271,13 @@ def test_every_model_is_a_config_that_trains(model):
   assert (config.seed, config.sample.seed, config.optim.lr) == (3, 3, 0.5)
   assert (config.train.steps, config.optim.decay_steps) == (50, 50)
   # A call cannot change the fields that a model sets.
-  assert config.model.cond_dim == (0 if model == 'free' else 32)
-  assert config.data.images == int({'free': 'k_4'}.get(model, model)[2:])
+  assert config.model.cond_dim == (0 if 'free' in model else 32)
+  assert config.data.images == (4 if 'free' in model else int(model[2:]))
 
 
 @pytest.mark.parametrize('arguments, sentence', [
     (['nothing'], "'nothing' is no table; there are joint, guidance, ext"),
-    ([], 'name a table, one of joint, guidance, extension, prediction, or'),
+    ([], 'name a table, one of joint, guidance, extension, context, pre'),
     (['joint', '--steps=0'], '--steps: is 0; it must be at least 1'),
     (['joint', '--seeds=0,-1'], '--seeds: is 0,-1; each must be at least 0'),
     (['joint', '--config.data.images=3'], 'data.images must not be given; tab'),

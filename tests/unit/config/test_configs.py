@@ -112,6 +112,16 @@ def test_full_convolutions_have_three_times_the_parameters():
   assert sizes.parameters(config) / 1e6 == pytest.approx(count, rel=0.25)
 
 
+@pytest.mark.parametrize('name, variant', [
+    ('moving_shapes', 'laptop'), ('moving_shapes', 'demo'), ('bair', 'paper'),
+])
+def test_networks_of_a_context_are_small(name, variant):
+  config = load(name, variant)
+  plain = parameters(config)
+  config.extension.context = 'aligned'
+  assert plain < parameters(config) < 1.02 * plain
+
+
 PAPER = {  # appendix A, row by row
     'ucf101': dict(
         batch=128, base=256, mults=(1, 2, 4, 8), blocks=2, emb_layers=4,

@@ -25,7 +25,7 @@ def test_a_workdir_belongs_to_one_run(tmp_path):
   saved = json.loads((workdir / 'config.json').read_text())
   assert saved['train']['steps'] == 9
   for name in ('seed', 'batch_size', 'data.frames', 'model.dropout',
-               'diffusion.prediction', 'optim.lr'):
+               'diffusion.prediction', 'extension.next_frames', 'optim.lr'):
     other = config()
     holder = other
     *groups, field = name.split('.')
@@ -43,7 +43,7 @@ def test_a_run_from_before_a_field_goes_on_with_its_default(tmp_path):
   run_dir.claim(config(), workdir, '')
   (workdir / 'weights').mkdir()
   old = json.loads((workdir / 'config.json').read_text())
-  del old['data']['frameskips'], old['data']['mixture']
+  del old['data']['frameskips'], old['data']['mixture'], old['extension']
   (workdir / 'config.json').write_text(json.dumps(old))
   run_dir.claim(config(), workdir, '')
   (workdir / 'config.json').write_text(json.dumps(old))

@@ -120,6 +120,15 @@ def test_each_mode_needs_its_own_batch_size_alone(monkeypatch):
     ({'model.heads': 'separate', 'data.images': 0}, 'but data.images is 0'),
     ({'model.conv': '3d'}, "model.conv is '3d'; it must be one of"),
     ({'model.conv': 'full_3d', 'data.frames': 1}, 'but data.frames is 1'),
+    ({'extension.context': 'all'}, "extension.context is 'all'; it must be"),
+    (
+        {'extension.context': 'aligned', 'data.frames': 1},
+        'data.frames is 1, so that',
+    ),
+    (
+        {'extension.context': 'aligned', 'extension.context_frames': 16},
+        'extension.context_frames is 16; it must be below data.frames, 16',
+    ),
     ({'text.injection': 'input'}, "text.injection is 'input'; it must be one"),
     ({'text.injection': 'output'}, "but text.encoder is '', so that"),
 ])

@@ -100,6 +100,25 @@ def test_a_cascade_keeps_only_the_frame_that_has_a_partner():
   assert [sum(b.known) for b in plan.blocks] == [0, 0, 1]
 
 
+def test_frame_by_frame():
+  plan = extension.frame_by_frame(7, block_frames=4, context_frames=3)
+  first, *others = plan.blocks
+  assert first == extension.Block((0, 1, 2, 3), (False,) * 4, (False,) * 4)
+  assert [block.frames for block in others] == [(4,), (5,), (6,)]
+  assert [block.context for block in others] == [
+      (1, 2, 3), (2, 3, 4), (3, 4, 5)
+  ]
+  assert not any(any(b.known) or any(b.low_res) for b in plan.blocks)
+  # One given frame is enough; what is before it is not there.
+  plan = extension.frame_by_frame(
+      4, block_frames=4, context_frames=3, num_given=1
+  )
+  assert plan.given == (0,)
+  assert [block.context for block in plan.blocks] == [
+      (-1, -1, 0), (-1, 0, 1), (0, 1, 2)
+  ]
+
+
 @pytest.mark.parametrize(
     'make, sentence',
     [
@@ -112,6 +131,12 @@ def test_a_cascade_keeps_only_the_frame_that_has_a_partner():
             'nothing left to sample',
         ),
         (lambda: extension.extend(9, block_frames=16, overlap=8), 'one block'),
+        (
+            lambda: extension.frame_by_frame(
+                8, block_frames=16, context_frames=4, num_given=8
+            ),
+            'nothing left to sample',
+        ),
         (
             lambda: extension.interpolate(4, factor=1, block_frames=16),
             'at least 2',

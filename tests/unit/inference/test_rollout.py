@@ -6,6 +6,7 @@ import pytest
 from tests.support import models
 from video_diffusion import media
 from video_diffusion.api import cascade as cascade_lib
+from video_diffusion.diffusion import extension
 from video_diffusion.inference import block_files
 from video_diffusion.inference import rollout
 from video_diffusion.inference import sampling_plan
@@ -43,6 +44,33 @@ def watch(model, before=lambda number: None):
 
   model.stage = watched
   return seen
+
+
+def test_a_next_frame_is_sampled_from_the_frames_before_it():
+  mesh, seen = sharding.make_mesh(), []
+
+  def sample_block(params, key, condition, *, previous, previous_mask):
+    seen.append((np.asarray(previous)[0, :, 0, 0, 0], previous_mask))
+    x = np.asarray(previous)[:, -1:] + 0.25
+    return jax.device_put(x, sharding.batch_sharding(mesh))
+
+  plan = extension.frame_by_frame(
+      4, block_frames=4, context_frames=2, num_given=1
+  )
+  stage = rollout.Stage(sample_block, {}, None, (8, 8), {})
+  video = rollout.run_batch(
+      plan, [stage], jax.random.key(0),
+      rollout.Batches(DEVICES, DEVICES, mesh),
+      given=np.full((1, 8, 8, 3), -0.5, np.float32),
+  )
+  np.testing.assert_array_equal(video[:, :, 0, 0, 0], [
+      [-0.5, -0.25, 0.0, 0.25]
+  ] * DEVICES)
+  for (frames, mask), want in zip(
+      seen, ([-0.5], [-0.5, -0.25], [-0.25, 0.0]), strict=True
+  ):
+    assert mask.shape == (1, 2)
+    np.testing.assert_array_equal(frames[mask[0]], want)
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])

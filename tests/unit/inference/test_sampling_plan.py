@@ -15,6 +15,16 @@ def test_longer_videos_are_extensions():
   assert plan == extension.extend(9, block_frames=4, overlap=1)
 
 
+def test_a_model_with_a_context_extends_frame_by_frame():
+  lengths = dict(block_frames=4, overlap=2, context_frames=3)
+  plan = sampling_plan.generate(9, **lengths)
+  assert [len(block.frames) for block in plan.blocks] == [4, 1, 1, 1, 1, 1]
+  assert len(sampling_plan.generate(4, **lengths).blocks) == 1
+  plan = sampling_plan.extend(1, **lengths)
+  assert plan.num_frames == 3
+  assert [block.frames for block in plan.blocks] == [(1,), (2,)]
+
+
 def test_an_extension_adds_one_block_unless_told_otherwise():
   lengths = dict(block_frames=4, overlap=1)
   assert sampling_plan.extend(3, **lengths).num_frames == 6
