@@ -57,10 +57,11 @@ CHECK_BATCH = 16
 EXTENDING = ('none', 'reconstruction')  # guidance of new and of extended videos
 SAMPLE_BOUND = 1e-3  # of values in [-1, 1], in float32
 COLUMNS = timing.COLUMNS | {'efficiency': 'efficiency'}
-SAMPLE_COLUMNS = {'what': 'case'} | sampler.COLUMNS | {
-    'efficiency': 'efficiency'
+SAMPLE_COLUMNS = {
+    'what': 'case',
+    **{k: v for k, v in sampler.COLUMNS.items() if k != 'sampler'},
+    'efficiency': 'efficiency',
 }
-del SAMPLE_COLUMNS['sampler']
 GAP_COLUMNS = {
     'largest difference': 'what', 'guidance': 'guidance', 'value': 'largest',
     'standard deviation': 'deviation',
@@ -223,7 +224,9 @@ def sample_differences(
   return rows
 
 
-def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict]:
+def parse(
+    argv: list[str] | None
+) -> tuple[argparse.Namespace, list[cases.MeshSize]]:
   """The flags, and the meshes that they ask for, one device first."""
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -249,19 +252,17 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict]:
   ):
     names = ', '.join(agreement.CHECKS)
     parser.error(f'--check needs --out DIR and a case of {names}')
-  args.batch = args.batch or (
-      CHECK_BATCH if args.check else cases.CASES[args.case][-1]
-  )
-  if args.check and args.batch % args.devices:
-    parser.error('--batch must divide by --devices')
+  if args.batch is None:
+    args.batch = CHECK_BATCH if args.check else cases.CASES[args.case][-1]
+  if args.batch < 1 or args.check and args.batch % args.devices:
+    parser.error('--batch is at least 1, and with --check divides by --devices')
   wanted = ['one', *(args.meshes or [*sizes][1:])]
-  return args, {name: sizes[name] for name in wanted}
+  return args, [sizes[name] for name in wanted]
 
 
 def main(argv: list[str] | None = None) -> list[dict]:
   """Prints the rows and their table."""
   args, sizes = parse(argv)
-  sizes = list(sizes.values())
   wrong = []
   if args.check and args.what == 'train':
     columns = agreement.COLUMNS

@@ -86,7 +86,8 @@ def test_rows_are_timed_in_turn_and_one_that_fails_leaves_the_others(
     (['--devices=3', '--meshes=fsdp_data'], '3 devices have no fsdp_data'),
     (['--devices=8', '--meshes=one'], "'one' is none of"),
     (['--devices=8', '--check'], '--out DIR'),
-    (['--devices=8', '--check', '--out=a', '--batch=12'], 'must divide'),
+    (['--devices=8', '--check', '--out=a', '--batch=12'], 'divides by'),
+    (['--devices=8', '--batch=0'], 'at least 1'),
 ])
 def test_flags_that_are_refused(flags, words, capsys):
   with pytest.raises(SystemExit):
