@@ -93,9 +93,14 @@ def measure(
 
 
 def wait_for_turn() -> None:
-  """Prints COMPILED, and returns when a line comes in."""
+  """Prints COMPILED, and returns when a line comes in.
+
+  Raises:
+    SystemExit: none will come, since whoever started this process has ended.
+  """
   print(COMPILED, flush=True)
-  sys.stdin.readline()
+  if not sys.stdin.readline():
+    raise SystemExit('Nobody waits for this row any more.')
 
 
 def top_kernels(trace: str, count: int = 25) -> list[tuple[float, int, str]]:

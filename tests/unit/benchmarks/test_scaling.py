@@ -1,3 +1,4 @@
+import io
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 from benchmarks import agreement
 from benchmarks import cases
 from benchmarks import scaling
+from benchmarks import step
 
 
 def test_a_curve_has_a_loss_before_each_update():
@@ -79,6 +81,14 @@ def test_rows_are_timed_in_turn_and_one_that_fails_leaves_the_others(
   assert scaling.train_rows('smoke', 4, sizes) == (
       [], ['1 device: the process has failed.']
   )
+
+
+def test_a_process_that_nobody_waits_for_ends(monkeypatch, capsys):
+  monkeypatch.setattr(sys, 'stdin', io.StringIO('\n'))
+  step.wait_for_turn()
+  with pytest.raises(SystemExit, match='Nobody'):
+    step.wait_for_turn()
+  assert capsys.readouterr().out.split() == [step.COMPILED] * 2
 
 
 @pytest.mark.parametrize('flags, words', [
