@@ -2,6 +2,7 @@
 import ast
 import importlib.util
 import re
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,9 @@ CASES = {
             'model.base_channels': 8,
             'model.channel_mults': (1,),
             'model.attention_resolutions': (16,),
-            'model.head_dim': 8,
+            # Two heads, and arrays large enough: every mesh splits something.
+            'model.head_dim': 4,
+            'mesh.min_sharded': 64,
         },
         4,
     ),
@@ -81,8 +84,52 @@ def case_config(case: str, batch: int | None = None):
   return config
 
 
-def make_mesh(count: int | None = None, fsdp: int = 1) -> jax.sharding.Mesh:
+class MeshSize(NamedTuple):
+  """How many devices there are, share a state, and share an example."""
+
+  devices: int = 1
+  fsdp: int = 1
+  model: int = 1
+
+  def __str__(self):
+    """'8, tensor 2 x FSDP 4', or '1 device'."""
+    if self.devices == 1:
+      return '1 device'
+    data = self.devices // (self.fsdp * self.model)
+    sizes = {'tensor': self.model, 'FSDP': self.fsdp, 'data': data}
+    axes = ' x '.join(f'{name} {n}' for name, n in sizes.items() if n > 1)
+    return f'{self.devices}, {axes}'
+
+
+def mesh_sizes(devices: int) -> dict[str, MeshSize]:
+  """The meshes that are measured, by name: 'one', and those of so many.
+
+  Args:
+    devices: at least 2. Where they are odd, no two share an example; FSDP over
+      half of them is another mesh than the rest from four on.
+  """
+  half, odd = divmod(devices, 2)
+  sizes = {
+      'one': MeshSize(),
+      'data': MeshSize(devices),
+      'fsdp': MeshSize(devices, devices),
+  }
+  if not odd and half > 1:
+    sizes['fsdp_data'] = MeshSize(devices, half)
+  if not odd:
+    sizes['tensor_fsdp'] = MeshSize(devices, half, 2)
+  return sizes
+
+
+def make_mesh(
+    count: int | None = None, fsdp: int = 1, model: int = 1
+) -> jax.sharding.Mesh:
   """A mesh of the first `count` devices; None takes all.
+
+  Args:
+    count: of devices.
+    fsdp: how many of them share a state.
+    model: how many of them share an example.
 
   Raises:
     UserError: there are fewer.
@@ -90,7 +137,7 @@ def make_mesh(count: int | None = None, fsdp: int = 1) -> jax.sharding.Mesh:
   devices = jax.devices()
   if count and count > len(devices):
     raise UserError(f'--devices is {count}; there are {len(devices)}.')
-  return sharding.make_mesh(fsdp=fsdp, devices=devices[:count])
+  return sharding.make_mesh(fsdp=fsdp, model=model, devices=devices[:count])
 
 
 def random_tree(abstract):

@@ -1,4 +1,5 @@
 """Starts a tiny training and kills it at random moments, for `kills`."""
+from collections.abc import Sequence
 import dataclasses
 import json
 import os
@@ -87,18 +88,18 @@ def complete(workdir: pathlib.Path) -> int:
   return max((int(name) for name in names if name.isdigit()), default=0)
 
 
-def _size(workdir):
+def size(workdir):
   """Bytes of metrics.jsonl."""
   path = workdir / 'metrics.jsonl'
   return path.stat().st_size if path.exists() else 0
 
 
-def _losses(workdir, skip):
+def losses(workdir, skip):
   """Steps of the losses behind `skip` bytes of metrics.jsonl."""
   return [p['step'] for p in points(workdir, skip)[0] if 'loss' in p]
 
 
-def _unfinished(workdir):
+def unfinished(workdir):
   """(name, inode) of checkpoints under temporary names."""
   found = set()
   for path in (workdir / 'checkpoints').glob('*tmp*'):
@@ -109,14 +110,31 @@ def _unfinished(workdir):
   return found
 
 
-def launch(out: pathlib.Path, name: str, steps: int, log) -> subprocess.Popen:
-  """Starts trials of the run in OUT/name."""
+def launch(
+    out: pathlib.Path,
+    name: str,
+    steps: int,
+    log,
+    flags: Sequence[str] = tuple(f'--config.{field}' for field in FIELDS),
+    **environment: str,
+) -> subprocess.Popen:
+  """Starts the training of so many steps in OUT/name, by default on a CPU.
+
+  Args:
+    out: folder of runs that share a compilation cache.
+    name: of the run.
+    steps: of the whole run.
+    log: a file that takes the output.
+    flags: what makes it small.
+    **environment: further variables.
+  """
   hidden = out / 'hidden'
   hidden.mkdir(exist_ok=True)
   (hidden / 'tensorflow.py').write_text('raise ImportError("hidden")\n')
   environment = {
       **os.environ,
       'JAX_PLATFORMS': 'cpu',
+      **environment,
       'JAX_COMPILATION_CACHE_DIR': str(out / 'cache'),
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
       'PYTHONPATH': f'{hidden}:{os.environ.get("PYTHONPATH", "")}',
@@ -126,8 +144,7 @@ def launch(out: pathlib.Path, name: str, steps: int, log) -> subprocess.Popen:
   return subprocess.Popen(
       [
           sys.executable, '-m', 'video_diffusion.main',
-          *(f'--config.{field}' for field in FIELDS),
-          f'--config.train.steps={steps}', f'--workdir={out / name}',
+          *flags, f'--config.train.steps={steps}', f'--workdir={out / name}',
       ],
       cwd=pathlib.Path(__file__).parents[1],
       env=environment,
@@ -156,7 +173,7 @@ class Killer:
     """
     workdir = self._workdir
     trial = Trial(moment, complete(workdir))
-    before, old = _size(workdir), _unfinished(workdir)
+    before, old = size(workdir), unfinished(workdir)
     path = self._out / 'logs' / f'{self._name}_{number:03d}.txt'
     began = time.time()
     with path.open('w') as log:
@@ -190,12 +207,12 @@ class Killer:
     seen, saved = [], set()
     while process.poll() is None:
       time.sleep(0.003)
-      saved |= _unfinished(workdir) - old
-      if moment == 'none' or _size(workdir) == before:
+      saved |= unfinished(workdir) - old
+      if moment == 'none' or size(workdir) == before:
         continue
       if not seen:
         self._ready = time.time() - began
-      seen = _losses(workdir, before)
+      seen = losses(workdir, before)
       last = seen[-1] if seen else 0
       reports = last == self._steps or moment == 'report' and (
           last and last % REPORT == 0
@@ -211,7 +228,7 @@ class Killer:
 
   def _describe(self, trial, log, code, before, old):
     """Fills in what files and log say of a trial that has ended."""
-    seen = _losses(self._workdir, before)
+    seen = losses(self._workdir, before)
     match = re.search(r'Continuing .* from step (\d+)\.', log)
     if match:
       trial.resumed = int(match.group(1))
@@ -224,7 +241,7 @@ class Killer:
       trial.phase = FINISHED
     elif code != -signal.SIGKILL:
       trial.phase = f'exit code {code}'
-    elif _unfinished(self._workdir) - old:
+    elif unfinished(self._workdir) - old:
       trial.phase = 'checkpoint being written'
     elif self._steps in (trial.resumed, trial.last):
       trial.phase = 'end of the run'

@@ -20,6 +20,7 @@ about 8 minutes, nearly all of them compilation. `--case smoke` runs on a CPU.
 import argparse
 import functools
 import time
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -101,38 +102,67 @@ def call_flops(config, model, params, guided: str) -> float:
 
 
 def make_weights(config, model, mesh):
-  """Random weights of the case's model."""
+  """Random weights of the case's model, split as config.mesh says."""
   shapes = build.batch_shapes(config, model)
   init = lambda: state_lib.init_params(
       model, shapes, num_images=config.data.images, seed=0
   )
-  return cases.random_tree(sharding.abstract(jax.eval_shape(init), mesh))
+  return cases.random_tree(
+      sharding.abstract(jax.eval_shape(init), mesh, config.mesh.min_sharded)
+  )
 
 
-def make_inputs(config, guided: str) -> dict:
-  """What a draw takes after the weights, by name."""
+def make_inputs(config, mesh, guided: str) -> dict:
+  """What a draw takes after the weights, by name, on a mesh."""
   data, batch = config.data, config.sample.batch_size
+  rows = sharding.batch_sharding(mesh)
   inputs = {'key': jax.random.key(0), 'condition': None}
   if guided == 'classifier-free':
     labels = jnp.arange(batch, dtype=jnp.int32)[:, None, None]
-    inputs['condition'] = {'labels': labels}
+    inputs['condition'] = {'labels': jax.device_put(labels, rows)}
   if guided == 'reconstruction':
     shape = (batch, data.frames, data.height, data.width, 3)
-    inputs['known'] = jax.random.uniform(
-        jax.random.key(1), shape, minval=-1.0
-    )
+    known = jax.random.uniform(jax.random.key(1), shape, minval=-1.0)
+    inputs['known'] = jax.device_put(known, rows)
     inputs['known_mask'] = jnp.arange(data.frames)[None] < data.frames // 2
   return inputs
 
 
-def measure(config, model, params, mesh, guided: str, flops: float) -> dict:
-  """One row of the table; flops are of a network call for one clip.
+class Draw(NamedTuple):
+  """A compiled sampler with what it takes; a call gives x.
 
-  Raises:
-    FloatingPointError: a draw is not finite, and its speed means nothing.
+  Attributes:
+    config: its sample fields are those of the sampler.
+    mesh: all devices.
+    params: weights of the network.
+    inputs: from `make_inputs`.
+    compiled: the sampler.
+    compile_seconds: what its compilation took.
   """
-  options = config.sample
-  inputs = make_inputs(config, guided)
+
+  config: Any
+  mesh: jax.sharding.Mesh
+  params: Any
+  inputs: dict
+  compiled: jax.stages.Compiled
+  compile_seconds: float
+
+  def __call__(self) -> jax.Array:
+    """x: float32 [batch, frames, height, width, 3] in [-1, 1]."""
+    return self.compiled(self.params, **self.inputs)
+
+
+def make_config(case: str, steps: int):
+  """The config of a case, with labels, and so many steps of a sampler."""
+  config = cases.case_config(case)
+  config.model.cond_dim = COND_DIM
+  config.sample.num_steps = steps
+  return config
+
+
+def compile_draw(config, model, params, mesh, guided: str) -> Draw:
+  """Compiles the sampler of config.sample; `guided` is one of GUIDANCE."""
+  inputs = make_inputs(config, mesh, guided)
   data = config.data
   sampler = block_sampler.make_block_sampler(
       model,
@@ -146,36 +176,48 @@ def measure(config, model, params, mesh, guided: str, flops: float) -> dict:
   began = time.perf_counter()
   with jax.set_mesh(mesh):
     compiled = sampler.lower(params, **inputs).compile()
-  compile_seconds = time.perf_counter() - began
+  seconds = time.perf_counter() - began
+  return Draw(config, mesh, params, inputs, compiled, seconds)
+
+
+def measure(draw: Draw, flops: float) -> dict:
+  """One row of the table; flops are of a network call for one clip.
+
+  Raises:
+    FloatingPointError: a draw is not finite, and its speed means nothing.
+  """
   x = None
 
   def run(n):
     nonlocal x
     for _ in range(n):
-      x = compiled(params, **inputs)
+      x = draw()
     jax.block_until_ready(x)
 
   seconds = timing.windows(run, warmup=1, each=1)
   if not np.isfinite(x).all():
     raise FloatingPointError('the draw holds numbers that are not finite')
+  options = draw.config.sample
   batch, calls = options.batch_size, network_calls(options)
   a_call = timing.rates(
-      [s / calls for s in seconds], batch=batch, flops=batch * flops
+      [s / calls for s in seconds], batch=batch, flops=batch * flops,
+      devices=draw.mesh.size,
   )
   draw_seconds = float(np.median(seconds))
   return {
-      'parameters': state_lib.tree_size(params),
+      'parameters': state_lib.tree_size(draw.params),
       'batch': batch,
-      'frames': config.data.frames,
+      'frames': draw.config.data.frames,
       'steps': options.num_steps,
       'calls': calls,
       **a_call,
       'ms_per_step': round(1e3 * draw_seconds / options.num_steps, 2),
       # Finished clips, at this number of steps.
       'clips_per_second': round(batch / draw_seconds, 2),
-      'peak_gib': timing.gib(memory.program_bytes(compiled)),
-      'compile_seconds': round(compile_seconds, 1),
-      'devices': f'1 x {mesh.devices.flat[0].device_kind}',
+      'peak_gib': timing.gib(memory.program_bytes(draw.compiled)),
+      'compile_seconds': round(draw.compile_seconds, 1),
+      'devices': f'{draw.mesh.size} x {draw.mesh.devices.flat[0].device_kind}',
+      'mesh': dict(draw.mesh.shape),
       'software': f'jax {jax.__version__}',
       'date': timing.today(),
   }
@@ -196,9 +238,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
   parser.add_argument('--steps', type=int, default=16, help='of a draw')
   args = parser.parse_args(argv)
   began = time.perf_counter()
-  config = cases.case_config(args.case)
-  config.model.cond_dim = COND_DIM
-  config.sample.num_steps = args.steps
+  config = make_config(args.case, args.steps)
   model = build.make_model(config, (CLASSES,))
   mesh = cases.make_mesh(1)
   params = make_weights(config, model, mesh)
@@ -216,7 +256,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
         batch_size=batch, **SAMPLERS[sampler], **GUIDANCE[guided]
     )
     row = {'case': args.case, 'sampler': sampler, 'guidance': guided}
-    row |= measure(config, model, params, mesh, guided, flops(guided))
+    draw = compile_draw(config, model, params, mesh, guided)
+    row |= measure(draw, flops(guided))
     rows.append(timing.emit(row))
     longest = max(longest, time.perf_counter() - start)
   timing.print_table(rows, COLUMNS)

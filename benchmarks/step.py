@@ -1,7 +1,7 @@
 """Milliseconds, clips/s and TFLOP/s of the train step, with its peak memory.
 
   python -m benchmarks.step [--case base64] [--batch 16] [--remat]
-      [--devices N] [--fsdp M] [--trace DIR]
+      [--devices N] [--fsdp M] [--model K] [--trace DIR]
 
 The step is the one that training compiles: EMA, gradient clip, Adam, bfloat16
 compute, 16 frames and no images unless the case says otherwise, random data on
@@ -11,8 +11,10 @@ them compilation; `--case smoke` shows on a CPU that it runs.
 """
 import argparse
 import collections
+from collections.abc import Callable
 import pathlib
 import re
+import sys
 import time
 
 import jax
@@ -25,9 +27,23 @@ from video_diffusion.config import build_step
 from video_diffusion.parallel import collectives
 from video_diffusion.training import state as state_lib
 
+COMPILED = 'compiled'  # the line that --wait prints
 
-def measure(config, mesh, trace: str | None = None) -> dict:
-  """One row of the table."""
+
+def measure(
+    config,
+    mesh,
+    trace: str | None = None,
+    ready: Callable[[], None] = lambda: None,
+) -> dict:
+  """One row of the table.
+
+  Args:
+    config: of the run.
+    mesh: all devices.
+    trace: folder for a trace of three steps, or None.
+    ready: is called when the step is compiled, before it runs.
+  """
   model = build.make_model(config, ())
   learning_rate, optimizer = build_step.make_optimizer(config)
   shapes = build.batch_shapes(config, model)
@@ -39,6 +55,7 @@ def measure(config, mesh, trace: str | None = None) -> dict:
       config, model, optimizer, learning_rate, abstract, shapes, mesh
   )
   compile_seconds = time.perf_counter() - began
+  ready()
   state = cases.random_tree(abstract)
   rng = np.random.default_rng(0)
   batch = collectives.global_batch(
@@ -75,6 +92,17 @@ def measure(config, mesh, trace: str | None = None) -> dict:
   }
 
 
+def wait_for_turn() -> None:
+  """Prints COMPILED, and returns when a line comes in.
+
+  Raises:
+    SystemExit: none will come, since whoever started this process has ended.
+  """
+  print(COMPILED, flush=True)
+  if not sys.stdin.readline():
+    raise SystemExit('Nobody waits for this row any more.')
+
+
 def top_kernels(trace: str, count: int = 25) -> list[tuple[float, int, str]]:
   """(milliseconds, calls, name) of the kernels of a trace, largest first."""
   path = max(pathlib.Path(trace).rglob('*.xplane.pb'))
@@ -102,12 +130,20 @@ def main(argv: list[str] | None = None) -> dict:
   parser.add_argument('--remat', action='store_true')
   parser.add_argument('--devices', type=int, help='the first so many; or all')
   parser.add_argument('--fsdp', type=int, default=1, help='that share a state')
+  parser.add_argument(
+      '--model', type=int, default=1, help='that share an example'
+  )
   parser.add_argument('--trace')
+  parser.add_argument(
+      '--wait', action='store_true',
+      help=f'print {COMPILED!r}, and run the step once a line comes in',
+  )
   args = parser.parse_args(argv)
   config = cases.case_config(args.case, args.batch)
   config.model.remat = (64, 32, 16, 8) if args.remat else ()
-  mesh = cases.make_mesh(args.devices, args.fsdp)
-  row = {'case': args.case} | measure(config, mesh, args.trace)
+  mesh = cases.make_mesh(args.devices, args.fsdp, args.model)
+  ready = wait_for_turn if args.wait else lambda: None
+  row = {'case': args.case} | measure(config, mesh, args.trace, ready)
   timing.emit(row)
   if args.trace:
     for ms, calls, name in top_kernels(args.trace):

@@ -143,26 +143,32 @@ def every_loss(workdir):
   }
 
 
-def test_a_checkpoint_of_a_pod_resumes_on_two_devices(
-    pod_run, run_main, tmp_path
+def test_a_checkpoint_of_a_pod_moves_to_one_device_and_on_to_two(
+    pod_run, run_main_here, run_main, tmp_path
 ):
-  """And on a mesh of another shape, which these devices make by themselves."""
+  """The two share each example, and hold whole what is not split by this."""
   workdir = tmp_path / 'run'
   shutil.copytree(
       pod_run / 'checkpoints' / str(KEPT),
       workdir / 'checkpoints' / str(KEPT),
   )
   shutil.copy(pod_run / 'config.json', workdir)
-  code, output = run_main(
-      f'--workdir={workdir}', '--config.train.steps=11', devices=2, **FLOAT32
+  code, output = run_main_here(
+      f'--workdir={workdir}', '--config.train.steps=9'
   )
-  assert code == 0 and f'from step {KEPT}' in output, output
+  assert code == 0 and continued_from(output) == KEPT, output
+  code, output = run_main(
+      f'--workdir={workdir}', '--config.train.steps=11',
+      '--config.mesh.model=2', devices=2, **FLOAT32,
+  )
+  assert code == 0 and continued_from(output) == 9, output
+  assert 'mesh 1 data x 1 fsdp x 2 model' in output
   ours, whole = metrics(workdir), metrics(pod_run)
   relative = {
       step: abs(ours[step]['loss'] / whole[step]['loss'] - 1)
       for step in range(KEPT + 1, 12)
   }
-  print(f'two devices against four, relative: {relative}')
+  print(f'one device, then two, against four, relative: {relative}')
   assert max(relative.values()) < 1e-5
 
 

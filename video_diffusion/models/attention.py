@@ -184,7 +184,8 @@ def attend_frames(qkv: jax.Array, bias: jax.Array) -> jax.Array:
     [batch, frames, positions, heads, head_dim].
   """
   if takes_kernel(qkv.shape, qkv.dtype):
-    kernel = sharding.map_batch(temporal_kernel.attend)
+    # Heads of qkv, of the bias and of the result.
+    kernel = sharding.map_batch(temporal_kernel.attend, model_axes=(4, 0, 3))
     return jax.lax.platform_dependent(
         qkv, bias, cuda=kernel, default=_plain_frames
     )

@@ -162,20 +162,35 @@ def constrain_batch(x: jax.Array, axis: int = 0) -> jax.Array:
   )
 
 
-def map_batch(fn: Callable) -> Callable:
+def map_batch(
+    fn: Callable, model_axes: Sequence[int] | None = None
+) -> Callable:
   """fn(x, *rest) run by every device on its own rows of x, rest whole.
 
   For kernels, which the partitioner cannot look into. Outside a mesh of several
   devices it is fn itself.
+
+  Args:
+    fn: works on each row of x by itself.
+    model_axes: the axes of x, of each of rest and of the result over which fn
+      works on each element by itself, such as heads; 'model' splits them where
+      it divides that of x. None splits none: each device of a group that shares
+      an example does the same.
   """
 
   def mapped(x, *rest):
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
       return fn(x, *rest)
-    whole = (PartitionSpec(),) * len(rest)
+    specs = [BATCH_SPEC, *[PartitionSpec()] * len(rest), BATCH_SPEC]
+    model = mesh.shape['model']
+    if model_axes and model > 1 and x.shape[model_axes[0]] % model == 0:
+      specs = [
+          PartitionSpec(*spec, *[None] * (axis - len(spec)), 'model')
+          for spec, axis in zip(specs, model_axes, strict=True)
+      ]
     return jax.shard_map(
-        fn, mesh=mesh, in_specs=(BATCH_SPEC, *whole), out_specs=BATCH_SPEC,
+        fn, mesh=mesh, in_specs=tuple(specs[:-1]), out_specs=specs[-1],
         check_vma=False,
     )(x, *rest)
 

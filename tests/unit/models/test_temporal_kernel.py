@@ -55,17 +55,23 @@ kernel = lambda qkv, bias: temporal_kernel.attend(qkv, bias, True)
 loss = lambda fn: lambda *args: jnp.sum(jnp.sin(fn(*args)))
 grad = lambda fn: jax.jit(jax.grad(loss(fn), argnums=(0, 1)))
 want = grad(kernel)(qkv, bias)
-mesh = sharding.make_mesh()
-sharded = jax.device_put(qkv, sharding.batch_sharding(mesh))
-with jax.set_mesh(mesh):
-  got = grad(sharding.map_batch(kernel))(sharded, bias)
-for a, b in zip(got, want, strict=True):
-  np.testing.assert_allclose(a, b, atol=1e-5)
-assert len(got[0].sharding.device_set) == jax.device_count() == 4
+for model in (1, 2):
+  mesh = sharding.make_mesh(model=model)
+  sharded = jax.device_put(qkv, sharding.batch_sharding(mesh))
+  with jax.set_mesh(mesh):
+    mapped = sharding.map_batch(kernel, model_axes=(4, 0, 3))
+    got = grad(mapped)(sharded, bias)
+    out = jax.jit(mapped)(sharded, bias)
+  for a, b in zip(got, want, strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5)
+  # [batch, frames, positions, heads, head_dim] on each device.
+  rows, _, _, heads, _ = out.addressable_shards[0].data.shape
+  assert (rows, heads) == ((2, 2) if model == 1 else (4, 1))
+  assert len(got[0].sharding.device_set) == jax.device_count() == 4
 """
 
 
-def test_each_device_runs_it_on_its_own_rows():
+def test_each_device_runs_it_on_its_own_rows_and_heads():
   environment = os.environ | {'JAX_NUM_CPU_DEVICES': '4'}
   done = subprocess.run(
       [sys.executable, '-c', SHARDED], env=environment, cwd=ROOT,
