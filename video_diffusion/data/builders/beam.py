@@ -1,31 +1,37 @@
-"""Decodes files as an Apache Beam pipeline, on one machine or many.
+"""Does the work of preparation as Apache Beam pipelines, on many machines.
 
-The pipeline reads lines, each a batch of names, and decodes the files of each
-into the cache, which all workers share. Names alone go through it: frames are
-never moved. A decoder runs in a child of Beam's worker, so that one that
-crashes or hangs costs its file; a worker that dies with its machine is for the
-engine to start again, and what it had finished is in the cache. A worker that
-cannot write the cache raises nothing, for the engine would try it again and end
-in a traceback: the reason comes back as a metric.
+A pipeline reads lines, each of which names some work: files to decode into the
+cache, a shard to pack, captions to embed. All workers share the folders that
+are read and written: names alone go through the pipeline, and frames are never
+moved. What is done is found there again, whoever did it. Decoding and packing
+run in a child of Beam's worker, so that a decoder that crashes or hangs costs
+its file; a worker that dies with its machine is for the engine to start again.
+A worker that cannot write raises nothing, for the engine would try it again and
+end in a traceback: the reason comes back as a metric. What else is left undone
+the call that started the pipeline meets again.
 
 By default Beam's workers are threads of this process, and their children use
 all cores. Beam could start processes of its own here, but waits for ever for
 one that is killed.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
 import functools
 import hashlib
 import io
 import json
+import logging
 import os
 import pathlib
 import shlex
 from typing import Any
+import uuid
 
 from video_diffusion.data import processes
 from video_diffusion.data import storage
 from video_diffusion.data.builders import file_plans
+from video_diffusion.data.builders import shards
+from video_diffusion.data.builders import video_files
 from video_diffusion.data.cache_entries import Entry
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
@@ -40,52 +46,99 @@ FEWEST_BATCHES = 32  # so that a few workers end at about the same time
 _NAMESPACE, _REFUSED = 'video_diffusion', 'refused'
 
 
-def decode(plan: file_plans.Plan, options: str) -> None:
-  """Decodes the files of a plan that are not in the cache.
+def for_each(
+    lines: Iterable[str],
+    work: Callable[[str], None],
+    *,
+    options: str,
+    todo: str | os.PathLike,
+) -> None:
+  """Has workers of Beam do the work of each line.
 
   Args:
-    plan: what is to be made. Its data_dir must be one that all workers share.
+    lines: what there is to do.
+    work: line -> None; can be pickled.
     options: options of Beam, as on a command line; '' uses all cores of this
       machine.
+    todo: file for the lines, in a folder that all workers share; deleted at the
+      end.
 
   Raises:
     UserError: Beam is not installed.
     ArgumentError: `beam_options` are not understood, or name a runner whose
       workers share no folder.
-    StorageError: data_dir cannot be written, here or by a worker.
+    StorageError: the folder of `todo` cannot be written, here or by a worker.
   """
-  try:
-    import apache_beam as beam
-  except ImportError as error:
-    raise UserError(
-        f"Apache Beam is not installed ({error}); install it with pip install "
-        "'video_diffusion[beam]', in an environment of its own."
-    ) from error
-
+  beam = _import_beam()
   parsed = _parse(options)
-  # Workers may have been started in other folders.
-  plan = plan._replace(data_dir=os.path.abspath(plan.data_dir))
-  places = plan.undecoded()
-  if not places:
-    return
-  batches = pathlib.Path(plan.data_dir, plan.name, f'{plan.listing_key}.todo')
-  with storage.writing_to(plan.data_dir):
-    batches.parent.mkdir(parents=True, exist_ok=True)
-    _write_batches(batches, plan, places)
-  work = functools.partial(decode_batch, decoder=plan.decoder)
+  todo = pathlib.Path(os.path.abspath(todo))
+  with storage.writing_to(todo.parent):
+    todo.parent.mkdir(parents=True, exist_ok=True)
+    with files_lib.writing(todo) as part, open(part, 'w') as out:
+      out.writelines(f'{line}\n' for line in lines)
   try:
     with beam.Pipeline(options=parsed) as pipeline:
       _ = (
           pipeline
-          | 'Read' >> beam.io.ReadFromText(os.fspath(batches))
+          | 'Read' >> beam.io.ReadFromText(os.fspath(todo))
           | 'Spread' >> beam.Reshuffle()
-          | 'Decode' >> beam.Map(work)
+          | 'Work' >> beam.Map(functools.partial(_attempt, work=work))
       )
-    # For the options may say not to wait, and the batches are deleted.
+    # For the options may say not to wait, and the lines are deleted.
     pipeline.result.wait_until_finish()
     _raise_refused(pipeline.result)
   finally:
-    batches.unlink(missing_ok=True)
+    todo.unlink(missing_ok=True)
+
+
+def prepare(plan: file_plans.Plan, options: str) -> pathlib.Path:
+  """Decodes and packs the files of a plan; see `for_each`.
+
+  Args:
+    plan: what is to be made. Its data_dir must be one that all workers share.
+    options: see `for_each`.
+
+  Returns:
+    The directory of the records.
+  """
+  decode(plan, options)
+  write_all = functools.partial(write_shards, options=options)
+  return video_files.pack(_absolute(plan), write_all=write_all)
+
+
+def decode(plan: file_plans.Plan, options: str) -> None:
+  """Decodes the files of a plan that are not in the cache; see `prepare`."""
+  _import_beam()
+  _parse(options)
+  plan = _absolute(plan)
+  if places := plan.undecoded():
+    for_each(
+        _batches(plan, places),
+        functools.partial(decode_batch, decoder=plan.decoder),
+        options=options,
+        todo=os.path.join(plan.data_dir, plan.name, f'{plan.listing_key}.todo'),
+    )
+
+
+def write_shards(
+    data_dir: str, folder: str, names: list[str], *, options: str
+) -> None:
+  """Writes shards; see `shards.Write` and `for_each`."""
+  for_each(
+      names, functools.partial(write_shard, data_dir=data_dir, folder=folder),
+      options=options, todo=f'{folder}.{uuid.uuid4().hex[:8]}.todo',
+  )
+
+
+def write_shard(name: str, *, data_dir: str, folder: str) -> None:
+  """Writes a shard in a child process; see `shards.write`.
+
+  Threads would wait for each other. What kills the child is tried once more by
+  the call that started the pipeline.
+  """
+  work = functools.partial(shards.write, data_dir, folder)
+  for _ in processes.run(work, [(name, name)], workers=1, jobs_per_worker=1):
+    pass
 
 
 def decode_batch(line: str, *, decoder: Callable[..., list[Entry]]) -> None:
@@ -99,16 +152,24 @@ def decode_batch(line: str, *, decoder: Callable[..., list[Entry]]) -> None:
 
   part = hashlib.sha256(line.encode()).hexdigest()[:16]
   files = [pathlib.Path(path) for path in json.loads(line)]
-  try:
-    entries = decoder(files, workers=1, part=part)
-  except storage.StorageError as error:
-    _, reason = error.parts
-    Metrics.string_set(_NAMESPACE, _REFUSED).add(reason)
-    return
+  entries = decoder(files, workers=1, part=part)
   Metrics.counter(_NAMESPACE, 'files').inc(len(entries))
   Metrics.counter(_NAMESPACE, 'skipped').inc(
       sum(bool(entry.reason) for entry in entries)
   )
+
+
+def _attempt(line: str, *, work: Callable[[str], None]) -> None:
+  """Does the work of a line; see the top of this file for its errors."""
+  from apache_beam.metrics import Metrics
+
+  try:
+    work(line)
+  except storage.StorageError as error:
+    _, reason = error.parts
+    Metrics.string_set(_NAMESPACE, _REFUSED).add(reason)
+  except UserError as error:
+    logging.warning('%s', error)
 
 
 def _raise_refused(result: Any) -> None:
@@ -125,14 +186,28 @@ def _raise_refused(result: Any) -> None:
     raise storage.StorageError(Argument('dir'), reasons[0])
 
 
-def _write_batches(path, plan, places) -> None:
-  """Writes a line for each batch."""
+def _batches(plan: file_plans.Plan, places: Sequence[int]) -> Iterator[str]:
+  """A line for each batch of files."""
   size = max(1, min(MOST_FILES, len(places) // FEWEST_BATCHES))
-  with files_lib.writing(path) as part, open(part, 'w') as out:
-    for start in range(0, len(places), size):
-      batch = places[start : start + size]
-      paths = [os.path.abspath(plan.files[i].path) for i in batch]
-      out.write(json.dumps(paths) + '\n')
+  for start in range(0, len(places), size):
+    batch = places[start : start + size]
+    yield json.dumps([os.path.abspath(plan.files[i].path) for i in batch])
+
+
+def _absolute(plan: file_plans.Plan) -> file_plans.Plan:
+  """The plan for workers, which may have been started in other folders."""
+  return plan._replace(data_dir=os.path.abspath(plan.data_dir))
+
+
+def _import_beam() -> Any:
+  try:
+    import apache_beam
+  except ImportError as error:
+    raise UserError(
+        f"Apache Beam is not installed ({error}); install it with pip install "
+        "'video_diffusion[beam]', in an environment of its own."
+    ) from error
+  return apache_beam
 
 
 def _parse(options: str) -> Any:

@@ -162,5 +162,33 @@ class Plan(NamedTuple):
 
 def share_of(name: str, shares: int) -> int:
   """Returns the share, in [0, shares), of the file of a name."""
-  digest = hashlib.sha256(os.fsencode(name)).digest()
-  return int.from_bytes(digest[:8]) * shares >> 64
+  return _place(name) * shares >> 64
+
+
+def of_fraction(files: Sequence[File], fraction: float) -> Sequence[File]:
+  """Returns the files whose names have a digest in the first part of the range.
+
+  Those of a larger fraction are these and more, and those of k / n are the
+  first k of n shares.
+
+  Args:
+    files: all files.
+    fraction: size of the part, in (0, 1].
+
+  Raises:
+    ArgumentError: there is none.
+  """
+  if fraction == 1:
+    return files
+  found = [file for file in files if _place(file.name) < fraction * 2**64]
+  if not found:
+    raise ArgumentError(
+        Argument('fraction'), f' is {fraction:g}, and none of the {len(files)} '
+        'files belongs to that part; raise it.',
+    )
+  return found
+
+
+def _place(name: str) -> int:
+  """Where the digest of a name lies in [0, 2**64)."""
+  return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8])

@@ -15,8 +15,8 @@ import os
 import pathlib
 import random
 import shutil
-import signal
 from typing import Any, NamedTuple
+import uuid
 
 import numpy as np
 
@@ -128,15 +128,11 @@ def write_here(data_dir: str, folder: str, names: list[str]) -> None:
       disable=workers < 2,
   ):
     if isinstance(result, processes.Died):
-      raise died(name, result.signal)
-
-
-def died(name: str, killer: signal.Signals) -> UserError:
-  """Returns the error of a process that died of a shard."""
-  return UserError(
-      f'the process that packed the shard {name} was ended by {killer.name}, '
-      'perhaps for its memory; the same command goes on with what is missing.'
-  )
+      raise UserError(
+          f'the process that packed the shard {name} was ended by '
+          f'{result.signal.name}, perhaps for its memory; the same command '
+          'goes on with what is missing.'
+      )
 
 
 def pack(
@@ -216,7 +212,7 @@ def write(data_dir: str, folder: str, name: str) -> str:
     StorageError: the folder cannot be written.
   """
   place = pathlib.Path(folder)
-  with storage.writing_to(folder):
+  with storage.writing_to(data_dir):
     if _receipt(place, name):
       return name
     form = Form(**json.loads((place / FORM).read_bytes()))
@@ -303,7 +299,10 @@ def _complete(folder, target, form):
     for name in _RECORDS:
       shutil.copyfile(folder / name, place / name)
     form.writer(place).finish(shards)
-  shutil.rmtree(folder, ignore_errors=True)
+  # Who still writes there finds no folder, and makes no new file in it.
+  old = folder.with_name(f'.{folder.stem}.part-{uuid.uuid4().hex[:12]}')
+  folder.rename(old)
+  shutil.rmtree(old, ignore_errors=True)
 
 
 def _names(folder) -> list[str]:

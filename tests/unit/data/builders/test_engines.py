@@ -3,13 +3,17 @@
 The records are the same byte for byte, whoever decoded and whoever died of it.
 """
 import collections
+import concurrent.futures
 import functools
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
+import threading
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,9 +22,12 @@ from tests.support import poisoned
 from tests.support.paths import ROOT
 from tests.support.poisoned import plan_of
 from tests.support.waiting import until
+from video_diffusion.data import processes
+from video_diffusion.data import record_writer
 from video_diffusion.data import storage
 from video_diffusion.data.builders import beam
 from video_diffusion.data.builders import file_plans
+from video_diffusion.data.builders import shards
 from video_diffusion.data.builders import video_files
 from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
@@ -28,6 +35,13 @@ from video_diffusion.errors import UserError
 for module in ['av', 'tensorflow_datasets', 'array_record']:
   pytest.importorskip(module)
 image = pytest.importorskip('PIL.Image')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def small_shards():
+  """Not in the processes that pack: what a shard holds is written down."""
+  with mock.patch.object(record_writer, 'FEWEST_CLIPS', poisoned.FEWEST_CLIPS):
+    yield
 
 
 @pytest.fixture(name='folder', scope='module')
@@ -61,10 +75,21 @@ def content(data_dir):
   }
 
 
+@pytest.fixture(name='one', scope='module')
+def folder_of_one_call(tmp_path_factory):
+  return tmp_path_factory.mktemp('one')
+
+
+@pytest.fixture(name='decoded')
+def plan_whose_files_are_decoded(folder, expected, one, tmp_path):
+  shutil.copytree(one / 'decoded', tmp_path / 'decoded')
+  return plan_of(folder, tmp_path)
+
+
 @pytest.fixture(name='expected', scope='module')
-def records_of_one_call(folder, tmp_path_factory):
+def records_of_one_call(folder, one):
   """The records, checked for the reasons that the report gives."""
-  data_dir = tmp_path_factory.mktemp('one')
+  data_dir = one
   directory = video_files.pack(plan_of(folder, data_dir))
   report = json.loads((directory / 'report.json').read_text())
   reasons = {each['file']: each['reason'] for each in report['skipped']}
@@ -72,6 +97,7 @@ def records_of_one_call(folder, tmp_path_factory):
   assert reasons['03.gif'] == 'the decoder crashed (SIGSEGV)'
   assert reasons['08.gif'] == 'the decoder gave no frame for 3 s'
   assert report['usable'] == 19
+  assert len([*directory.glob('*train*')]) == 11
   return content(data_dir)
 
 
@@ -109,7 +135,7 @@ if __name__ == '__main__':
 
 def kill_twice(decode, folder, data_dir):
   """Calls `decode` in a process that is killed at its fourth file, twice."""
-  data_dir.mkdir()
+  data_dir.mkdir(exist_ok=True)
   (data_dir / 'script.py').write_text(SCRIPT.format(decode.__name__))
   for log in (data_dir / 'first', data_dir / 'second'):
     process = subprocess.Popen(
@@ -135,6 +161,63 @@ def test_an_array_whose_task_was_killed_twice(folder, tmp_path, expected):
   assert content(data_dir) == expected
 
 
+def test_a_packing_that_was_killed_twice(folder, tmp_path, expected, decoded):
+  kill_twice(poisoned.pack, folder, tmp_path)
+  written = {
+      path: path.stat().st_mtime_ns
+      for path in tmp_path.rglob('[!.]*.array_record-*')
+  }
+  assert len(written) == 4  # 11.gif was tried once more, and counts
+  # Killed when it made records of the shards, it writes those that had moved.
+  replace, moved = os.replace, []
+
+  def stop(source, target):
+    if str(source) in map(str, written):
+      moved.append(source)
+      if len(moved) > 2:
+        raise KeyboardInterrupt
+    replace(source, target)
+
+  with (
+      mock.patch.object(os, 'replace', stop), pytest.raises(KeyboardInterrupt)
+  ):
+    video_files.pack(decoded)
+  kept = {path for path in written if path.exists()}
+  assert len(kept) == 2
+  assert all(path.stat().st_mtime_ns == written[path] for path in kept)
+  video_files.pack(decoded)
+  assert content(tmp_path) == expected
+
+
+def test_calls_that_pack_at_once_share_the_shards(
+    tmp_path, expected, decoded, monkeypatch
+):
+  began, writes = threading.Barrier(2, timeout=60), []
+  write = shards.write
+
+  def write_after_both_began(data_dir, where, name):
+    if not writes:
+      began.wait()
+    writes.append(name)
+    return write(data_dir, where, name)
+
+  monkeypatch.setattr(shards, 'write', write_after_both_began)
+  monkeypatch.setattr(shards, 'SHARDS_PER_WORKER', 100)
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    first, second = pool.map(video_files.pack, [decoded, decoded])
+  assert first == second and content(tmp_path) == expected
+
+
+def test_a_process_that_packs_and_is_killed_is_a_sentence(
+    decoded, monkeypatch
+):
+  monkeypatch.setattr(shards, 'SHARDS_PER_WORKER', 1)
+  monkeypatch.setattr(processes, 'usable_cores', lambda: 2)
+  monkeypatch.setattr(shards, 'write', poisoned.die)
+  with pytest.raises(UserError, match='the shard .*SIGKILL.* goes on with'):
+    video_files.pack(decoded)
+
+
 @pytest.mark.parametrize('mode', ['multi_threading', 'multi_processing'])
 def test_beam_whose_decoder_was_killed_twice(
     folder, tmp_path, expected, monkeypatch, mode
@@ -144,17 +227,18 @@ def test_beam_whose_decoder_was_killed_twice(
   monkeypatch.setenv('KILL_LOG', str(tmp_path / 'kills'))
   monkeypatch.setattr(beam, 'FEWEST_BATCHES', 6)
   data_dir = tmp_path / 'beam'
-  beam.decode(
-      plan_of(folder, data_dir),
+  options = (
       f'--runner={beam.LOCAL_RUNNER} --direct_num_workers=4 '
-      f'--direct_running_mode={mode}',
+      f'--direct_running_mode={mode}'
   )
+  beam.decode(plan_of(folder, data_dir), options)
   # Killed in the pool and then alone, it is left to the packing.
   assert has_lines(tmp_path / 'kills', 2)
   assert plan_of(folder, data_dir).undecoded() == [5, 11, 20]
-  video_files.pack(plan_of(folder, data_dir))
+  monkeypatch.setattr(shards, 'write_here', None)  # Beam packs all of them
+  beam.prepare(plan_of(folder, data_dir), options)
   assert content(data_dir) == expected
-  assert not [*data_dir.glob('video_folder/*.todo')]
+  assert not [*data_dir.rglob('*.todo')]
 
 
 def test_beam_whose_driver_was_killed_twice(folder, tmp_path, expected):
