@@ -49,11 +49,12 @@ def read(path, *, fps, limits):
   yield from video.read_timed(path, fps=fps, limits=limits)
 
 
-def plan_of(folder, data_dir, **changed):
+def plan_of(folder, data_dir, *, fraction=1.0, **changed):
   """The plan of the records of a folder, decoded by `read`."""
-  return video_folder.plan(folder, SETTINGS, data_dir=data_dir)._replace(
-      **{'read': read, 'patience': PATIENCE, **changed}
+  plan = video_folder.plan(
+      folder, SETTINGS, data_dir=data_dir, fraction=fraction
   )
+  return plan._replace(**{'read': read, 'patience': PATIENCE, **changed})
 
 
 def decode_first_share(plan):

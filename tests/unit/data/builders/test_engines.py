@@ -29,6 +29,7 @@ from video_diffusion.data.builders import beam
 from video_diffusion.data.builders import file_plans
 from video_diffusion.data.builders import shards
 from video_diffusion.data.builders import video_files
+from video_diffusion.data.builders import video_folder
 from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
 
@@ -116,6 +117,18 @@ def test_shares_are_of_the_names_alone(folder, tmp_path):
   )
   assert sorted(counts) == list(range(10))
   assert all(850 < count < 1150 for count in counts.values())
+  # The first k of n shares are a fraction of k / n, whatever else there is.
+  assert file_plans.of_fraction(plan.files, 1 / 3) == [
+      plan.files[i] for i in shares[0]
+  ]
+  two_thirds = file_plans.of_fraction(plan.files, 2 / 3)
+  assert {*two_thirds} == {plan.files[i] for i in shares[0] + shares[1]}
+  assert file_plans.of_fraction(half.files, 2 / 3) == [
+      file for file in two_thirds if file in half.files
+  ]
+  assert file_plans.of_fraction(plan.files, 1) == plan.files
+  with pytest.raises(ArgumentError, match='^fraction is 1e-09, and none'):
+    file_plans.of_fraction(plan.files, 1e-9)
   # A new version must share as the one that began.
   first = [file_plans.share_of(f'{i}.mp4', 10) for i in range(5)]
   assert first == [0, 8, 6, 8, 3]
@@ -187,6 +200,27 @@ def test_a_packing_that_was_killed_twice(folder, tmp_path, expected, decoded):
   assert all(path.stat().st_mtime_ns == written[path] for path in kept)
   video_files.pack(decoded)
   assert content(tmp_path) == expected
+
+
+def test_a_fraction_is_a_data_set_of_its_own_while_the_rest_is_decoded(
+    folder, tmp_path, expected
+):
+  part = plan_of(folder, tmp_path, fraction=1 / 3)
+  part.decode(range(len(part.files)))
+  directory = video_files.pack(part)
+  report = json.loads((directory / 'report.json').read_text())
+  assert 2 < report['files'] == len(part.files) < 12
+  assert len(plan_of(folder, tmp_path).undecoded()) >= 24 - report['files']
+  whole = video_files.pack(plan_of(folder, tmp_path))
+  whole_report = json.loads((whole / 'report.json').read_text())
+  assert whole_report['content'] != report['content']
+  # It is found again, by its listing, and is what it was.
+  again = video_folder.plan(
+      folder, poisoned.SETTINGS, data_dir=tmp_path, fraction=1 / 3
+  )
+  assert again == directory
+  assert json.loads((again / 'report.json').read_text()) == report
+  assert expected.items() <= content(tmp_path).items()
 
 
 def test_calls_that_pack_at_once_share_the_shards(
