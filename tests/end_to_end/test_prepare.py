@@ -140,13 +140,14 @@ def test_the_options_on_the_page_reach_the_engine(
       f'--config.prepare.beam_options={options_on_the_page()}', tiny=False,
   )
   assert code == 0, output
-  (options,) = asked
+  options, shards = asked
+  assert shards.get_all_options() == options.get_all_options()
   view = options.view_as(beam_options.FlinkRunnerOptions)
   assert view.flink_master == 'HOST:8081'
   view = options.view_as(beam_options.PortableOptions)
   assert view.environment_type == 'EXTERNAL'
   assert view.environment_config == 'localhost:50000'
-  # The packing has decoded what the engine has not.
+  # What the engine has neither decoded nor packed, this call has.
   assert len(list(tmp_path.glob('records/video_folder/*/*'))) == 1
 
 

@@ -5,7 +5,7 @@ from tests.support import stand_ins
 
 LAUNCH, ROOT = stand_ins.LAUNCH, stand_ins.ROOT
 FLAGS = (
-    '--tasks=3', '--log_dir=/l', '--partition=p', '--account=a',
+    '--tasks=3', '--packers=2', '--log_dir=/l', '--partition=p', '--account=a',
     '--sbatch_flags=--mem=0', '--python=/v/python', '--config=c.py',
     '--data_dir=/s/d', '--', '--config.data.path=/s/my videos',
 )
@@ -13,17 +13,18 @@ QUEUE = 'squeue --me --name=prepare --noheader --format=%i'.split()
 SUBMIT = (
     'sbatch --parsable --job-name=prepare --nodes=1 --ntasks=1'
     ' --cpus-per-task=8 --time=24:00:00 --requeue --open-mode=append'
-    f' --output=/l/prepare-{{}}.log --chdir={ROOT} --partition=p --account=a'
+    f' --output=/l/prepare-%A-%a.log --chdir={ROOT} --partition=p --account=a'
     ' --mem=0'
 )
-SCRIPT = [
-    f'{LAUNCH}/slurm_prepare_job.sh', '3', '/v/python', '--config=c.py',
-    '--config.data.dir=/s/d', '--config.data.path=/s/my videos',
+PYTHON = [
+    '/v/python', '--config=c.py', '--config.data.dir=/s/d',
+    '--config.data.path=/s/my videos',
 ]
-ARRAY = [*SUBMIT.format('%A-%a').split(), '--array=0-2', *SCRIPT]
+SCRIPT = f'{LAUNCH}/slurm_prepare_job.sh'
+DECODE = [*SUBMIT.split(), '--array=0-2', SCRIPT, '3', *PYTHON]
 PACK = [
-    *SUBMIT.format('%j').split(), '--dependency=afterok:4711',
-    '--kill-on-invalid-dep=yes', *SCRIPT,
+    *SUBMIT.split(), '--array=0-1', '--dependency=afterok:4711',
+    '--kill-on-invalid-dep=yes', SCRIPT, '0', *PYTHON,
 ]
 
 
@@ -34,13 +35,13 @@ def stage(tmp_path):
   stage.close()
 
 
-def test_an_array_and_then_the_packing_are_submitted(stage):
-  answers = [('--array', [('4711;cluster', 0)])]
+def test_an_array_that_decodes_and_one_that_packs_are_submitted(stage):
+  answers = [('--array=0-2', [('4711;cluster', 0)])]
   code, _, errors = stage.run(
       'slurm_prepare.sh', 'run', *FLAGS, answers=answers
   )
   assert code == 0, errors
-  assert stage.calls() == [QUEUE, ARRAY, PACK]
+  assert stage.calls() == [QUEUE, DECODE, PACK]
 
 
 def test_a_dry_run_prints_the_same_and_submits_nothing(stage):
@@ -70,14 +71,13 @@ def test_a_folder_of_one_machine_is_refused(stage):
   assert code == 2 and "--data_dir is 'data'; it must be" in errors
 
 
-@pytest.mark.parametrize('env, added', [
-    ({'SLURM_ARRAY_TASK_ID': '2', 'SLURM_ARRAY_TASK_COUNT': '1'},
-     ['--config.prepare.tasks=3', '--config.prepare.task=2']),
-    ({}, []),
+@pytest.mark.parametrize('tasks, added', [
+    ('3', ['--config.prepare.tasks=3', '--config.prepare.task=2']), ('0', []),
 ])
-def test_a_task_decodes_its_share_and_the_last_job_packs(stage, env, added):
+def test_a_task_decodes_its_share_or_packs(stage, tasks, added):
+  env = {'SLURM_ARRAY_TASK_ID': '2', 'SLURM_ARRAY_TASK_COUNT': '1'}
   code, _, errors = stage.run(
-      'slurm_prepare_job.sh', '3', 'python', '--config=c.py', env=env
+      'slurm_prepare_job.sh', tasks, 'python', '--config=c.py', env=env
   )
   assert code == 0, errors
   assert stage.calls() == [[
