@@ -10,6 +10,7 @@ from video_diffusion.config import inputs
 from video_diffusion.config import text_inputs
 from video_diffusion.config import validate
 from video_diffusion.data.builders import beam
+from video_diffusion.data.builders import staging
 from video_diffusion.errors import naming
 from video_diffusion.training import writers
 
@@ -57,7 +58,8 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
   writers.log_lines(data_table.as_text(rows))
   if computed:
     captions = [*dict.fromkeys(c for each in sources for c in each.captions())]
-    if config.prepare.beam_options:  # else the workers are this process
+    # Else the workers are this process, or do not see text.dir.
+    if config.prepare.beam_options and not config.prepare.bucket:
       text_inputs.prepare_t5_on_workers(
           config, captions, functools.partial(_for_each_by_beam, config)
       )
@@ -66,7 +68,8 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
 
 def _prepare_by_beam(config, plan):
   with _beam_options():
-    beam.prepare(plan, config.prepare.beam_options)
+    bucket = staging.parse(config.prepare.bucket)
+    beam.prepare(plan, config.prepare.beam_options, bucket)
 
 
 def _for_each_by_beam(config, lines, work, *, todo):
@@ -76,7 +79,7 @@ def _for_each_by_beam(config, lines, work, *, todo):
 
 def _beam_options():
   """Names the options of Beam; others are fields that the caller names."""
-  names = {'beam_options': 'prepare.beam_options'}
+  names = {f: f'prepare.{f}' for f in ('beam_options', 'bucket')}
   return naming(lambda name: names.get(name, name))
 
 

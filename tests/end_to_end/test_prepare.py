@@ -92,6 +92,7 @@ def test_calls_that_share_the_files_and_one_that_packs(
     (dict(runner='spark'), r"prepare\.runner is 'spark'; it must be one of"),
     (dict(runner='beam', tasks=2), r'prepare\.tasks is 2, but'),
     (dict(beam_options='--x'), r'prepare\.beam_options is set, but'),
+    (dict(bucket='/m=gs://b'), r'prepare\.bucket is set, but prepare\.runner'),
 ])
 def test_fields_that_contradict_each_other(config, fields, sentence):
   config.prepare.update(fields)
@@ -163,6 +164,7 @@ def test_dataflow_is_refused_in_one_sentence(config, run_main_here):
   assert code == 1 and 'Traceback' not in output, output
   assert output.strip().splitlines()[-1].endswith(
       'prepare.beam_options has the runner DataflowRunner, whose workers share '
-      'no folder with this machine; use one whose workers see the videos and '
-      'data.dir, such as FlinkRunner or SparkRunner.'
+      'no folder with this machine; mount the bucket of the videos and of '
+      'data.dir here by gcsfuse and set prepare.bucket=/FOLDER=gs://BUCKET, or '
+      'use a runner whose workers see both, such as FlinkRunner or SparkRunner.'
   )

@@ -1,4 +1,6 @@
-"""Preparation as an array of SLURM jobs: what is submitted, and what runs."""
+"""Preparation by arrays of SLURM jobs and by Dataflow: what is started."""
+import shlex
+
 import pytest
 
 from tests.support import stand_ins
@@ -84,3 +86,72 @@ def test_a_task_decodes_its_share_or_packs(stage, tasks, added):
       'python', '-m', 'video_diffusion.main', '--mode=prepare', '--config=c.py',
       *added,
   ]]
+
+
+DATAFLOW = (
+    '--project=my-project', '--region=us-central1', '--bucket=gs://b', '--mount=/mnt/b',
+    '--data_dir=/mnt/b/data', '--python=/v/python', '--config=c.py',
+    '--beam_flags=--labels="a b"', '--image=i', '--',
+    '--config.data.path=/mnt/b/my videos',
+)
+STARTED = [
+    '-m', 'video_diffusion.main', '--mode=prepare', '--config=c.py',
+    '--config.data.dir=/mnt/b/data', '--config.prepare.runner=beam',
+    '--config.prepare.bucket=/mnt/b=gs://b',
+    '--config.prepare.beam_options=--runner=DataflowRunner --project=my-project '
+    '--region=us-central1 --job_name=prepare --temp_location=gs://b/tmp '
+    '--max_num_workers=64 --worker_machine_type=n2-standard-8 '
+    "--disk_size_gb=100 --sdk_container_image=i '--labels=a b'",
+    '--config.data.path=/mnt/b/my videos',
+]
+
+
+def test_dataflow_is_started_with_the_bucket_that_is_mounted(stage):
+  code, _, errors = stage.run(
+      'dataflow_prepare.sh', 'run', '--python=python',
+      *[flag for flag in DATAFLOW if not flag.startswith('--python')],
+  )
+  assert code == 0, errors
+  assert stage.calls() == [['python', *STARTED]]
+
+
+def test_a_dry_run_of_dataflow_prints_what_a_shell_would_split(stage):
+  code, output, errors = stage.run(
+      'dataflow_prepare.sh', 'run', '--dry_run', *DATAFLOW
+  )
+  assert (code, errors) == (0, '') and not stage.calls()
+  assert shlex.split(output) == ['/v/python', *STARTED]
+  code, output, _ = stage.run(
+      'dataflow_prepare.sh', 'run', '--dry_run',
+      *[flag for flag in DATAFLOW if not flag.startswith('--image')],
+  )
+  assert code == 0 and f' --setup_file={ROOT}/setup.py ' in output
+
+
+def test_a_job_of_dataflow_is_stopped(stage):
+  flags = DATAFLOW[:2]
+  answers = [('list', [('2026-x', 0), ('', 0)])]
+  code, _, errors = stage.run(
+      'dataflow_prepare.sh', 'stop', *flags, answers=answers
+  )
+  assert code == 0, errors
+  assert stage.calls()[1] == [
+      'gcloud', 'dataflow', 'jobs', 'cancel', *flags, '2026-x'
+  ]
+  code, _, errors = stage.run(
+      'dataflow_prepare.sh', 'stop', *flags, answers=answers
+  )
+  assert code == 0 and 'no job prepare runs' in errors
+
+
+@pytest.mark.parametrize('flag, sentence', [
+    ('--data_dir=/data', "--data_dir is '/data'; it must be a folder in --m"),
+    ('--bucket=b', "--bucket is 'b'; it must be the bucket"),
+    ('--mount=mnt', "--mount is 'mnt'; it must be where"),
+    ('--region=', "--region is ''; it must be a region"),
+])
+def test_flags_of_dataflow_that_cannot_be(stage, flag, sentence):
+  code, _, errors = stage.run(
+      'dataflow_prepare.sh', 'run', *DATAFLOW[:5], flag
+  )
+  assert code == 2 and sentence in errors

@@ -151,6 +151,10 @@ def _prepare():
   # --flink_master=HOST:8081'. '' starts a thread for each core of this machine,
   # each of which has a process that decodes.
   prepare.beam_options = ''
+  # Where Beam's workers find the videos and data.dir if they share no folder,
+  # as those of Dataflow: /FOLDER=gs://BUCKET, where the bucket is mounted at
+  # the folder of this machine. '' is for workers that see both.
+  prepare.bucket = ''
   # Number of calls, on machines that share data.dir, among which the files are
   # divided. A call then decodes its files and packs nothing; the same command
   # with 0 packs in the end. 0 does all in one call.

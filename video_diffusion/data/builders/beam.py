@@ -14,7 +14,7 @@ By default Beam's workers are threads of this process, and their children use
 all cores. Beam could start processes of its own here, but waits for ever for
 one that is killed.
 """
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import functools
 import hashlib
@@ -27,10 +27,12 @@ import shlex
 from typing import Any
 import uuid
 
+from video_diffusion.data import hashes
 from video_diffusion.data import processes
 from video_diffusion.data import storage
 from video_diffusion.data.builders import file_plans
 from video_diffusion.data.builders import shards
+from video_diffusion.data.builders import staging
 from video_diffusion.data.builders import video_files
 from video_diffusion.data.cache_entries import Entry
 from video_diffusion.errors import Argument
@@ -52,6 +54,7 @@ def for_each(
     *,
     options: str,
     todo: str | os.PathLike,
+    bucket: staging.Bucket | None = None,
 ) -> None:
   """Has workers of Beam do the work of each line.
 
@@ -62,25 +65,28 @@ def for_each(
       machine.
     todo: file for the lines, in a folder that all workers share; deleted at the
       end.
+    bucket: where workers find the folder if they share none; `work` must then
+      do without.
 
   Raises:
     UserError: Beam is not installed.
     ArgumentError: `beam_options` are not understood, or name a runner whose
-      workers share no folder.
+      workers share no folder, and there is no `bucket`.
     StorageError: the folder of `todo` cannot be written, here or by a worker.
   """
   beam = _import_beam()
-  parsed = _parse(options)
+  parsed = _parse(options, bucket)
   todo = pathlib.Path(os.path.abspath(todo))
   with storage.writing_to(todo.parent):
     todo.parent.mkdir(parents=True, exist_ok=True)
     with files_lib.writing(todo) as part, open(part, 'w') as out:
       out.writelines(f'{line}\n' for line in lines)
+  source = bucket.of(todo) if bucket else os.fspath(todo)
   try:
     with beam.Pipeline(options=parsed) as pipeline:
       _ = (
           pipeline
-          | 'Read' >> beam.io.ReadFromText(os.fspath(todo))
+          | 'Read' >> beam.io.ReadFromText(source)
           | 'Spread' >> beam.Reshuffle()
           | 'Work' >> beam.Map(functools.partial(_attempt, work=work))
       )
@@ -91,46 +97,70 @@ def for_each(
     todo.unlink(missing_ok=True)
 
 
-def prepare(plan: file_plans.Plan, options: str) -> pathlib.Path:
+def prepare(
+    plan: file_plans.Plan, options: str, bucket: staging.Bucket | None = None
+) -> pathlib.Path:
   """Decodes and packs the files of a plan; see `for_each`.
 
   Args:
-    plan: what is to be made. Its data_dir must be one that all workers share.
+    plan: what is to be made. Its data_dir must be one that all workers share,
+      or lie in the folder of `bucket`.
     options: see `for_each`.
+    bucket: see `for_each`.
 
   Returns:
     The directory of the records.
   """
-  decode(plan, options)
-  write_all = functools.partial(write_shards, options=options)
-  return video_files.pack(_absolute(plan), write_all=write_all)
+  decode(plan, options, bucket)
+  return video_files.pack(
+      _absolute(plan),
+      write_all=functools.partial(write_shards, options=options, bucket=bucket),
+  )
 
 
-def decode(plan: file_plans.Plan, options: str) -> None:
+def decode(
+    plan: file_plans.Plan, options: str, bucket: staging.Bucket | None = None
+) -> None:
   """Decodes the files of a plan that are not in the cache; see `prepare`."""
   _import_beam()
-  _parse(options)
+  _parse(options, bucket)
   plan = _absolute(plan)
+  cache = os.path.join(plan.data_dir, 'decoded')
   if places := plan.undecoded():
     for_each(
-        _batches(plan, places),
-        functools.partial(decode_batch, decoder=plan.decoder),
+        _batches(plan, places, bucket),
+        functools.partial(
+            decode_batch, decoder=plan.decoder,
+            cache=bucket.of(cache) if bucket else '',
+        ),
         options=options,
         todo=os.path.join(plan.data_dir, plan.name, f'{plan.listing_key}.todo'),
+        bucket=bucket,
     )
 
 
 def write_shards(
-    data_dir: str, folder: str, names: list[str], *, options: str
+    data_dir: str,
+    folder: str,
+    names: list[str],
+    *,
+    options: str,
+    bucket: staging.Bucket | None = None,
 ) -> None:
   """Writes shards; see `shards.Write` and `for_each`."""
+  work = functools.partial(write_shard, data_dir, folder)
+  if bucket:
+    work = functools.partial(
+        staging.write_shard, data_dir=bucket.of(data_dir),
+        folder=bucket.of(folder), write=write_shard,
+    )
   for_each(
-      names, functools.partial(write_shard, data_dir=data_dir, folder=folder),
-      options=options, todo=f'{folder}.{uuid.uuid4().hex[:8]}.todo',
+      names, work, options=options, bucket=bucket,
+      todo=f'{folder}.{uuid.uuid4().hex[:8]}.todo',
   )
 
 
-def write_shard(name: str, *, data_dir: str, folder: str) -> None:
+def write_shard(data_dir: str, folder: str, name: str) -> None:
   """Writes a shard in a child process; see `shards.write`.
 
   Threads would wait for each other. What kills the child is tried once more by
@@ -141,18 +171,26 @@ def write_shard(name: str, *, data_dir: str, folder: str) -> None:
     pass
 
 
-def decode_batch(line: str, *, decoder: Callable[..., list[Entry]]) -> None:
+def decode_batch(
+    line: str, *, decoder: Callable[..., list[Entry]], cache: str = ''
+) -> None:
   """Decodes the files that a line names, in a child process.
 
   Args:
-    line: JSON list of paths.
+    line: JSON list of paths; for a bucket, see `staging.decode_batch`.
     decoder: from `file_plans.Plan`.
+    cache: where the cache is in a bucket; '' is of `decoder`.
   """
   from apache_beam.metrics import Metrics
 
   part = hashlib.sha256(line.encode()).hexdigest()[:16]
-  files = [pathlib.Path(path) for path in json.loads(line)]
-  entries = decoder(files, workers=1, part=part)
+  if cache:
+    entries = staging.decode_batch(
+        line, decoder=decoder, cache=cache, part=part
+    )
+  else:
+    files = [pathlib.Path(path) for path in json.loads(line)]
+    entries = decoder(files, workers=1, part=part)
   Metrics.counter(_NAMESPACE, 'files').inc(len(entries))
   Metrics.counter(_NAMESPACE, 'skipped').inc(
       sum(bool(entry.reason) for entry in entries)
@@ -186,12 +224,19 @@ def _raise_refused(result: Any) -> None:
     raise storage.StorageError(Argument('dir'), reasons[0])
 
 
-def _batches(plan: file_plans.Plan, places: Sequence[int]) -> Iterator[str]:
-  """A line for each batch of files."""
+def _batches(plan, places, bucket) -> Iterator[str]:
+  """A line for each batch of files; see `decode_batch`."""
   size = max(1, min(MOST_FILES, len(places) // FEWEST_BATCHES))
   for start in range(0, len(places), size):
-    batch = places[start : start + size]
-    yield json.dumps([os.path.abspath(plan.files[i].path) for i in batch])
+    batch = [plan.files[i].path for i in places[start : start + size]]
+    if bucket:
+      found = []
+      for path in batch:
+        with contextlib.suppress(OSError):  # the packing says what is wrong
+          found.append([bucket.of(path), *hashes.identity(path)])
+    else:
+      found = [os.path.abspath(path) for path in batch]
+    yield json.dumps(found)
 
 
 def _absolute(plan: file_plans.Plan) -> file_plans.Plan:
@@ -210,12 +255,12 @@ def _import_beam() -> Any:
   return apache_beam
 
 
-def _parse(options: str) -> Any:
+def _parse(options: str, bucket: staging.Bucket | None) -> Any:
   """Beam's options of a text.
 
   Raises:
     ArgumentError: a quote is not closed, Beam refuses an option, or the runner
-      is Dataflow's.
+      is Dataflow's and there is no bucket.
   """
   from apache_beam.options import pipeline_options
 
@@ -239,10 +284,12 @@ def _parse(options: str) -> Any:
         Argument('beam_options'), f' is {options!r}; {reason}.'
     ) from error
   runner = parsed.view_as(pipeline_options.StandardOptions).runner or ''
-  if 'dataflow' in runner.lower():
+  if 'dataflow' in runner.lower() and not bucket:
     raise ArgumentError(
         Argument('beam_options'), f' has the runner {runner}, whose workers '
-        'share no folder with this machine; use one whose workers see the '
-        'videos and ', Argument('dir'), ', such as FlinkRunner or SparkRunner.',
+        'share no folder with this machine; mount the bucket of the videos and '
+        'of ', Argument('dir'), ' here by gcsfuse and set ', Argument('bucket'),
+        '=/FOLDER=gs://BUCKET, or use a runner whose workers see both, such as '
+        'FlinkRunner or SparkRunner.',
     )
   return parsed

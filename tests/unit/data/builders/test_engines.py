@@ -28,6 +28,7 @@ from video_diffusion.data import storage
 from video_diffusion.data.builders import beam
 from video_diffusion.data.builders import file_plans
 from video_diffusion.data.builders import shards
+from video_diffusion.data.builders import staging
 from video_diffusion.data.builders import video_files
 from video_diffusion.data.builders import video_folder
 from video_diffusion.errors import ArgumentError
@@ -275,6 +276,51 @@ def test_beam_whose_decoder_was_killed_twice(
   assert not [*data_dir.rglob('*.todo')]
 
 
+def test_beam_whose_workers_find_a_bucket_and_no_folder(
+    folder, tmp_path, expected, monkeypatch
+):
+  """The bucket is a folder, which Beam's file systems read as they read gs://.
+
+  It is mounted by a link, through which no worker reads a video.
+  """
+  pytest.importorskip('apache_beam')
+  monkeypatch.setattr(beam, 'FEWEST_BATCHES', 6)
+  shutil.copytree(folder, tmp_path / 'bucket' / 'videos', symlinks=True)
+  mount = tmp_path / 'mount'
+  mount.symlink_to('bucket')
+  bucket = staging.parse(f'{mount}={tmp_path}/bucket')
+  options = f'--runner={beam.LOCAL_RUNNER}'
+  plan = plan_of(mount / 'videos', mount / 'data')
+  with mock.patch.dict(os.environ, HIDDEN=str(mount)):
+    beam.decode(plan, options, bucket)
+  left = plan.undecoded()
+  assert left == [11, 20]
+  monkeypatch.setattr(shards, 'write_here', None)  # Beam packs all of them
+  beam.prepare(plan, options, bucket)
+  found, wanted = content(mount / 'data'), dict(expected)
+  for records in (found, wanted):  # but for what says of which folder they are
+    del records[next(name for name in records if name.endswith('.listing'))]
+  assert found == wanted
+  assert not [*tmp_path.rglob('*.todo')]
+  with pytest.raises(ArgumentError, match='^bucket says where .*/one.* is not'):
+    beam.prepare(plan_of(folder, tmp_path / 'one'), options, bucket)
+
+
+def test_where_workers_find_what_lies_in_a_bucket():
+  bucket = staging.parse('/mnt/b=gs://name/')
+  assert bucket.of('/mnt/b/data/x y') == 'gs://name/data/x y'
+  for path in ('/mnt/bc', '/mnt/b', '/mnt/b/../c'):
+    with pytest.raises(ArgumentError, match=f'^bucket says .* {path[:4]}'):
+      bucket.of(path)
+  assert staging.parse('') is None
+
+
+@pytest.mark.parametrize('text', ['gs://b', '/m', 'm=gs://b', '/m=b', '=gs://b'])
+def test_buckets_of_another_form(text):
+  with pytest.raises(ArgumentError, match='^bucket is .* must be /FOLDER=gs:'):
+    staging.parse(text)
+
+
 def test_beam_whose_driver_was_killed_twice(folder, tmp_path, expected):
   pytest.importorskip('apache_beam')
   data_dir = tmp_path / 'beam'
@@ -321,7 +367,7 @@ def test_beam_is_named_where_it_is_not_installed(
     ('--runner="X', 'is .*quot'),
     ('--direct_num_workers=x', "is .*; argument .* invalid int value: 'x'\\."),
     ('--runner=DataflowRunner', 'has the runner DataflowRunner, whose workers '
-     'share no folder .* see the videos and dir, such as'),
+     'share no folder .* videos and of dir here by gcsfuse and set bucket=/F'),
 ])
 def test_options_that_beam_or_we_refuse(
     folder, tmp_path, capfd, options, sentence
