@@ -16,8 +16,8 @@ parse 'run status stop' "$@"
 need_name
 need_number workers disk_gb
 expand_home python mount data_dir
-need_match project '[a-z][a-z0-9-]+' 'a project of Google Cloud'
-need_match region '[a-z]+-[a-z]+[0-9]+' 'a region, as us-central1'
+need_match project '.+' 'a project of Google Cloud'
+need_match region '.+' 'a region of Google Cloud, as us-central1'
 name=${flag[name]}
 where=("--project=${flag[project]}" "--region=${flag[region]}")
 

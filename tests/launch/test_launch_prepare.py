@@ -89,7 +89,7 @@ def test_a_task_decodes_its_share_or_packs(stage, tasks, added):
 
 
 DATAFLOW = (
-    '--project=my-project', '--region=us-central1', '--bucket=gs://b', '--mount=/mnt/b',
+    '--project=p', '--region=us-central1', '--bucket=gs://b', '--mount=/mnt/b',
     '--data_dir=/mnt/b/data', '--python=/v/python', '--config=c.py',
     '--beam_flags=--labels="a b"', '--image=i', '--',
     '--config.data.path=/mnt/b/my videos',
@@ -98,7 +98,7 @@ STARTED = [
     '-m', 'video_diffusion.main', '--mode=prepare', '--config=c.py',
     '--config.data.dir=/mnt/b/data', '--config.prepare.runner=beam',
     '--config.prepare.bucket=/mnt/b=gs://b',
-    '--config.prepare.beam_options=--runner=DataflowRunner --project=my-project '
+    '--config.prepare.beam_options=--runner=DataflowRunner --project=p '
     '--region=us-central1 --job_name=prepare --temp_location=gs://b/tmp '
     '--max_num_workers=64 --worker_machine_type=n2-standard-8 '
     "--disk_size_gb=100 --sdk_container_image=i '--labels=a b'",
@@ -130,7 +130,7 @@ def test_a_dry_run_of_dataflow_prints_what_a_shell_would_split(stage):
 
 def test_a_job_of_dataflow_is_stopped(stage):
   flags = DATAFLOW[:2]
-  answers = [('list', [('2026-x', 0), ('', 0)])]
+  answers = [('list', [('2026-x', 0)])]
   code, _, errors = stage.run(
       'dataflow_prepare.sh', 'stop', *flags, answers=answers
   )
@@ -139,7 +139,7 @@ def test_a_job_of_dataflow_is_stopped(stage):
       'gcloud', 'dataflow', 'jobs', 'cancel', *flags, '2026-x'
   ]
   code, _, errors = stage.run(
-      'dataflow_prepare.sh', 'stop', *flags, answers=answers
+      'dataflow_prepare.sh', 'stop', *flags, answers=[('list', [('', 0)])]
   )
   assert code == 0 and 'no job prepare runs' in errors
 
