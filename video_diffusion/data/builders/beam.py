@@ -156,7 +156,8 @@ def write_shards(
     )
   for_each(
       names, work, options=options, bucket=bucket,
-      todo=f'{folder}.{uuid.uuid4().hex[:8]}.todo',
+      # Deleted with the folder where this call is killed.
+      todo=os.path.join(folder, f'{uuid.uuid4().hex[:8]}.todo'),
   )
 
 
