@@ -32,7 +32,7 @@ submit() {
   [[ -z ${flag[image]} ]] || package=--sdk_container_image=${flag[image]}
   for option in --runner=DataflowRunner "${where[@]}" "--job_name=$name" \
     "--temp_location=${flag[bucket]}/tmp" \
-    "--max_num_workers=${flag[workers]}" \
+    "--max_num_workers=${flag[workers]}" --number_of_worker_harness_threads=1 \
     "--worker_machine_type=${flag[machine_type]}" \
     "--disk_size_gb=${flag[disk_gb]}" "$package" "${words[@]}"; do
     options+=("$(quoted "$option")")

@@ -100,7 +100,8 @@ STARTED = [
     '--config.prepare.bucket=/mnt/b=gs://b',
     '--config.prepare.beam_options=--runner=DataflowRunner --project=p '
     '--region=us-central1 --job_name=prepare --temp_location=gs://b/tmp '
-    '--max_num_workers=64 --worker_machine_type=n2-standard-8 '
+    '--max_num_workers=64 --number_of_worker_harness_threads=1 '
+    '--worker_machine_type=n2-standard-8 '
     "--disk_size_gb=100 --sdk_container_image=i '--labels=a b'",
     '--config.data.path=/mnt/b/my videos',
 ]
