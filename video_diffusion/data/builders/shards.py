@@ -23,6 +23,7 @@ import numpy as np
 from video_diffusion.data import packing
 from video_diffusion.data import processes
 from video_diffusion.data import record_writer
+from video_diffusion.data import records
 from video_diffusion.data import storage
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
@@ -32,7 +33,6 @@ from video_diffusion.filesystem import locks
 
 FORM = 'form.json'
 SHARDS_PER_WORKER = 4  # at least: a process takes as long to start as a shard
-_RECORDS = ('report.json', 'videos.npz')
 
 
 class Stretch(NamedTuple):
@@ -41,11 +41,7 @@ class Stretch(NamedTuple):
   Attributes:
     path: file of the video's raw frames, from data_dir on.
     frames: number of these.
-    video_id: see `packing.Clip`, as all that follow but for two.
-    name: name of the video.
-    label: class of the video.
-    caption: caption of the video.
-    source: digest of the video's file.
+    video_id, name, label, caption, source: see `packing.Clip`.
     first: number of the first clip, from 0.
     stop: number of the clip after the last.
   """
@@ -75,9 +71,7 @@ class Form(NamedTuple):
     key: see `packing.pack`.
     height: rows of all frames.
     width: columns of all frames.
-    clip_frames: see `packing.cut_clips`.
-    min_frames: see `packing.cut_clips`.
-    short_clips: see `packing.cut_clips`.
+    clip_frames, min_frames, short_clips: see `packing.cut_clips`.
   """
 
   name: str
@@ -154,10 +148,8 @@ def pack(
   Args:
     splits: split name -> what it holds, in order.
     form: what the records are like.
-    data_dir: see `packing.pack`.
+    data_dir, class_names, report: see `packing.pack`.
     at_most: a number that the clips of no split exceed.
-    class_names: see `packing.pack`.
-    report: see `packing.pack`.
     write_all: writes missing shards; see `write`.
 
   Returns:
@@ -188,6 +180,9 @@ def pack(
       with lock():
         if not target.exists():
           files.remove_parts(target.parent)
+          # What a call that was killed when it completed them had moved.
+          for name in _missing(folder):
+            write(data_dir, folder, name)
           _complete(folder, target, form)
   except UserError:
     # Another call has completed them, and deleted what this one read.
@@ -296,7 +291,7 @@ def _complete(folder, target, form):
       file, clips, size = receipts[name].values()
       shards[name.rpartition('-')[0]].append(record_writer.Shard(clips, size))
       os.replace(folder / file, place / file)
-    for name in _RECORDS:
+    for name in ('report.json', records.FILE):
       shutil.copyfile(folder / name, place / name)
     form.writer(place).finish(shards)
   # Who still writes there finds no folder, and makes no new file in it.
