@@ -48,7 +48,11 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
     _decode_share(config)
     return
   if config.prepare.runner == 'beam':
-    inputs.for_each_plan(config, functools.partial(_prepare_by_beam, config))
+    with _beam_options():
+      bucket = staging.parse(config.prepare.bucket)
+    inputs.for_each_plan(
+        config, functools.partial(_prepare_by_beam, config, bucket)
+    )
   rows, sources = [], []
   for split in ('train', 'test'):
     source = inputs.make_source(config, split)
@@ -66,9 +70,8 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
     text_inputs.prepare_t5(config, captions)
 
 
-def _prepare_by_beam(config, plan):
+def _prepare_by_beam(config, bucket, plan):
   with _beam_options():
-    bucket = staging.parse(config.prepare.bucket)
     beam.prepare(plan, config.prepare.beam_options, bucket)
 
 

@@ -92,6 +92,7 @@ def test_calls_that_share_the_files_and_one_that_packs(
     (dict(runner='spark'), r"prepare\.runner is 'spark'; it must be one of"),
     (dict(runner='beam', tasks=2), r'prepare\.tasks is 2, but'),
     (dict(beam_options='--x'), r'prepare\.beam_options is set, but'),
+    (dict(runner='beam', bucket='b'), r"prepare\.bucket is 'b'; it must be /F"),
     (dict(bucket='/m=gs://b'), r'prepare\.bucket is set, but prepare\.runner'),
 ])
 def test_fields_that_contradict_each_other(config, fields, sentence):

@@ -29,7 +29,8 @@ class KineticsOptions:
     fps: frames per second, by time of presentation; 0 takes all frames.
     short_clips: what becomes of a video with too few frames: 'drop', 'loop'
       (start over) or 'refuse'.
-    fraction: fraction of the files that are taken, by a hash of their names.
+    fraction: fraction of the files that are taken, by a hash of their names;
+      finished records are taken as they are.
     keep_cache: keep the decoded frames, for other settings and more files.
   """
 
