@@ -4,8 +4,9 @@ Preparation has three steps: a folder is listed, which gives a `Plan`; its files
 are decoded into the cache, in any order and on any machines that share the
 folder of the cache; `video_files.pack` makes records of what the cache holds,
 in shards that any machines may write. Nothing is handed on but the entries of
-the cache and the shards, and packing itself decodes what is missing. So the records do not depend on who decoded what, and
-whatever was killed is begun again with the same command.
+the cache and the shards, and packing itself decodes what is missing. So the
+records do not depend on who decoded and packed what, and whatever was killed is
+begun again with the same command.
 """
 from collections.abc import Callable, Iterator, Sequence
 import functools
