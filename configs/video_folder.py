@@ -133,6 +133,7 @@ def _video_folder():
   # Videos with too few frames: 'drop', 'loop' (start over) or 'refuse'.
   data.short_clips = 'drop'
   data.classes = False  # the first sub-folder of a file is its class
+  data.fraction = 1.0  # of the files, by a hash of their names
   # Decoded frames are kept for other settings and for more files.
   data.keep_cache = True
   config.diffusion.prediction = 'v'

@@ -10,6 +10,7 @@ from video_diffusion.config import inputs
 from video_diffusion.config import text_inputs
 from video_diffusion.config import validate
 from video_diffusion.data.builders import beam
+from video_diffusion.data.builders import staging
 from video_diffusion.errors import naming
 from video_diffusion.training import writers
 
@@ -22,8 +23,9 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
   by the call that packs and, where they have accelerators, by calls of a share.
 
   Files may be decoded by Apache Beam, or by many calls that decode a share
-  each. Both fill the cache in data.dir, which all machines share, and the last
-  step packs it. So the records are the same whoever decoded; see `file_plans`.
+  each. Both fill the cache in data.dir, which all machines share. It is packed
+  in shards, by Beam or by any number of calls without a share. So the records
+  are the same whoever decoded and packed; see `file_plans` and `shards`.
 
   Args:
     config: the whole config, of which the data fields count.
@@ -46,7 +48,11 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
     _decode_share(config)
     return
   if config.prepare.runner == 'beam':
-    inputs.for_each_plan(config, functools.partial(_decode_by_beam, config))
+    with _beam_options():
+      bucket = staging.parse(config.prepare.bucket)
+    inputs.for_each_plan(
+        config, functools.partial(_prepare_by_beam, config, bucket)
+    )
   rows, sources = [], []
   for split in ('train', 'test'):
     source = inputs.make_source(config, split)
@@ -55,15 +61,29 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
       rows.append(row | {'data set': f'{row["data set"]}, {split}'})
   writers.log_lines(data_table.as_text(rows))
   if computed:
-    captions = (c for source in sources for c in source.captions())
+    captions = [*dict.fromkeys(c for each in sources for c in each.captions())]
+    # Else the workers are this process, or do not see text.dir.
+    if config.prepare.beam_options and not config.prepare.bucket:
+      text_inputs.prepare_t5_on_workers(
+          config, captions, functools.partial(_for_each_by_beam, config)
+      )
     text_inputs.prepare_t5(config, captions)
 
 
-def _decode_by_beam(config, plan):
-  names = {'beam_options': 'prepare.beam_options'}
-  # Others are fields of the data set, which the caller names.
-  with naming(lambda name: names.get(name, name)):
-    beam.decode(plan, config.prepare.beam_options)
+def _prepare_by_beam(config, bucket, plan):
+  with _beam_options():
+    beam.prepare(plan, config.prepare.beam_options, bucket)
+
+
+def _for_each_by_beam(config, lines, work, *, todo):
+  with _beam_options():
+    beam.for_each(lines, work, options=config.prepare.beam_options, todo=todo)
+
+
+def _beam_options():
+  """Names the options of Beam; others are fields that the caller names."""
+  names = {f: f'prepare.{f}' for f in ('beam_options', 'bucket')}
+  return naming(lambda name: names.get(name, name))
 
 
 def _decode_share(config):

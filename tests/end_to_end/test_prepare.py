@@ -92,6 +92,8 @@ def test_calls_that_share_the_files_and_one_that_packs(
     (dict(runner='spark'), r"prepare\.runner is 'spark'; it must be one of"),
     (dict(runner='beam', tasks=2), r'prepare\.tasks is 2, but'),
     (dict(beam_options='--x'), r'prepare\.beam_options is set, but'),
+    (dict(runner='beam', bucket='b'), r"prepare\.bucket is 'b'; it must be /F"),
+    (dict(bucket='/m=gs://b'), r'prepare\.bucket is set, but prepare\.runner'),
 ])
 def test_fields_that_contradict_each_other(config, fields, sentence):
   config.prepare.update(fields)
@@ -140,13 +142,14 @@ def test_the_options_on_the_page_reach_the_engine(
       f'--config.prepare.beam_options={options_on_the_page()}', tiny=False,
   )
   assert code == 0, output
-  (options,) = asked
+  options, shards = asked
+  assert shards.get_all_options() == options.get_all_options()
   view = options.view_as(beam_options.FlinkRunnerOptions)
   assert view.flink_master == 'HOST:8081'
   view = options.view_as(beam_options.PortableOptions)
   assert view.environment_type == 'EXTERNAL'
   assert view.environment_config == 'localhost:50000'
-  # The packing has decoded what the engine has not.
+  # What the engine has neither decoded nor packed, this call has.
   assert len(list(tmp_path.glob('records/video_folder/*/*'))) == 1
 
 
@@ -162,6 +165,7 @@ def test_dataflow_is_refused_in_one_sentence(config, run_main_here):
   assert code == 1 and 'Traceback' not in output, output
   assert output.strip().splitlines()[-1].endswith(
       'prepare.beam_options has the runner DataflowRunner, whose workers share '
-      'no folder with this machine; use one whose workers see the videos and '
-      'data.dir, such as FlinkRunner or SparkRunner.'
+      'no folder with this machine; mount the bucket of the videos and of '
+      'data.dir here by gcsfuse and set prepare.bucket=/FOLDER=gs://BUCKET, or '
+      'use a runner whose workers see both, such as FlinkRunner or SparkRunner.'
   )

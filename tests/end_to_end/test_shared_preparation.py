@@ -54,15 +54,26 @@ def losses_of(workdir):
   return losses
 
 
-def test_training_stops_and_resumes_as_with_records_of_one_call(
+def test_training_begins_on_what_is_decoded_and_resumes_when_all_is(
     flags, run_main_here, tmp_path
 ):
-  for name, steps in (('one', 4), ('tasks', 2), ('tasks', 4)):
+  """On half of the files, a share of two, before and after the other half."""
+
+  def call(name, *more):
     code, output = run_main_here(
-        *flags[name], f'--workdir={tmp_path / name}',
-        f'--config.train.steps={steps}', tiny=False,
+        *flags[name], f'--workdir={tmp_path / name}', *more, tiny=False
     )
     assert code == 0, output
+    return output
+
+  half = '--config.data.fraction=0.5'
+  early = f'--config.data.dir={tmp_path / "early"}'
+  call('one', half, '--config.train.steps=4')
+  call('tasks', early, '--mode=prepare', '--config.prepare.tasks=2')
+  output = call('tasks', early, half, '--config.train.steps=2')
+  assert 'Prepared video_folder: 4 of ' in output
+  call('tasks', early, '--mode=prepare')
+  output = call('tasks', early, half, '--config.train.steps=4')
   assert test_pod.continued_from(output) == 2
   assert losses_of(tmp_path / 'tasks') == losses_of(tmp_path / 'one')
 

@@ -15,6 +15,7 @@ from video_diffusion.config import inputs
 from video_diffusion.config import run_dir
 from video_diffusion.config import text_inputs
 from video_diffusion.data import shapes
+from video_diffusion.data.builders import beam
 from video_diffusion.data.builders import file_plans
 from video_diffusion.inference import conditioning
 from video_diffusion.text import embedding_files
@@ -228,44 +229,86 @@ def test_a_caption_without_text_has_no_token(config, tmp_path):
   assert vectors['mask'].any(axis=1).tolist() == [True, False, False]
 
 
-@pytest.mark.parametrize('backend', ['cpu', 'gpu'])
-def test_tasks_with_an_accelerator_embed_the_captions_of_their_files(
-    config, tmp_path, caplog, monkeypatch, backend
-):
-  """The backend is pretended; the call that packs finds what they embedded."""
+@pytest.fixture(name='videos')
+def config_of_videos_with_captions(config, tmp_path):
+  """Of six videos and a broken one, whose captions the T5 is to embed."""
   pytest.importorskip('av')
   pytest.importorskip('tensorflow_datasets')
-  videos = tmp_path / 'videos'
+  folder = tmp_path / 'videos'
   for i in range(6):
-    write_gif(videos / f'{i}.gif', 4, 10 * i)
-  (videos / '6.gif').write_bytes(b'GIF89a but no more')
-  captions = [f'a red circle {i}' for i in range(7)]
-  lines = [f'{i}.gif,{caption}' for i, caption in enumerate(captions)]
+    write_gif(folder / f'{i}.gif', 4, 10 * i)
+  (folder / '6.gif').write_bytes(b'GIF89a but no more')
+  lines = [f'{i}.gif,a red circle {i}' for i in range(7)]
   text = '\n'.join(['file,caption', *lines, ''])
-  (videos / 'captions.csv').write_text(text)
-  folder = test_configs.load('video_folder', 'laptop')
-  folder.data.path, folder.data.dir = str(videos), str(tmp_path / 'data')
-  folder.data.frames, folder.data.frameskips = 2, (1,)
-  folder.text.update(config.text)
+  (folder / 'captions.csv').write_text(text)
+  videos = test_configs.load('video_folder', 'laptop')
+  videos.data.path, videos.data.dir = str(folder), str(tmp_path / 'data')
+  videos.data.frames, videos.data.frameskips = 2, (1,)
+  videos.text.update(config.text)
   for field in ('conditioning', 'cond_dim'):
-    folder.model[field] = config.model[field]
+    videos.model[field] = config.model[field]
+  return videos
+
+
+@pytest.mark.parametrize('backend', ['cpu', 'gpu'])
+def test_tasks_with_an_accelerator_embed_the_captions_of_their_files(
+    videos, tmp_path, caplog, monkeypatch, backend
+):
+  """The backend is pretended; the call that packs finds what they embedded."""
   monkeypatch.setattr('jax.default_backend', lambda: backend)
-  folder.prepare.tasks = 2
+  videos.prepare.tasks = 2
   shares = [
       sum(file_plans.share_of(f'{i}.gif', 2) == task for i in range(6))
       for task in range(2)
   ]
   assert all(shares)
   for task in range(2):
-    folder.prepare.task = task
-    prepare.prepare(folder, '')
+    videos.prepare.task = task
+    prepare.prepare(videos, '')
   counts = []
   for file in (tmp_path / 'cache').glob('*/*.embeddings'):
     counts.append(len(embedding_files.read(file).digests))
   assert sorted(counts) == sorted(shares if backend == 'gpu' else [])
-  folder.prepare.tasks = folder.prepare.task = 0
+  videos.prepare.tasks = videos.prepare.task = 0
   with caplog.at_level('INFO'):
-    prepare.prepare(folder, '')
+    prepare.prepare(videos, '')
   new = 0 if backend == 'gpu' else 6
   assert '6 captions have vectors in' in caplog.text
   assert f': {new} are new' in caplog.text
+
+
+@pytest.mark.parametrize('backend', ['cpu', 'gpu'])
+def test_workers_of_beam_with_an_accelerator_embed_captions(
+    videos, tmp_path, caplog, monkeypatch, backend
+):
+  """Two threads are the workers; the backend is pretended."""
+  pytest.importorskip('apache_beam')
+  captions = [f'a red circle {i}' for i in range(6)]
+
+  def vectors(folder):
+    videos.text.dir = str(tmp_path / folder)
+    prepare.prepare(videos, '')
+    settings = text_inputs.settings(videos)
+    tokenizer = tokenizer_files.find(settings)
+    return t5_vectors.known_vectors(settings, tokenizer).cache.lookup(captions)
+
+  alone = vectors('alone')
+  monkeypatch.setattr('jax.default_backend', lambda: backend)
+  monkeypatch.setattr(text_inputs, 'CAPTIONS_OF_A_LINE', 2)
+  videos.prepare.runner = 'beam'
+  videos.prepare.beam_options = (
+      f'--runner={beam.LOCAL_RUNNER} --direct_num_workers=2 '
+      '--direct_running_mode=multi_threading'
+  )
+  caplog.clear()
+  with caplog.at_level('INFO'):
+    shared = vectors('shared')
+  for one, other in zip(alone, shared, strict=True):
+    np.testing.assert_array_equal(one, other)
+  # Read once by the workers, and by the call that looks what is missing.
+  assert caplog.text.count('Reading the T5') == (2 if backend == 'gpu' else 1)
+  new = 0 if backend == 'gpu' else 6
+  assert f'6 captions have vectors in {tmp_path}/shared' in caplog.text
+  assert f': {new} are new' in caplog.text
+  assert caplog.text.count(': 2 are new') == (3 if backend == 'gpu' else 0)
+  assert not [*tmp_path.rglob('*.todo')]

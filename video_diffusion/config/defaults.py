@@ -143,18 +143,22 @@ def _text():
 
 
 def _prepare():
-  """How --mode=prepare decodes a folder of files; it changes no record."""
+  """How --mode=prepare decodes and packs files; it changes no record."""
   prepare = ml_collections.ConfigDict()
-  # What decodes the files: 'local' is all cores of this machine, 'beam' an
+  # What decodes and packs: 'local' is all cores of this machine, 'beam' an
   # Apache Beam pipeline, perhaps on many machines.
   prepare.runner = 'local'
   # Options of Beam, as on a command line: '--runner=FlinkRunner
   # --flink_master=HOST:8081'. '' starts a thread for each core of this machine,
   # each of which has a process that decodes.
   prepare.beam_options = ''
+  # Where Beam's workers find the videos and data.dir if they share no folder,
+  # as those of Dataflow: /FOLDER=gs://BUCKET, where the bucket is mounted at
+  # the folder of this machine. '' is for workers that see both.
+  prepare.bucket = ''
   # Number of calls, on machines that share data.dir, among which the files are
   # divided. A call then decodes its files and packs nothing; the same command
-  # with 0 packs in the end. 0 does all in one call.
+  # with 0 packs in the end, by as many calls as are made. 0 does all in one.
   prepare.tasks = 0
   # Number of this call among them, from 0 to prepare.tasks - 1.
   prepare.task = 0

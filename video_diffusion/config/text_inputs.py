@@ -1,5 +1,9 @@
 """From config.text to what makes tokens of captions and prompts."""
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+import functools
+import json
+import os
+import uuid
 
 from etils import epath
 import ml_collections
@@ -13,6 +17,8 @@ from video_diffusion.text import encode as encode_lib
 from video_diffusion.text import settings as settings_lib
 from video_diffusion.text import t5_vectors
 from video_diffusion.text import tokenizer_files
+
+CAPTIONS_OF_A_LINE = 2048  # as many as a file of vectors has
 
 
 def settings(config: ml_collections.ConfigDict) -> settings_lib.Settings:
@@ -72,6 +78,30 @@ def prepare_t5(
   """
   with _fields():
     t5_vectors.prepare(settings(config), captions)
+
+
+def prepare_t5_on_workers(
+    config: ml_collections.ConfigDict,
+    captions: Sequence[str],
+    for_each: Callable[..., None],
+) -> None:
+  """Has the workers of an engine that have accelerators do the same.
+
+  Args:
+    config: the whole config.
+    captions: distinct captions.
+    for_each: (lines, work, todo=) -> None; see `builders.beam.for_each`.
+  """
+  with _fields():
+    shared = t5_vectors.on_workers(settings(config))
+    for_each(
+        (
+            json.dumps(captions[i : i + CAPTIONS_OF_A_LINE])
+            for i in range(0, len(captions), CAPTIONS_OF_A_LINE)
+        ),
+        functools.partial(t5_vectors.fill_on_worker, settings=shared),
+        todo=os.path.join(shared.dir, f'{uuid.uuid4().hex[:8]}.todo'),
+    )
 
 
 def make_encode(

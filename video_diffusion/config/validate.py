@@ -180,11 +180,12 @@ def _check_prepare(config):
       f'prepare.tasks is {prepare.tasks}, but prepare.runner is '
       f"{prepare.runner!r}, which divides the files itself; set one of them.",
   )
-  require(
-      not prepare.beam_options or prepare.runner == 'beam',
-      "prepare.beam_options is set, but prepare.runner is "
-      f"{prepare.runner!r}; set it to 'beam'.",
-  )
+  for name in ('beam_options', 'bucket'):
+    require(
+        not prepare[name] or prepare.runner == 'beam',
+        f'prepare.{name} is set, but prepare.runner is {prepare.runner!r}; set '
+        "it to 'beam'.",
+    )
 
 
 def _check_model(config):

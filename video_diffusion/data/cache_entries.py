@@ -52,12 +52,15 @@ class Entry(NamedTuple):
         self.path, np.uint8, 'r', shape=(self.frames, *self.shape)
     )
 
+  def files(self) -> tuple[str, ...]:
+    """The paths of the frames and of what says that they are there, if any."""
+    return (self.path, _described(self.path)) if self.path else ()
+
   def remove(self) -> None:
     """Deletes the cached frames of the file."""
-    if self.path:
-      # First what says that the other is there.
-      for path in (_described(self.path), self.path):
-        pathlib.Path(path).unlink(missing_ok=True)
+    # First what says that the other is there.
+    for path in reversed(self.files()):
+      pathlib.Path(path).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,8 @@ class KineticsOptions:
     fps: frames per second, by time of presentation; 0 takes all frames.
     short_clips: what becomes of a video with too few frames: 'drop', 'loop'
       (start over) or 'refuse'.
+    fraction: fraction of the files that are taken, by a hash of their names;
+      finished records are taken as they are.
     keep_cache: keep the decoded frames, for other settings and more files.
   """
 
@@ -38,6 +40,7 @@ class KineticsOptions:
   clip_frames: int = options_lib.clip_frames(16)
   fps: float = number(0.0, low=0, high=1000)
   short_clips: str = 'drop'
+  fraction: float = options_lib.fraction()
   keep_cache: bool = True
 
 
@@ -60,6 +63,7 @@ class ImageFolderOptions:
   path: str = ''
   dir: str = ''
   classes: bool = False
+  fraction: float = options_lib.fraction()
   keep_cache: bool = True
 
 
@@ -95,6 +99,7 @@ def plan_video_folder(
       _settings(wanted, options),
       data_dir=wanted_lib.data_dir(options.dir),
       classes=options.classes,
+      fraction=options.fraction,
       keep_cache=options.keep_cache,
   )
 
@@ -118,6 +123,7 @@ def plan_image_folder(
       data_dir=wanted_lib.data_dir(options.dir),
       name=name,
       classes=options.classes,
+      fraction=options.fraction,
       keep_cache=options.keep_cache,
   )
 
@@ -133,6 +139,7 @@ def plan_kinetics600(
       wanted_lib.given_path(options.path, kinetics600.WANTED),
       _settings(wanted, options),
       data_dir=wanted_lib.data_dir(options.dir),
+      fraction=options.fraction,
       keep_cache=options.keep_cache,
   )
 

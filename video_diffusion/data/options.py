@@ -82,6 +82,11 @@ def epoch(default: str) -> Any:
   )
 
 
+def fraction() -> Any:
+  """The option fraction: the part of the files that is taken."""
+  return number(1.0, low=0, high=1)
+
+
 def num_clips(default: int) -> Any:
   """An option that is a number of clips."""
   return number(default, low=1, high=MANY)

@@ -4,27 +4,22 @@ All data sets on disk are packed here, whatever their origin, so that there is
 one form of records, at the training size. `records.VideoRecords` reads it. The
 folder of the records appears when it is complete.
 """
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 import hashlib
 import itertools
-import json
 import os
 import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from video_diffusion.data import mixture as mixture_lib
-from video_diffusion.data import record_files
-from video_diffusion.data import records
+from video_diffusion.data import record_writer
 from video_diffusion.data import storage
-from video_diffusion.data import stretches as stretches_lib
 from video_diffusion.errors import UserError
 from video_diffusion.filesystem import files
 from video_diffusion.filesystem import locks
 
-VERSION = '2.1.0'  # a part of the path: raise it when the records change
-MOST_SHARDS = 512  # of a split: a reader keeps them open
+VERSION = record_writer.VERSION
 SHORT_CLIPS = ('drop', 'loop', 'refuse')
 
 
@@ -144,136 +139,43 @@ def pack(
   target = directory(data_dir, name, key)
   if target.exists():  # the disk may be read-only
     return target
-  report |= {'clips': {}, 'frames': {}, 'captions': 0}
-  tables = {}
-  content = hashlib.sha256(json.dumps(list(class_names)).encode())
-  content_of_clips = content.copy()
-
-  def examples(split):
-    stretches, clips, frames = stretches_lib.Collector(), 0, 0
-    for clip in splits[split].clips:
-      video = np.asarray(clip.load())
-      stretches.add(clip.video_id, clip.start, len(video))
-      clips, frames = clips + 1, frames + len(video)
-      source = clip.source or hashlib.sha256(video.tobytes()).hexdigest()
-      line = json.dumps([
-          split, source, len(video), clip.video_id, clip.label, clip.caption
-      ]).encode()
-      content.update(line)
-      if len(video) >= min_frames:
-        content_of_clips.update(line)
-      report['captions'] += bool(clip.caption)
-      yield {
-          'video': video,
-          'file': os.fsencode(clip.name),
-          'video_id': clip.video_id,
-          'label': clip.label,
-          'caption': clip.caption,
-      }
-    if not clips:
-      raise UserError(f'{name} has no clip for the split {split!r}.')
-    report['clips'][split], report['frames'][split] = clips, frames
-    tables[split] = stretches.table()
-
+  summary = record_writer.Summary(class_names, min_frames)
+  per_shard = record_writer.clips_per_shard(
+      max(split.at_most for split in splits.values())
+  )
   with storage.writing_to(data_dir), locks.Lock(target.parent, wait=True):
     if target.exists():  # another process was faster
       return target
     files.remove_parts(target.parent)
     with files.writing_folder(target) as place:
-      _write_records(
-          place, splits, examples, name=name, key=key, height=height,
-          width=width,
+      writer = record_writer.Writer(
+          place, name=name, key=key, height=height, width=width
       )
-      np.savez(place / records.FILE, **tables)
-      report['shortest'] = min(
-          int(table[:, stretches_lib.FRAMES].min()) for table in tables.values()
-      )
-      as_text = lambda sha: f'{mixture_lib.CONTENT}{sha.hexdigest()[:32]}'
-      report['content'] = as_text(content)
-      report['content_of_clips'] = as_text(content_of_clips)
-      report['class_names'] = list(class_names)
-      (place / 'report.json').write_text(json.dumps(report, indent=1))
+      shards = {}
+      for split in splits:
+        clips = _loaded(split, splits[split].clips, summary)
+        shards[split] = []
+        for first in clips:
+          shards[split].append(writer.write(
+              writer.path(split, len(shards[split])),
+              itertools.chain([first], itertools.islice(clips, per_shard - 1)),
+          ))
+        if not shards[split]:
+          raise UserError(f'{name} has no clip for the split {split!r}.')
+      writer.finish(shards)
+      summary.write(place, report)
   return target
 
 
-def _write_records(place, splits, examples, *, name, key, height, width):
-  """Writes `examples(split)` of all splits as a prepared TFDS data set."""
-  with record_files.quiet_tfds() as tfds:
-    info = tfds.core.DatasetInfo(
-        builder=tfds.core.DatasetIdentity(
-            name=name,
-            version=tfds.core.Version(VERSION),
-            data_dir=os.fspath(place),
-            module_name='',
-            config_name=key,
-        ),
-        description=f'Clips of {name} at the training size.',
-        features=tfds.features.FeaturesDict({
-            'video': tfds.features.Tensor(
-                shape=(None, height, width, 3),
-                dtype=np.uint8,
-                encoding='bytes',
-            ),
-            'file': tfds.features.Text(),
-            'video_id': np.int32,
-            'label': np.int32,
-            'caption': tfds.features.Text(),
-        }),
-        disable_shuffling=True,  # record i is clip i of its split
+def _loaded(split, clips, summary) -> Iterator:
+  """(what it holds, its frames) of each clip, which the summary gets too."""
+  for clip in clips:
+    video = np.asarray(clip.load())
+    described = record_writer.Described(
+        clip.video_id, clip.name, clip.label, clip.caption
     )
-    serializer = tfds.core.example_serializer.ExampleSerializer(
-        info.features.get_serialized_info()
+    summary.add(
+        split, described, start=clip.start, frames=len(video),
+        source=clip.source or hashlib.sha256(video.tobytes()).hexdigest(),
     )
-    longest = max(split.at_most for split in splits.values())
-    per_shard = max(256, -(-longest // MOST_SHARDS))
-    found = []
-    for split in splits:
-      template = tfds.core.ShardedFileTemplate(
-          dataset_name=name,
-          data_dir=place,
-          split=split,
-          filetype_suffix='array_record',
-          template='{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}',
-      )
-      # The fields of a record in one order, whichever process writes it.
-      records_of_split = (
-          serializer.get_tf_example(info.features.encode_example(example))
-          .SerializeToString(deterministic=True)
-          for example in examples(split)
-      )
-      lengths, size = _write_shards(records_of_split, template, per_shard)
-      found.append(tfds.core.SplitInfo(
-          name=split, shard_lengths=lengths, num_bytes=size,
-          filename_template=template,
-      ))
-    info.set_file_format('array_record')
-    info.set_splits(tfds.core.splits.SplitDict(found))
-    info.write_to_directory(place)
-
-
-def _write_shards(serialized, template, per_shard) -> tuple[list[int], int]:
-  """Writes records in shards; returns their lengths, and the bytes of all.
-
-  Not by TFDS's builder: beyond 1 GB that sorts the clips on disk, which takes
-  their space once more, uncompressed. Nor by its SequentialWriter, whose
-  records have their fields in an order that differs between processes.
-  """
-  from array_record.python import array_record_module
-
-  lengths, size, serialized = [], 0, iter(serialized)
-  for first in serialized:
-    path = template.sharded_filepath(
-        shard_index=len(lengths), num_shards=None
-    )
-    writer = array_record_module.ArrayRecordWriter(
-        os.fspath(path), 'group_size:1'
-    )
-    lengths.append(0)
-    for record in itertools.chain(
-        [first], itertools.islice(serialized, per_shard - 1)
-    ):
-      writer.write(record)
-      lengths[-1] += 1
-      size += len(record)
-    writer.close()
-  return lengths, size
+    yield described, video

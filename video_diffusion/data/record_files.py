@@ -5,8 +5,9 @@ import io
 import json
 import logging
 import os
-import pathlib
 from typing import Any
+
+from etils import epath
 
 from video_diffusion.errors import UserError
 
@@ -18,7 +19,7 @@ REST = frozenset({'file', 'video_id'})
 _FEATURES = 'tensorflow_datasets.core.features.'
 
 
-def read_report(directory: pathlib.Path, split: str) -> dict[str, Any]:
+def read_report(directory: epath.Path, split: str) -> dict[str, Any]:
   """Returns the content of report.json, which has what `records` takes of it.
 
   Raises:
@@ -67,7 +68,7 @@ class Records:
     frame_size: (height, width) of their frames.
   """
 
-  def __init__(self, directory: pathlib.Path, split: str):
+  def __init__(self, directory: epath.Path, split: str):
     """Opens the files.
 
     Args:
@@ -123,7 +124,7 @@ class Records:
     return self._features[names].deserialize_example_np(packed)
 
 
-def _check_tfds_files(directory: pathlib.Path) -> tuple[int, int]:
+def _check_tfds_files(directory: epath.Path) -> tuple[int, int]:
   """(height, width) of records in which TFDS finds nothing but records.
 
   TFDS imports the modules that features.json names, and opens the files that
@@ -161,7 +162,7 @@ def _values(tree, key: str) -> Iterator[Any]:
       yield from _values(value, key)
 
 
-def damaged(directory: pathlib.Path, reason: Exception | str) -> UserError:
+def damaged(directory: epath.Path, reason: Exception | str) -> UserError:
   """Returns the error that says why records cannot be read."""
   if isinstance(reason, KeyError):
     reason = f'{reason} is missing'

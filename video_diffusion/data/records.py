@@ -1,12 +1,13 @@
 """Reads prepared records by number, without tf.data."""
 from collections.abc import Iterator, Sequence
 import hashlib
+import io
 import logging
 import os
-import pathlib
 from typing import Any
 import zipfile
 
+from etils import epath
 import numpy as np
 
 from video_diffusion.data import mixture as mixture_lib
@@ -54,7 +55,7 @@ class VideoRecords(mixture_lib.Source):
     """Opens the records.
 
     Args:
-      directory: what `packing.pack` returned.
+      directory: what `packing.pack` returned, or a copy of it in a bucket.
       split: 'train' or 'test'.
       epoch: one of `windows.EPOCHS`.
       min_frames: frames that the shortest window spans.
@@ -63,7 +64,7 @@ class VideoRecords(mixture_lib.Source):
       UserError: `directory` holds no prepared records, or no such split, or no
         window of a split, or they are damaged.
     """
-    directory = pathlib.Path(directory)
+    directory = epath.Path(directory)
     if not any((directory / name).exists() for name in (FILE, OLD_FILE)):
       raise UserError(
           f'{directory} holds no records of this package (no {FILE}); '
@@ -209,10 +210,12 @@ class VideoRecords(mixture_lib.Source):
     """Where the records begin and end; those of an earlier version are read."""
     try:
       if (self._directory / FILE).exists():
-        with np.load(self._directory / FILE) as tables:
+        content = io.BytesIO((self._directory / FILE).read_bytes())
+        with np.load(content) as tables:
           table = tables[self._split]
         return stretches_lib.from_table(table, len(self._records))
-      with np.load(self._directory / OLD_FILE) as ids:
+      content = io.BytesIO((self._directory / OLD_FILE).read_bytes())
+      with np.load(content) as ids:
         video_ids = ids[self._split]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
       raise record_files.damaged(self._directory, e) from e

@@ -1,8 +1,9 @@
 """What a source of videos is asked for, and where its records are."""
 from collections.abc import Sequence
 import os
-import pathlib
 from typing import NamedTuple
+
+from etils import epath
 
 from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import records
@@ -65,7 +66,7 @@ def given_path(path: str, what: str) -> str:
 
 
 def open_records(
-    directory: pathlib.Path, wanted: Wanted, epoch: str = 'videos'
+    directory: os.PathLike, wanted: Wanted, epoch: str = 'videos'
 ) -> records.VideoRecords:
   """The records in a directory, with epochs over what `epoch` says."""
   return records.VideoRecords(
@@ -82,10 +83,18 @@ def stored_records(
     ArgumentError: their frames have another size, or their videos are too
       short.
   """
-  directory = pathlib.Path(files.expand(path, Argument('path')))
+  path = files.expand(path, Argument('path'), bucket=True)
+  directory = epath.Path(path)
+  info = directory / 'dataset_info.json'
   # If the system refuses the path, the builder of the data set says so.
-  if not path or not os.path.exists(directory / 'dataset_info.json'):
+  if files.is_local(path) and not (path and os.path.exists(info)):
     return None
+  if not info.exists():
+    raise ArgumentError(
+        Argument('path'), f', {path}, holds no prepared records, which alone '
+        'are read from a bucket; give these, or mount the bucket by gcsfuse '
+        'and give the local path.',
+    )
   source = open_records(directory, wanted, epoch)
   height, width = source.frame_size
   if (height, width) != (wanted.height, wanted.width):

@@ -5,12 +5,16 @@ caches says which encoder a path holds, so that training finds the vectors
 without reading the T5.
 """
 from collections.abc import Iterable
+import dataclasses
 import functools
 import json
 import os
 import pathlib
+import threading
+from typing import NamedTuple
 
 from absl import logging
+import jax
 
 from video_diffusion.checkpoints import json_files
 from video_diffusion.checkpoints import t5_weights
@@ -60,6 +64,57 @@ def fill(
     captions: Iterable[str],
 ) -> tokens.Vectors:
   """Reads the T5 and computes the vectors of the captions that have none."""
+  return _fill(settings, _read(settings, tokenizer), captions)
+
+
+def on_workers(settings: settings_lib.Settings) -> settings_lib.Settings:
+  """Returns the settings for processes that were started in other folders."""
+  whole = lambda path: os.path.abspath(path) if files.is_local(path) else path
+  return dataclasses.replace(
+      settings,
+      path=whole(files.expand(settings.path, Argument('path'), bucket=True)),
+      tokenizer=settings.tokenizer and whole(files.expand(
+          settings.tokenizer, Argument('tokenizer'), bucket=True
+      )),
+      dir=os.path.abspath(directory(settings)),
+  )
+
+
+def fill_on_worker(line: str, *, settings: settings_lib.Settings) -> None:
+  """Computes the vectors of some captions, where there is an accelerator.
+
+  For engines, which call this many times in a process: the T5 is read once, and
+  threads wait for each other.
+
+  Args:
+    line: JSON list of captions.
+    settings: how captions become tokens.
+  """
+  if jax.default_backend() == 'cpu':
+    return
+  with _on_worker:
+    encoder = _read_once(settings)
+    _fill(settings, encoder, json.loads(line))
+
+
+class _Encoder(NamedTuple):
+  """A T5 that was read; `known` is what is remembered of it."""
+
+  cache: embedding_cache.EmbeddingCache
+  encode: embedding_cache.Encode
+  tokenizer: tokenizer_lib.Tokenizer
+  known: dict[str, str]
+
+
+_on_worker = threading.Lock()
+
+
+@functools.lru_cache(maxsize=1)
+def _read_once(settings) -> _Encoder:
+  return _read(settings, tokenizer_files.find(settings))
+
+
+def _read(settings, tokenizer) -> _Encoder:
   path = settings.path
   logging.info('Reading the T5 in %s.', path)
   t5_config, params = t5_weights.load_t5(
@@ -67,18 +122,26 @@ def fill(
   )
   require_width(settings, t5_config.dim)
   fingerprint = t5_weights.fingerprint(t5_config, params)
-  cache = _open_cache(settings, fingerprint, tokenizer)
   dtype = embedding_cache.DTYPES[settings.dtype]
+  return _Encoder(
+      _open_cache(settings, fingerprint, tokenizer),
+      t5.make_encode(t5_config, params, dtype),
+      tokenizer,
+      {'fingerprint': fingerprint, 'stamp': t5_weights.stamp(path)},
+  )
+
+
+def _fill(settings, encoder: _Encoder, captions) -> tokens.Vectors:
+  path, cache = settings.path, encoder.cache
   with memory.explained(functools.partial(_too_large, path)):
-    report = cache.fill(captions, t5.make_encode(t5_config, params, dtype))
-  known = {'fingerprint': fingerprint, 'stamp': t5_weights.stamp(path)}
-  _remember_encoder(settings, path, known)
+    report = cache.fill(captions, encoder.encode)
+  _remember_encoder(settings, path, encoder.known)
   logging.info(
       '%d captions have vectors in %s: %d are new, %d were too long and lost '
       'their end.',
       report.captions, cache.directory, report.computed, report.truncated,
   )
-  return tokens.Vectors(tokenizer, cache)
+  return tokens.Vectors(encoder.tokenizer, cache)
 
 
 def known_vectors(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from video_diffusion.data import packing
+from video_diffusion.data import record_writer
 from video_diffusion.data import records
 
 
@@ -116,7 +117,7 @@ def test_clips_keep_their_order_in_any_number_of_files(
     tmp_path, monkeypatch, most_shards
 ):
   pytest.importorskip('tensorflow_datasets')
-  monkeypatch.setattr(packing, 'MOST_SHARDS', most_shards)
+  monkeypatch.setattr(record_writer, 'MOST_SHARDS', most_shards)
   directory = pack(tmp_path, [clip(i % 256, 1) for i in range(600)])
   assert len(list(directory.glob('*train*'))) == (1 if most_shards == 1 else 3)
   source = records.VideoRecords(directory, 'train')

@@ -11,10 +11,13 @@ import sys
 import numpy as np
 import pytest
 
+from tests.support import bucket
+from video_diffusion.data import limits
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import packing
 from video_diffusion.data import pipeline
 from video_diffusion.data import records
+from video_diffusion.data import wanted as wanted_lib
 from video_diffusion.data import windows
 from video_diffusion.errors import UserError
 
@@ -69,6 +72,29 @@ def levels(video):
   """The levels of uint8 [n, h, w, 3], each frame being plain."""
   assert (video == video[:, :1, :1, :1]).all()
   return video[:, 0, 0, 0].tolist()
+
+
+def test_records_in_a_bucket_are_read(directory, tmp_path, monkeypatch):
+  """ArrayRecord's own client asks a server of this process."""
+  shutil.copytree(directory, tmp_path / 'name' / 'records')
+  (tmp_path / 'name' / 'videos').mkdir()
+  wanted = wanted_lib.Wanted('train', 4, 8, 6, 0, (1,), limits.DEFAULT)
+  local = records.VideoRecords(directory, 'train')
+  with bucket.serve(tmp_path, monkeypatch) as asked:
+    source = wanted_lib.stored_records('gs://name/records', wanted)
+    assert source.fingerprint == local.fingerprint
+    for i in range(len(LENGTHS)):
+      one, other = (
+          each.example(i, np.random.default_rng(i), 4)
+          for each in (source, local)
+      )
+      np.testing.assert_array_equal(one['video'], other['video'])
+    assert asked and all('array_record' in name for name in asked)
+    with pytest.raises(UserError, match='^path, gs://name/videos, holds no pr'):
+      wanted_lib.stored_records('gs://name/videos', wanted)
+    (tmp_path / 'name' / 'records' / 'report.json').write_text('{')
+    with pytest.raises(UserError, match='damaged records'):
+      wanted_lib.stored_records('gs://name/records', wanted)
 
 
 def test_what_a_source_says_of_itself(directory):

@@ -1,31 +1,39 @@
-"""Decodes files as an Apache Beam pipeline, on one machine or many.
+"""Does the work of preparation as Apache Beam pipelines, on many machines.
 
-The pipeline reads lines, each a batch of names, and decodes the files of each
-into the cache, which all workers share. Names alone go through it: frames are
-never moved. A decoder runs in a child of Beam's worker, so that one that
-crashes or hangs costs its file; a worker that dies with its machine is for the
-engine to start again, and what it had finished is in the cache. A worker that
-cannot write the cache raises nothing, for the engine would try it again and end
-in a traceback: the reason comes back as a metric.
+A pipeline reads lines, each of which names some work: files to decode into the
+cache, a shard to pack, captions to embed. All workers share the folders that
+are read and written: names alone go through the pipeline, and frames are never
+moved. What is done is found there again, whoever did it. Decoding and packing
+run in a child of Beam's worker, so that a decoder that crashes or hangs costs
+its file; a worker that dies with its machine is for the engine to start again.
+A worker that cannot write raises nothing, for the engine would try it again and
+end in a traceback: the reason comes back as a metric. What else is left undone
+the call that started the pipeline meets again.
 
 By default Beam's workers are threads of this process, and their children use
 all cores. Beam could start processes of its own here, but waits for ever for
 one that is killed.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import functools
 import hashlib
 import io
 import json
+import logging
 import os
 import pathlib
 import shlex
 from typing import Any
+import uuid
 
+from video_diffusion.data import hashes
 from video_diffusion.data import processes
 from video_diffusion.data import storage
 from video_diffusion.data.builders import file_plans
+from video_diffusion.data.builders import shards
+from video_diffusion.data.builders import staging
+from video_diffusion.data.builders import video_files
 from video_diffusion.data.cache_entries import Entry
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
@@ -40,75 +48,167 @@ FEWEST_BATCHES = 32  # so that a few workers end at about the same time
 _NAMESPACE, _REFUSED = 'video_diffusion', 'refused'
 
 
-def decode(plan: file_plans.Plan, options: str) -> None:
-  """Decodes the files of a plan that are not in the cache.
+def for_each(
+    lines: Iterable[str],
+    work: Callable[[str], None],
+    *,
+    options: str,
+    todo: str | os.PathLike,
+    bucket: staging.Bucket | None = None,
+) -> None:
+  """Has workers of Beam do the work of each line.
 
   Args:
-    plan: what is to be made. Its data_dir must be one that all workers share.
+    lines: what there is to do.
+    work: line -> None; can be pickled.
     options: options of Beam, as on a command line; '' uses all cores of this
       machine.
+    todo: file for the lines, in a folder that all workers share; deleted at the
+      end.
+    bucket: where workers find the folder if they share none; `work` must then
+      do without.
 
   Raises:
     UserError: Beam is not installed.
     ArgumentError: `beam_options` are not understood, or name a runner whose
-      workers share no folder.
-    StorageError: data_dir cannot be written, here or by a worker.
+      workers share no folder, and there is no `bucket`.
+    StorageError: the folder of `todo` cannot be written, here or by a worker.
   """
-  try:
-    import apache_beam as beam
-  except ImportError as error:
-    raise UserError(
-        f"Apache Beam is not installed ({error}); install it with pip install "
-        "'video_diffusion[beam]', in an environment of its own."
-    ) from error
-
-  parsed = _parse(options)
-  # Workers may have been started in other folders.
-  plan = plan._replace(data_dir=os.path.abspath(plan.data_dir))
-  places = plan.undecoded()
-  if not places:
-    return
-  batches = pathlib.Path(plan.data_dir, plan.name, f'{plan.listing_key}.todo')
-  with storage.writing_to(plan.data_dir):
-    batches.parent.mkdir(parents=True, exist_ok=True)
-    _write_batches(batches, plan, places)
-  work = functools.partial(decode_batch, decoder=plan.decoder)
+  beam = _import_beam()
+  parsed = _parse(options, bucket)
+  todo = pathlib.Path(os.path.abspath(todo))
+  with storage.writing_to(todo.parent):
+    todo.parent.mkdir(parents=True, exist_ok=True)
+    with files_lib.writing(todo) as part, open(part, 'w') as out:
+      out.writelines(f'{line}\n' for line in lines)
+  source = bucket.of(todo) if bucket else os.fspath(todo)
   try:
     with beam.Pipeline(options=parsed) as pipeline:
       _ = (
           pipeline
-          | 'Read' >> beam.io.ReadFromText(os.fspath(batches))
+          | 'Read' >> beam.io.ReadFromText(source)
           | 'Spread' >> beam.Reshuffle()
-          | 'Decode' >> beam.Map(work)
+          | 'Work' >> beam.Map(functools.partial(_attempt, work=work))
       )
-    # For the options may say not to wait, and the batches are deleted.
+    # For the options may say not to wait, and the lines are deleted.
     pipeline.result.wait_until_finish()
     _raise_refused(pipeline.result)
   finally:
-    batches.unlink(missing_ok=True)
+    todo.unlink(missing_ok=True)
 
 
-def decode_batch(line: str, *, decoder: Callable[..., list[Entry]]) -> None:
+def prepare(
+    plan: file_plans.Plan, options: str, bucket: staging.Bucket | None = None
+) -> pathlib.Path:
+  """Decodes and packs the files of a plan; see `for_each`.
+
+  Args:
+    plan: what is to be made. Its data_dir must be one that all workers share,
+      or lie in the folder of `bucket`.
+    options: see `for_each`.
+    bucket: see `for_each`.
+
+  Returns:
+    The directory of the records.
+  """
+  decode(plan, options, bucket)
+  return video_files.pack(
+      _absolute(plan),
+      write_all=functools.partial(write_shards, options=options, bucket=bucket),
+  )
+
+
+def decode(
+    plan: file_plans.Plan, options: str, bucket: staging.Bucket | None = None
+) -> None:
+  """Decodes the files of a plan that are not in the cache; see `prepare`."""
+  _import_beam()
+  _parse(options, bucket)
+  plan = _absolute(plan)
+  cache = os.path.join(plan.data_dir, 'decoded')
+  if places := plan.undecoded():
+    for_each(
+        _batches(plan, places, bucket),
+        functools.partial(
+            decode_batch, decoder=plan.decoder,
+            cache=bucket.of(cache) if bucket else '',
+        ),
+        options=options,
+        todo=os.path.join(plan.data_dir, plan.name, f'{plan.listing_key}.todo'),
+        bucket=bucket,
+    )
+
+
+def write_shards(
+    data_dir: str,
+    folder: str,
+    names: list[str],
+    *,
+    options: str,
+    bucket: staging.Bucket | None = None,
+) -> None:
+  """Writes shards; see `shards.Write` and `for_each`."""
+  work = functools.partial(write_shard, data_dir, folder)
+  if bucket:
+    work = functools.partial(
+        staging.write_shard, data_dir=bucket.of(data_dir),
+        folder=bucket.of(folder), write=write_shard,
+    )
+  for_each(
+      names, work, options=options, bucket=bucket,
+      # Deleted with the folder where this call is killed.
+      todo=os.path.join(folder, f'{uuid.uuid4().hex[:8]}.todo'),
+  )
+
+
+def write_shard(data_dir: str, folder: str, name: str) -> None:
+  """Writes a shard in a child process; see `shards.write`.
+
+  Threads would wait for each other. What kills the child is tried once more by
+  the call that started the pipeline.
+  """
+  work = functools.partial(shards.write, data_dir, folder)
+  for _ in processes.run(work, [(name, name)], workers=1, jobs_per_worker=1):
+    pass
+
+
+def decode_batch(
+    line: str, *, decoder: Callable[..., list[Entry]], cache: str = ''
+) -> None:
   """Decodes the files that a line names, in a child process.
 
   Args:
-    line: JSON list of paths.
+    line: JSON list of paths; for a bucket, see `staging.decode_batch`.
     decoder: from `file_plans.Plan`.
+    cache: where the cache is in a bucket; '' is of `decoder`.
   """
   from apache_beam.metrics import Metrics
 
   part = hashlib.sha256(line.encode()).hexdigest()[:16]
-  files = [pathlib.Path(path) for path in json.loads(line)]
-  try:
+  if cache:
+    entries = staging.decode_batch(
+        line, decoder=decoder, cache=cache, part=part
+    )
+  else:
+    files = [pathlib.Path(path) for path in json.loads(line)]
     entries = decoder(files, workers=1, part=part)
-  except storage.StorageError as error:
-    _, reason = error.parts
-    Metrics.string_set(_NAMESPACE, _REFUSED).add(reason)
-    return
   Metrics.counter(_NAMESPACE, 'files').inc(len(entries))
   Metrics.counter(_NAMESPACE, 'skipped').inc(
       sum(bool(entry.reason) for entry in entries)
   )
+
+
+def _attempt(line: str, *, work: Callable[[str], None]) -> None:
+  """Does the work of a line; see the top of this file for its errors."""
+  from apache_beam.metrics import Metrics
+
+  try:
+    work(line)
+  except storage.StorageError as error:
+    _, reason = error.parts
+    Metrics.string_set(_NAMESPACE, _REFUSED).add(reason)
+  except UserError as error:
+    logging.warning('%s', error)
 
 
 def _raise_refused(result: Any) -> None:
@@ -125,22 +225,43 @@ def _raise_refused(result: Any) -> None:
     raise storage.StorageError(Argument('dir'), reasons[0])
 
 
-def _write_batches(path, plan, places) -> None:
-  """Writes a line for each batch."""
+def _batches(plan, places, bucket) -> Iterator[str]:
+  """A line for each batch of files; see `decode_batch`."""
   size = max(1, min(MOST_FILES, len(places) // FEWEST_BATCHES))
-  with files_lib.writing(path) as part, open(part, 'w') as out:
-    for start in range(0, len(places), size):
-      batch = places[start : start + size]
-      paths = [os.path.abspath(plan.files[i].path) for i in batch]
-      out.write(json.dumps(paths) + '\n')
+  for start in range(0, len(places), size):
+    batch = [plan.files[i].path for i in places[start : start + size]]
+    if bucket:
+      found = []
+      for path in batch:
+        with contextlib.suppress(OSError):  # the packing says what is wrong
+          found.append([bucket.of(path), *hashes.identity(path)])
+    else:
+      found = [os.path.abspath(path) for path in batch]
+    yield json.dumps(found)
 
 
-def _parse(options: str) -> Any:
+def _absolute(plan: file_plans.Plan) -> file_plans.Plan:
+  """The plan for workers, which may have been started in other folders."""
+  return plan._replace(data_dir=os.path.abspath(plan.data_dir))
+
+
+def _import_beam() -> Any:
+  try:
+    import apache_beam
+  except ImportError as error:
+    raise UserError(
+        f"Apache Beam is not installed ({error}); install it with pip install "
+        "'video_diffusion[beam]', in an environment of its own."
+    ) from error
+  return apache_beam
+
+
+def _parse(options: str, bucket: staging.Bucket | None) -> Any:
   """Beam's options of a text.
 
   Raises:
     ArgumentError: a quote is not closed, Beam refuses an option, or the runner
-      is Dataflow's.
+      is Dataflow's and there is no bucket.
   """
   from apache_beam.options import pipeline_options
 
@@ -164,10 +285,12 @@ def _parse(options: str) -> Any:
         Argument('beam_options'), f' is {options!r}; {reason}.'
     ) from error
   runner = parsed.view_as(pipeline_options.StandardOptions).runner or ''
-  if 'dataflow' in runner.lower():
+  if 'dataflow' in runner.lower() and not bucket:
     raise ArgumentError(
         Argument('beam_options'), f' has the runner {runner}, whose workers '
-        'share no folder with this machine; use one whose workers see the '
-        'videos and ', Argument('dir'), ', such as FlinkRunner or SparkRunner.',
+        'share no folder with this machine; mount the bucket of the videos and '
+        'of ', Argument('dir'), ' here by gcsfuse and set ', Argument('bucket'),
+        '=/FOLDER=gs://BUCKET, or use a runner whose workers see both, such as '
+        'FlinkRunner or SparkRunner.',
     )
   return parsed

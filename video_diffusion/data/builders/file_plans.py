@@ -2,10 +2,11 @@
 
 Preparation has three steps: a folder is listed, which gives a `Plan`; its files
 are decoded into the cache, in any order and on any machines that share the
-folder of the cache; `video_files.pack` makes records of what the cache holds.
-Nothing is handed on but the entries of the cache, and packing itself decodes
-what is missing there. So the records do not depend on who decoded what, and
-whatever was killed is begun again with the same command.
+folder of the cache; `video_files.pack` makes records of what the cache holds,
+in shards that any machines may write. Nothing is handed on but the entries of
+the cache and the shards, and packing itself decodes what is missing. So the
+records do not depend on who decoded and packed what, and whatever was killed is
+begun again with the same command.
 """
 from collections.abc import Callable, Iterator, Sequence
 import functools
@@ -162,5 +163,33 @@ class Plan(NamedTuple):
 
 def share_of(name: str, shares: int) -> int:
   """Returns the share, in [0, shares), of the file of a name."""
-  digest = hashlib.sha256(os.fsencode(name)).digest()
-  return int.from_bytes(digest[:8]) * shares >> 64
+  return _place(name) * shares >> 64
+
+
+def of_fraction(files: Sequence[File], fraction: float) -> Sequence[File]:
+  """Returns the files whose names have a digest in the first part of the range.
+
+  Those of a larger fraction are these and more, and those of k / n are the
+  first k of n shares.
+
+  Args:
+    files: all files.
+    fraction: size of the part, in (0, 1].
+
+  Raises:
+    ArgumentError: there is none.
+  """
+  if fraction == 1:
+    return files
+  found = [file for file in files if _place(file.name) < fraction * 2**64]
+  if not found:
+    raise ArgumentError(
+        Argument('fraction'), f' is {fraction:g}, and none of the {len(files)} '
+        'files belongs to that part; raise it.',
+    )
+  return found
+
+
+def _place(name: str) -> int:
+  """Where the digest of a name lies in [0, 2**64)."""
+  return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8])

@@ -74,7 +74,10 @@ def _unusable(folder, rest) -> ArgumentError:
 
 
 def listing_key(
-    settings: Sequence[Any], paths: Sequence[pathlib.Path], *others: Any
+    settings: Sequence[Any],
+    paths: Sequence[pathlib.Path],
+    *others: Any,
+    fraction: float = 1.0,
 ) -> str:
   """Returns a digest of the settings and of what is known without reading.
 
@@ -83,8 +86,11 @@ def listing_key(
     paths: files, each counting with its `hashes.identity` and whether it may be
       read.
     *others: further JSON values.
+    fraction: see `file_plans.of_fraction`.
   """
   digest = hashlib.sha256()
+  if fraction != 1:  # else the key is that of before there were fractions
+    others = (*others, fraction)
   digest.update(json.dumps([cache_entries.VERSION, settings, others]).encode())
   for path in paths:
     listed = [os.path.abspath(path)]

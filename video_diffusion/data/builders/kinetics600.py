@@ -53,6 +53,7 @@ def plan(
     settings: file_plans.Settings,
     *,
     data_dir: str | os.PathLike,
+    fraction: float = 1.0,
     keep_cache: bool = True,
 ) -> file_plans.Plan | pathlib.Path:
   """Plans to turn the downloaded part of Kinetics-600 into records, once.
@@ -76,6 +77,7 @@ def plan(
     path: the folder with CSVs and clips.
     settings: settings of the records.
     data_dir: folder of prepared data, made if need be.
+    fraction: see `file_plans.of_fraction`.
     keep_cache: False deletes the decoded frames when they are in the records.
 
   Returns:
@@ -99,7 +101,7 @@ def plan(
         f'give {WANTED}.',
     )
   key = folders.listing_key(
-      settings, [*paths, *tables.values()], found.skipped
+      settings, [*paths, *tables.values()], found.skipped, fraction=fraction
   )
   directory = folders.packed_before(key, name=NAME, data_dir=data_dir)
   if directory:
@@ -154,7 +156,7 @@ def plan(
       len(files), len(missing),
   )
   return file_plans.Plan(
-      files=files,
+      files=file_plans.of_fraction(files, fraction),
       settings=settings,
       name=NAME,
       data_dir=data_dir,

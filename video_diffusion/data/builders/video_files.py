@@ -1,22 +1,19 @@
 """Makes records of video and image files, for all data sets of files."""
 import collections
-from collections.abc import Iterator
 import contextlib
-import functools
 import hashlib
 import itertools
 import json
 import logging
 import math
+import os
 import pathlib
-
-import numpy as np
 
 from video_diffusion.data import cache_entries
 from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import listing
-from video_diffusion.data import packing
 from video_diffusion.data.builders import folders
+from video_diffusion.data.builders import shards
 from video_diffusion.data.builders.file_plans import Plan
 from video_diffusion.data.builders.file_plans import Settings
 from video_diffusion.errors import Argument
@@ -27,7 +24,9 @@ from video_diffusion.filesystem import files as files_lib
 TEST_EVERY = 20
 
 
-def pack(plan: Plan) -> pathlib.Path:
+def pack(
+    plan: Plan, *, write_all: shards.Write = shards.write_here
+) -> pathlib.Path:
   """Decodes files through the cache in `data_dir` and packs their clips.
 
   The records are named by a digest of the settings and of the files' contents,
@@ -54,6 +53,7 @@ def pack(plan: Plan) -> pathlib.Path:
 
   Args:
     plan: what is to be made.
+    write_all: writes shards of the records; see `shards.pack`.
 
   Returns:
     The directory of the records.
@@ -92,9 +92,9 @@ def pack(plan: Plan) -> pathlib.Path:
   _log_skipped(skipped)
   for note, number in notes.items():
     logging.info('%s: %d of %d files.', note, number, len(files))
-  splits = _splits(usable, settings)
-  for split, (_, at_most) in splits.items():
-    if not at_most:
+  splits = _splits(usable, plan)
+  for split, stretches in splits.items():
+    if not stretches:
       first = skipped[0] if skipped else {'file': 'none', 'reason': 'no file'}
       raise UserError(
           f'{name} has no usable video for the split {split!r}: of '
@@ -114,14 +114,23 @@ def pack(plan: Plan) -> pathlib.Path:
       listed.skipped, found,
   ]
   key = hashlib.sha256(json.dumps(settled).encode()).hexdigest()[:16]
-  directory = packing.pack(
-      splits,
-      data_dir=plan.data_dir,
+  form = shards.Form(
       name=name,
       key=key,
       height=settings.height,
       width=settings.width,
+      clip_frames=settings.clip_frames,
       min_frames=settings.min_frames,
+      short_clips=settings.short_clips,
+  )
+  directory = shards.pack(
+      splits,
+      form,
+      data_dir=plan.data_dir,
+      at_most=sum(
+          max(entry.frames, settings.min_frames) // settings.clip_frames + 1
+          for _, _, entry in usable
+      ),
       class_names=plan.class_names,
       report=dict(
           files=len(files),
@@ -136,6 +145,7 @@ def pack(plan: Plan) -> pathlib.Path:
           unread=listed.unread,
           notes=dict(notes),
       ),
+      write_all=write_all,
   )
   # Where the disk does not take the note, the files are read again next time.
   with contextlib.suppress(OSError):
@@ -167,73 +177,51 @@ def _beyond(limits, file, entry: cache_entries.Entry) -> str:
   return ''
 
 
-def _splits(usable, settings: Settings) -> dict[str, packing.Split]:
+def _splits(usable, plan: Plan) -> dict[str, list[shards.Stretch]]:
   """Deals (number, file, entry) to 'train' and 'test'."""
-  train = [video for video in usable if video[1].split == 'train']
-  test = [video for video in usable if video[1].split == 'test']
-  at_most = sum(
-      max(entry.frames, settings.min_frames) // settings.clip_frames + 1
-      for _, _, entry in usable
-  )
-  if not any(file.split for _, file, _ in usable):
-    if len(usable) < TEST_EVERY:
-      pieces = [piece for video in usable for piece in _pieces(video, settings)]
-      test = pieces[::TEST_EVERY]
-      train = [p for i, p in enumerate(pieces) if i % TEST_EVERY] or test
-      return {
-          split: packing.Split([*itertools.chain(*dealt)], at_most)
-          for split, dealt in (('train', train), ('test', test))
-      }
-    test = usable[::TEST_EVERY]
-    train = [video for i, video in enumerate(usable) if i % TEST_EVERY]
-  return {
-      split: packing.Split(_clips(videos, settings), at_most if videos else 0)
-      for split, videos in (('train', train), ('test', test))
+  splits = {
+      split: [_stretch(each, plan) for each in usable if each[1].split == split]
+      for split in ('train', 'test')
   }
+  if any(splits.values()):
+    return splits
+  pieces = [_stretch(video, plan) for video in usable]
+  few = len(usable) < TEST_EVERY
+  if few:
+    pieces = [p for video in pieces for p in _pieces(video, plan.settings)]
+  test = pieces[::TEST_EVERY]
+  train = [piece for i, piece in enumerate(pieces) if i % TEST_EVERY]
+  return {'train': train or test if few else train, 'test': test}
 
 
-def _clips(videos, settings: Settings) -> Iterator[packing.Clip]:
-  """The clips of (number, file, entry); drawn one by one, they are many."""
-  for number, file, entry in videos:
-    for i, frames in enumerate(packing.cut_clips(
-        entry.frames,
-        clip_frames=settings.clip_frames,
-        min_frames=settings.min_frames,
-        short_clips=settings.short_clips,
-    )):
-      yield packing.Clip(
-          load=functools.partial(_load, entry, frames),
-          video_id=number,
-          name=file.name,
-          label=file.label,
-          caption=file.caption,
-          source=entry.digest,
-          start=i * settings.clip_frames,
-      )
+def _stretch(video, plan: Plan) -> shards.Stretch:
+  """All clips of a (number, file, entry)."""
+  number, file, entry = video
+  frames = max(entry.frames, plan.settings.min_frames)
+  return shards.Stretch(
+      path=os.path.relpath(entry.path, plan.data_dir),
+      frames=entry.frames,
+      video_id=number,
+      name=file.name,
+      label=file.label,
+      caption=file.caption,
+      source=entry.digest,
+      first=0,
+      stop=-(-frames // plan.settings.clip_frames),
+  )
 
 
-def _pieces(video, settings: Settings) -> list[list[packing.Clip]]:
-  """The clips of a (number, file, entry), in pieces that hold a window each."""
-  clips = list(_clips([video], settings))
-  _, _, entry = video
+def _pieces(video: shards.Stretch, settings: Settings) -> list[shards.Stretch]:
+  """The clips of a video, in pieces that hold a window each."""
   size = -(-settings.min_frames // settings.clip_frames)
-  pieces = [clips[i : i + size] for i in range(0, len(clips), size)]
-  rest = entry.frames - (len(pieces) - 1) * size * settings.clip_frames
-  if rest < settings.min_frames and len(pieces) > 1:
-    short = pieces.pop()
-    pieces[-1] += short
-  return pieces
-
-
-def _load(entry: cache_entries.Entry, frames: np.ndarray) -> np.ndarray:
-  try:
-    return entry.load()[frames]
-  except (FileNotFoundError, ValueError) as error:
-    raise ArgumentError(
-        f'the decoded frames {entry.path} are no longer there; another process '
-        'with ', Argument('keep_cache'), '=False may have deleted them. Give '
-        'the same command again: what is missing is decoded once more.',
-    ) from error
+  starts = [*range(0, video.stop, size)]
+  rest = video.frames - starts[-1] * settings.clip_frames
+  if rest < settings.min_frames and len(starts) > 1:
+    starts.pop()
+  return [
+      video._replace(first=first, stop=stop)
+      for first, stop in itertools.pairwise([*starts, video.stop])
+  ]
 
 
 def _log_skipped(skipped: list[dict[str, str]]) -> None:

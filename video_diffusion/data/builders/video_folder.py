@@ -26,6 +26,7 @@ def plan(
     data_dir: str | os.PathLike,
     name: str = 'video_folder',
     classes: bool = False,
+    fraction: float = 1.0,
     keep_cache: bool = True,
 ) -> file_plans.Plan | pathlib.Path:
   """Plans to turn a folder into records, unless that has been done.
@@ -47,6 +48,7 @@ def plan(
     name: one of KINDS; an image is a video of one frame.
     classes: a file's class is the first folder below `path` that it is in.
       Classes are numbered in the order of their names.
+    fraction: see `file_plans.of_fraction`.
     keep_cache: False deletes the decoded frames when they are in the records.
 
   Returns:
@@ -74,7 +76,8 @@ def plan(
         f', {folder}, holds both {" and ".join(CAPTIONS)}; keep one.',
     )
   key = folders.listing_key(
-      settings, [*paths, *listed], bool(classes), found.skipped
+      settings, [*paths, *listed], bool(classes), found.skipped,
+      fraction=fraction,
   )
   directory = folders.packed_before(key, name=name, data_dir=data_dir)
   if directory:
@@ -112,7 +115,7 @@ def plan(
       for file, file_name in zip(paths, names, strict=True)
   ]
   return file_plans.Plan(
-      files=files,
+      files=file_plans.of_fraction(files, fraction),
       settings=settings,
       name=name,
       data_dir=data_dir,

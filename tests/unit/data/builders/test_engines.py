@@ -3,13 +3,17 @@
 The records are the same byte for byte, whoever decoded and whoever died of it.
 """
 import collections
+import concurrent.futures
 import functools
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
+import threading
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,16 +22,28 @@ from tests.support import poisoned
 from tests.support.paths import ROOT
 from tests.support.poisoned import plan_of
 from tests.support.waiting import until
+from video_diffusion.data import processes
+from video_diffusion.data import record_writer
 from video_diffusion.data import storage
 from video_diffusion.data.builders import beam
 from video_diffusion.data.builders import file_plans
+from video_diffusion.data.builders import shards
+from video_diffusion.data.builders import staging
 from video_diffusion.data.builders import video_files
+from video_diffusion.data.builders import video_folder
 from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
 
 for module in ['av', 'tensorflow_datasets', 'array_record']:
   pytest.importorskip(module)
 image = pytest.importorskip('PIL.Image')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def small_shards():
+  """Not in the processes that pack: what a shard holds is written down."""
+  with mock.patch.object(record_writer, 'FEWEST_CLIPS', poisoned.FEWEST_CLIPS):
+    yield
 
 
 @pytest.fixture(name='folder', scope='module')
@@ -61,10 +77,21 @@ def content(data_dir):
   }
 
 
+@pytest.fixture(name='one', scope='module')
+def folder_of_one_call(tmp_path_factory):
+  return tmp_path_factory.mktemp('one')
+
+
+@pytest.fixture(name='decoded')
+def plan_whose_files_are_decoded(folder, expected, one, tmp_path):
+  shutil.copytree(one / 'decoded', tmp_path / 'decoded')
+  return plan_of(folder, tmp_path)
+
+
 @pytest.fixture(name='expected', scope='module')
-def records_of_one_call(folder, tmp_path_factory):
+def records_of_one_call(folder, one):
   """The records, checked for the reasons that the report gives."""
-  data_dir = tmp_path_factory.mktemp('one')
+  data_dir = one
   directory = video_files.pack(plan_of(folder, data_dir))
   report = json.loads((directory / 'report.json').read_text())
   reasons = {each['file']: each['reason'] for each in report['skipped']}
@@ -72,6 +99,7 @@ def records_of_one_call(folder, tmp_path_factory):
   assert reasons['03.gif'] == 'the decoder crashed (SIGSEGV)'
   assert reasons['08.gif'] == 'the decoder gave no frame for 3 s'
   assert report['usable'] == 19
+  assert len([*directory.glob('*train*')]) == 11
   return content(data_dir)
 
 
@@ -90,6 +118,18 @@ def test_shares_are_of_the_names_alone(folder, tmp_path):
   )
   assert sorted(counts) == list(range(10))
   assert all(850 < count < 1150 for count in counts.values())
+  # The first k of n shares are a fraction of k / n, whatever else there is.
+  assert file_plans.of_fraction(plan.files, 1 / 3) == [
+      plan.files[i] for i in shares[0]
+  ]
+  two_thirds = file_plans.of_fraction(plan.files, 2 / 3)
+  assert {*two_thirds} == {plan.files[i] for i in shares[0] + shares[1]}
+  assert file_plans.of_fraction(half.files, 2 / 3) == [
+      file for file in two_thirds if file in half.files
+  ]
+  assert file_plans.of_fraction(plan.files, 1) == plan.files
+  with pytest.raises(ArgumentError, match='^fraction is 1e-09, and none'):
+    file_plans.of_fraction(plan.files, 1e-9)
   # A new version must share as the one that began.
   first = [file_plans.share_of(f'{i}.mp4', 10) for i in range(5)]
   assert first == [0, 8, 6, 8, 3]
@@ -109,7 +149,7 @@ if __name__ == '__main__':
 
 def kill_twice(decode, folder, data_dir):
   """Calls `decode` in a process that is killed at its fourth file, twice."""
-  data_dir.mkdir()
+  data_dir.mkdir(exist_ok=True)
   (data_dir / 'script.py').write_text(SCRIPT.format(decode.__name__))
   for log in (data_dir / 'first', data_dir / 'second'):
     process = subprocess.Popen(
@@ -135,6 +175,84 @@ def test_an_array_whose_task_was_killed_twice(folder, tmp_path, expected):
   assert content(data_dir) == expected
 
 
+def test_a_packing_that_was_killed_twice(folder, tmp_path, expected, decoded):
+  kill_twice(poisoned.pack, folder, tmp_path)
+  written = {
+      path: path.stat().st_mtime_ns
+      for path in tmp_path.rglob('[!.]*.array_record-*')
+  }
+  assert len(written) == 4  # 11.gif was tried once more, and counts
+  # Killed when it made records of the shards, it writes those that had moved.
+  replace, moved = os.replace, []
+
+  def stop(source, target):
+    if str(source) in map(str, written):
+      moved.append(source)
+      if len(moved) > 2:
+        raise KeyboardInterrupt
+    replace(source, target)
+
+  with (
+      mock.patch.object(os, 'replace', stop), pytest.raises(KeyboardInterrupt)
+  ):
+    video_files.pack(decoded)
+  kept = {path for path in written if path.exists()}
+  assert len(kept) == 2
+  assert all(path.stat().st_mtime_ns == written[path] for path in kept)
+  video_files.pack(decoded)
+  assert content(tmp_path) == expected
+
+
+def test_a_fraction_is_a_data_set_of_its_own_while_the_rest_is_decoded(
+    folder, tmp_path, expected
+):
+  part = plan_of(folder, tmp_path, fraction=1 / 3)
+  part.decode(range(len(part.files)))
+  directory = video_files.pack(part)
+  report = json.loads((directory / 'report.json').read_text())
+  assert 2 < report['files'] == len(part.files) < 12
+  assert len(plan_of(folder, tmp_path).undecoded()) >= 24 - report['files']
+  whole = video_files.pack(plan_of(folder, tmp_path))
+  whole_report = json.loads((whole / 'report.json').read_text())
+  assert whole_report['content'] != report['content']
+  # It is found again, by its listing, and is what it was.
+  again = video_folder.plan(
+      folder, poisoned.SETTINGS, data_dir=tmp_path, fraction=1 / 3
+  )
+  assert again == directory
+  assert json.loads((again / 'report.json').read_text()) == report
+  assert expected.items() <= content(tmp_path).items()
+
+
+def test_calls_that_pack_at_once_share_the_shards(
+    tmp_path, expected, decoded, monkeypatch
+):
+  began, writes = threading.Barrier(2, timeout=60), []
+  write = shards.write
+
+  def write_after_both_began(data_dir, where, name):
+    if not writes:
+      began.wait()
+    writes.append(name)
+    return write(data_dir, where, name)
+
+  monkeypatch.setattr(shards, 'write', write_after_both_began)
+  monkeypatch.setattr(shards, 'SHARDS_PER_WORKER', 100)
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    first, second = pool.map(video_files.pack, [decoded, decoded])
+  assert first == second and content(tmp_path) == expected
+
+
+def test_a_process_that_packs_and_is_killed_is_a_sentence(
+    decoded, monkeypatch
+):
+  monkeypatch.setattr(shards, 'SHARDS_PER_WORKER', 1)
+  monkeypatch.setattr(processes, 'usable_cores', lambda: 2)
+  monkeypatch.setattr(shards, 'write', poisoned.die)
+  with pytest.raises(UserError, match='the shard .*SIGKILL.* goes on with'):
+    video_files.pack(decoded)
+
+
 @pytest.mark.parametrize('mode', ['multi_threading', 'multi_processing'])
 def test_beam_whose_decoder_was_killed_twice(
     folder, tmp_path, expected, monkeypatch, mode
@@ -144,17 +262,63 @@ def test_beam_whose_decoder_was_killed_twice(
   monkeypatch.setenv('KILL_LOG', str(tmp_path / 'kills'))
   monkeypatch.setattr(beam, 'FEWEST_BATCHES', 6)
   data_dir = tmp_path / 'beam'
-  beam.decode(
-      plan_of(folder, data_dir),
+  options = (
       f'--runner={beam.LOCAL_RUNNER} --direct_num_workers=4 '
-      f'--direct_running_mode={mode}',
+      f'--direct_running_mode={mode}'
   )
+  beam.decode(plan_of(folder, data_dir), options)
   # Killed in the pool and then alone, it is left to the packing.
   assert has_lines(tmp_path / 'kills', 2)
   assert plan_of(folder, data_dir).undecoded() == [5, 11, 20]
-  video_files.pack(plan_of(folder, data_dir))
+  monkeypatch.setattr(shards, 'write_here', None)  # Beam packs all of them
+  beam.prepare(plan_of(folder, data_dir), options)
   assert content(data_dir) == expected
-  assert not [*data_dir.glob('video_folder/*.todo')]
+  assert not [*data_dir.rglob('*.todo')]
+
+
+def test_beam_whose_workers_find_a_bucket_and_no_folder(
+    folder, tmp_path, expected, monkeypatch
+):
+  """The bucket is a folder, which Beam's file systems read as they read gs://.
+
+  It is mounted by a link, through which no worker reads a video.
+  """
+  pytest.importorskip('apache_beam')
+  monkeypatch.setattr(beam, 'FEWEST_BATCHES', 6)
+  shutil.copytree(folder, tmp_path / 'bucket' / 'videos', symlinks=True)
+  mount = tmp_path / 'mount'
+  mount.symlink_to('bucket')
+  bucket = staging.parse(f'{mount}={tmp_path}/bucket')
+  options = f'--runner={beam.LOCAL_RUNNER}'
+  plan = plan_of(mount / 'videos', mount / 'data')
+  with mock.patch.dict(os.environ, HIDDEN=str(mount)):
+    beam.decode(plan, options, bucket)
+  left = plan.undecoded()
+  assert left == [11, 20]
+  monkeypatch.setattr(shards, 'write_here', None)  # Beam packs all of them
+  beam.prepare(plan, options, bucket)
+  found, wanted = content(mount / 'data'), dict(expected)
+  for records in (found, wanted):  # but for what says of which folder they are
+    del records[next(name for name in records if name.endswith('.listing'))]
+  assert found == wanted
+  assert not [*tmp_path.rglob('*.todo')]
+  with pytest.raises(ArgumentError, match='^bucket says where .*/one.* is not'):
+    beam.prepare(plan_of(folder, tmp_path / 'one'), options, bucket)
+
+
+def test_where_workers_find_what_lies_in_a_bucket():
+  bucket = staging.parse('/mnt/b=gs://name/')
+  assert bucket.of('/mnt/b/data/x y') == 'gs://name/data/x y'
+  for path in ('/mnt/bc', '/mnt/b', '/mnt/b/../c'):
+    with pytest.raises(ArgumentError, match=f'^bucket says .* {path[:4]}'):
+      bucket.of(path)
+  assert staging.parse('') is None
+
+
+@pytest.mark.parametrize('text', ['gs://b', '/m', 'm=gs://b', '/m=b', '=gs://b'])
+def test_buckets_of_another_form(text):
+  with pytest.raises(ArgumentError, match='^bucket is .* must be /FOLDER=gs:'):
+    staging.parse(text)
 
 
 def test_beam_whose_driver_was_killed_twice(folder, tmp_path, expected):
@@ -203,7 +367,7 @@ def test_beam_is_named_where_it_is_not_installed(
     ('--runner="X', 'is .*quot'),
     ('--direct_num_workers=x', "is .*; argument .* invalid int value: 'x'\\."),
     ('--runner=DataflowRunner', 'has the runner DataflowRunner, whose workers '
-     'share no folder .* see the videos and dir, such as'),
+     'share no folder .* videos and of dir here by gcsfuse and set bucket=/F'),
 ])
 def test_options_that_beam_or_we_refuse(
     folder, tmp_path, capfd, options, sentence

@@ -479,9 +479,9 @@ def test_a_run_among_the_videos_changes_nothing(prepare, folder, monkeypatch):
 def test_a_file_that_vanishes_is_skipped(prepare, folder, monkeypatch):
   key = folders.listing_key
 
-  def vanish(*args):
+  def vanish(*args, **options):
     (folder / 'c.GIF').unlink()
-    return key(*args)
+    return key(*args, **options)
 
   monkeypatch.setattr(folders, 'listing_key', vanish)
   skipped = read_report(prepare())['skipped']
