@@ -396,7 +396,7 @@ class Model:
     """
     options = {name: self.config.sample[name] for name in samplers.options()}
     settings = self.settings.updated(options, **given)
-    build.require_distilled_steps(self.config, settings)
+    build.require_distilled(self.config, settings)
     return settings
 
   def _generation(self, frames, overlap) -> extension.Plan:

@@ -55,7 +55,8 @@ def make_model(
     logging.warning(shortcoming)
   encoder = make_encoder(config, label_sizes) if cond_dim else None
   return conditioning.ConditionalUNet(
-      unet3d.UNet3D(**fields), encoder, config.text.injection
+      unet3d.UNet3D(**fields), encoder, config.text.injection,
+      config.distill.max_guidance_weight,
   )
 
 
@@ -156,28 +157,33 @@ def sample_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:
   }
 
 
-def require_distilled_steps(
+def require_distilled(
     config: ml_collections.ConfigDict, settings: block_sampler.Settings
 ) -> None:
-  """Requires the steps that a model was distilled for, where it was.
+  """Requires the steps and the guidance that a model was distilled for.
 
   Raises:
-    ArgumentError: other steps or another sampler, which would give noise.
+    ArgumentError: other steps or another sampler, which would give noise; or a
+      weight of guidance that the network has not learned.
   """
-  steps = config.distill.num_steps
-  if not steps:
-    return
-  if settings.num_steps != steps:
+  steps, largest = config.distill.num_steps, config.distill.max_guidance_weight
+  if steps and settings.num_steps != steps:
     raise ArgumentError(
         Argument('num_steps'),
         f' is {settings.num_steps}; this model was distilled for {steps} '
         f'steps, and other numbers give noise: it must be {steps}.',
     )
-  if settings.sampler != samplers.DDIM(eta=0.0):
+  if steps and settings.sampler != samplers.DDIM(eta=0.0):
     raise ArgumentError(
         Argument('sampler'),
         f' is {settings.sampler}; this model was distilled for the steps of '
         "'ddim' with eta 0.",
+    )
+  if largest and not 0 <= settings.guidance_weight <= largest:
+    raise ArgumentError(
+        Argument('guidance_weight'),
+        f' is {settings.guidance_weight:g}; this model was distilled for '
+        f'weights from 0 to {largest:g}.',
     )
 
 

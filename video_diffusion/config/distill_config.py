@@ -1,4 +1,6 @@
 """The configs of a distillation: of all its rounds, and of one."""
+from collections.abc import Iterator
+
 from etils import epath
 import ml_collections
 
@@ -12,9 +14,9 @@ TEACHER = 'distill.teacher'
 GROUPS = ('optim', 'train', 'distill', 'log', 'checkpoint')
 # A student has these groups as its teacher has them.
 _SHARED = ('model', 'diffusion', 'text')
-# At t = 1 x_hat cannot be told from eps, and two steps of the teacher begin
-# there.
-_PREDICTIONS = ('v', 'x')
+FIRST = 'steps_any'  # folder of the student that takes any number of steps
+# Sample fields that --mode=distill sets, as students are sampled.
+_SAMPLER = {'sampler': 'ddim', 'eta': 0.0}
 
 
 def get_config(
@@ -23,6 +25,7 @@ def get_config(
   """The config of a distillation: a trained run, with GROUPS of a config file.
 
   What the config of the teacher names, as the folder of its data, is left out.
+  Students of a teacher that takes a weight of guidance take the same.
 
   Args:
     teacher: folder of the trained run.
@@ -34,10 +37,13 @@ def get_config(
   teacher = files.expand(teacher, TEACHER, bucket=True)
   config = config_files.of_run(teacher)
   own = config_files.get_config(name)
+  weight = config.distill.max_guidance_weight
   with config.unlocked():
     for group in GROUPS:
       config[group] = own[group]
     config.distill.teacher = str(teacher)
+    if weight:
+      config.distill.max_guidance_weight = weight
   return config
 
 
@@ -53,10 +59,7 @@ def check(config: ml_collections.ConfigDict) -> None:
       f'distill.rounds is {rounds}; each number must be half of the one '
       'before.',
   )
-  teacher = files.expand(config.distill.teacher, TEACHER, bucket=True)
-  theirs = saved_config.flatten(
-      saved_config.to_json(config_files.of_run(teacher))
-  )
+  teacher, theirs = _teacher(config)
   for field, value in saved_config.flatten(
       saved_config.to_json(config)
   ).items():
@@ -67,12 +70,6 @@ def check(config: ml_collections.ConfigDict) -> None:
         f'{field} is {value!r}, but {theirs.get(field)!r} in the teacher '
         f'{teacher}; a student has what its teacher has.',
     )
-  require(
-      config.diffusion.prediction in _PREDICTIONS,
-      f'{TEACHER} {teacher} predicts {config.diffusion.prediction}, from which '
-      'x_hat cannot be told where all is noise; give a run with '
-      f'diffusion.prediction {" or ".join(_PREDICTIONS)}.',
-  )
   steps = theirs['distill.num_steps']
   require(
       steps in (0, 2 * rounds[0]),
@@ -80,6 +77,83 @@ def check(config: ml_collections.ConfigDict) -> None:
       f'distill.rounds begins with {rounds[0]}; it must begin with half of '
       'the steps of its teacher.',
   )
+  _check_guidance(config, teacher, theirs)
+  _check_sample(config, theirs)
+
+
+def _teacher(config):
+  """(folder of the first teacher, 'group.field' -> value of its config)."""
+  teacher = files.expand(config.distill.teacher, TEACHER, bucket=True)
+  return teacher, saved_config.flatten(
+      saved_config.to_json(config_files.of_run(teacher))
+  )
+
+
+def _check_guidance(config, teacher, theirs):
+  """Requires that the teacher can give what is asked for of guidance."""
+  name = 'distill.max_guidance_weight'
+  weight, known = config.distill.max_guidance_weight, theirs[name]
+  require(
+      not known or weight == known,
+      f'{name} is {weight:g}, but {known:g} in the teacher {teacher}, whose '
+      'network takes the weight already; leave it out.',
+  )
+  if not weight or known:
+    return
+  require(
+      config.model.cond_dim > 0 and config.diffusion.cond_drop > 0,
+      f'{name} is {weight:g}, but the teacher {teacher} cannot be guided: it '
+      'was not trained both with a condition and without (model.cond_dim, '
+      'diffusion.cond_drop); set it to 0.',
+  )
+  steps = theirs['distill.num_steps']
+  require(
+      not steps,
+      f'{name} is {weight:g}, but the teacher {teacher} was distilled for '
+      f'{steps} steps; give the run that it was distilled from.',
+  )
+
+
+def _check_sample(config, theirs):
+  """Requires that sample fields which a distillation decides are left alone."""
+  for name in ('num_steps', *_SAMPLER):
+    value = config.sample[name]
+    require(
+        value in (theirs[f'sample.{name}'], _SAMPLER.get(name)),
+        f'sample.{name} is {value!r}, but --mode=distill decides it: a student '
+        'is sampled in the number of steps of its round, by ddim with eta 0; '
+        'leave it out.',
+    )
+
+
+def students(
+    config: ml_collections.ConfigDict, run_dir: epath.Path
+) -> Iterator[tuple[epath.Path, ml_collections.ConfigDict]]:
+  """Yields the folder and the config of each student, in their order.
+
+  The first takes any number of steps, where the teacher predicts eps, or has
+  guidance to be distilled. (At t = 1 x_hat cannot be told from eps, and two
+  steps of a teacher begin there.)
+
+  Args:
+    config: of the distillation, checked.
+    run_dir: folder of all students.
+  """
+  teacher, theirs = _teacher(config)
+  weight = config.distill.max_guidance_weight
+  if (
+      config.diffusion.prediction == 'eps'
+      or weight != theirs['distill.max_guidance_weight']
+  ):
+    student = _student(config, teacher)
+    with student.unlocked():
+      student.distill.teacher_prediction = config.diffusion.prediction
+    teacher = run_dir / FIRST
+    yield teacher, student
+  for num_steps in config.distill.rounds:
+    student = of_round(config, teacher, num_steps)
+    teacher = run_dir / f'steps_{num_steps}'
+    yield teacher, student
 
 
 def of_round(
@@ -92,12 +166,20 @@ def of_round(
     teacher: folder of the run that this student learns from.
     num_steps: of the student.
   """
+  student = _student(config, teacher)
+  with student.unlocked():
+    student.distill.num_steps = num_steps
+    student.sample.num_steps = num_steps
+    student.sample.update(_SAMPLER)
+  return student
+
+
+def _student(config, teacher):
+  """What the configs of all students have in common."""
   student = config.copy_and_resolve_references()
   with student.unlocked():
     student.train.init_from = str(teacher)
     student.distill.teacher = str(teacher)
-    student.distill.num_steps = num_steps
-    student.sample.sampler = 'ddim'
-    student.sample.eta = 0.0
-    student.sample.num_steps = num_steps
+    if student.diffusion.prediction == 'eps':
+      student.diffusion.prediction = 'v'
   return student

@@ -27,6 +27,8 @@ FIXED = (
     'diffusion',
     'optim',
     'distill.num_steps',
+    'distill.max_guidance_weight',
+    'distill.teacher_prediction',
     'data_fingerprint',
     'text_fingerprint',
 )

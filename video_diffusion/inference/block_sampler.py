@@ -144,14 +144,17 @@ def make_block_sampler(
       weight=settings.guidance_weight,
       call=None,
   ):
-    make = lambda condition: denoiser.make_denoise_fn(
-        network, params, condition, prediction=prediction
+    make = functools.partial(
+        denoiser.make_denoise_fn, network, params, prediction=prediction
     )
-    denoise_fn = make(condition)
-    if condition is not None:
+    if network.max_guidance_weight:  # it was distilled: w is its input
+      denoise_fn = make(condition, guidance_weight=weight)
+    elif condition is not None:
       denoise_fn = guidance.classifier_free(
-          denoise_fn, make(None), weight=weight
+          make(condition), make(None), weight=weight
       )
+    else:
+      denoise_fn = make(condition)
     if known is not None:
       denoise_fn = guidance.reconstruction(
           denoise_fn,

@@ -13,6 +13,7 @@ def make_denoise_fn(
     condition: dict[str, jax.Array] | None,
     *,
     prediction: str,
+    guidance_weight: float | jax.Array | None = None,
 ) -> guidance.DenoiseFn:
   """(z, logsnr) -> x_hat of a network, for one batch of conditions.
 
@@ -22,10 +23,17 @@ def make_denoise_fn(
     condition: what the network's encoder takes, by name, each [batch, 1, ...];
       None is the null condition.
     prediction: what the network outputs, one of `loss.PREDICTIONS`.
+    guidance_weight: w, for a network that takes it as an input; None for
+      another one.
   """
+  weight = {} if guidance_weight is None else {
+      'guidance_weight': guidance_weight
+  }
 
   def denoise_fn(z, logsnr):
-    output = network.apply({'params': params}, z, logsnr, condition=condition)
+    output = network.apply(
+        {'params': params}, z, logsnr, condition=condition, **weight
+    )
     return loss_lib.x_hat(
         z=z, output=output, logsnr=logsnr, prediction=prediction
     )

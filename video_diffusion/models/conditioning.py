@@ -12,6 +12,7 @@ A further kind is a further class. A data set gives its arrays by yielding them
 under the same names from `example` (see `data.mixture.Source`), and the field
 model.conditioning chooses it.
 """
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -129,6 +130,34 @@ class TextEncoder(nn.Module):
     )(tokens, mask)
 
 
+class GuidanceEmbedding(nn.Module):
+  """The weight w of classifier-free guidance -> a vector, zero at the start.
+
+  w enters as Fourier features of w / max_weight (Meng et al. 2023, arXiv
+  2210.03142, section 3.1), and a small MLP follows. Its last layer starts at
+  zero, so that a network begins with the same output for every w.
+
+  Attributes:
+    dim: width of the vector.
+    max_weight: the largest w, above 0.
+  """
+
+  dim: int
+  max_weight: float
+
+  @nn.compact
+  def __call__(self, weight: jax.Array) -> jax.Array:
+    """float32 [batch] in [0, max_weight] -> float32 [batch, 1, dim]."""
+    angle = jnp.pi * weight[:, None, None] / self.max_weight
+    angle = angle * jnp.array([0.5, 1.0, 2.0, 4.0])
+    waves = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+    dense = functools.partial(
+        nn.Dense, self.dim, precision=blocks.precision(jnp.float32)
+    )
+    hidden = nn.swish(dense(name='layer_0')(waves))
+    return dense(kernel_init=nn.initializers.zeros, name='layer_1')(hidden)
+
+
 # Name of the kind -> its encoder. Every encoder has a field `dim`.
 KINDS = {'labels': LabelEncoder, 'text': TextEncoder}
 INJECTIONS = ('embedding', 'output')
@@ -144,11 +173,15 @@ class ConditionalUNet(nn.Module):
       the log-SNR, as in the paper, or to the 'output' of the U-Net, through a
       learned projection to its channels that starts at zero. The latter is the
       same at all positions of a frame, and zero for the null conditioning.
+    max_guidance_weight: above 0, the network takes a weight w of classifier-
+      free guidance up to it, and predicts what guidance with w gives
+      (`training.distill.make_guided_loss`). It then has an encoder.
   """
 
   unet: unet3d.UNet3D
   encoder: Encoder | None = None
   injection: str = 'embedding'
+  max_guidance_weight: float = 0.0
 
   def arrays(self) -> dict[str, jax.ShapeDtypeStruct]:
     """The arrays that condition a clip or an image; {} if unconditional."""
@@ -180,6 +213,7 @@ class ConditionalUNet(nn.Module):
       keep: jax.Array | None = None,
       num_images: int = 0,
       train: bool = False,
+      guidance_weight: float | jax.Array = 0.0,
   ) -> jax.Array:
     """Predicts from z, the log-SNR and the conditioning.
 
@@ -192,6 +226,8 @@ class ConditionalUNet(nn.Module):
         the video and its images together.
       num_images: K.
       train: applies dropout.
+      guidance_weight: w, a number or [batch], of a network with
+        max_guidance_weight. Without, w is 0.
 
     Returns:
       float32 of z's shape.
@@ -202,9 +238,16 @@ class ConditionalUNet(nn.Module):
       if keep is not None:
         vectors = jnp.where(keep[:, None, None], vectors, 0.0)
       z, vectors = self.encoder.enter(z, vectors, num_images)
+    embedded = vectors if self.injection == 'embedding' else None
+    if self.max_guidance_weight:
+      weight = jnp.asarray(guidance_weight, jnp.float32)
+      guided = GuidanceEmbedding(
+          self.encoder.dim, self.max_guidance_weight, name='guidance'
+      )(jnp.broadcast_to(weight, z.shape[:1]))
+      embedded = guided if embedded is None else embedded + guided
+    output = self.unet(z, logsnr, embedded, num_images, train)
     if vectors is None or self.injection == 'embedding':
-      return self.unet(z, logsnr, vectors, num_images, train)
-    output = self.unet(z, logsnr, None, num_images, train)
+      return output
     added = nn.Dense(
         output.shape[-1],
         use_bias=False,

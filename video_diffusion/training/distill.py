@@ -1,11 +1,34 @@
-"""The objective of a student: its teacher's two steps in one."""
+"""The objectives of students: what they learn of their teachers.
+
+`make_guided_loss` is that of the first student, where it has more to learn than
+to take fewer steps: its teacher predicts eps, or is guided by two calls of its
+network. `make_loss` is that of the others, whose one step is two of the
+teacher's.
+
+Each maker returns (draw_noise, loss_fn), as `step.make_loss` does. loss_fn(
+params, batch with its noise, key, teacher) takes the teacher's parameters as
+well; no gradient goes through them. The teacher never has dropout, and sees the
+same conditioning. Its error of x_hat is weighed by `distillation.weight`.
+
+The arguments that both have:
+  model: student and teacher, a `ConditionalUNet`.
+  num_images: K, each image at a noise level of its own.
+  prediction: what the student outputs, one of `loss.PREDICTIONS`.
+  logsnr_fn: the schedule, time in [0, 1] -> log-SNR.
+  share_noise: gives a video and its images one noise level.
+  cond_drop: probability with which the conditioning of an example is dropped.
+  train: applies dropout to the student.
+"""
 from collections.abc import Callable
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from video_diffusion.diffusion import distillation
 from video_diffusion.diffusion import gaussian
+from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.models import conditioning
 from video_diffusion.training import step as step_lib
@@ -22,22 +45,11 @@ def make_loss(
     cond_drop: float = 0.0,
     train: bool = False,
 ) -> tuple[Callable, Callable]:
-  """(draw_noise, loss_fn), as of `step.make_loss`.
+  """The objective of a student of num_steps; its teacher takes twice as many.
 
   The noise has 'index' [b, f] in place of 'logsnr': the step of the student
-  that a frame is at. loss_fn(params, batch with its noise, key, teacher) takes
-  the teacher's parameters as well; no gradient goes through them. The teacher
-  never has dropout, and sees the same conditioning.
-
-  Args:
-    model: student and teacher, a `ConditionalUNet`.
-    num_images: K, each image at a step of its own.
-    num_steps: of the student; the teacher takes two for each.
-    prediction: what the network outputs.
-    logsnr_fn: the schedule, time in [0, 1] -> log-SNR.
-    share_noise: gives a video and its images one step.
-    cond_drop: probability with which the conditioning of an example is dropped.
-    train: applies dropout to the student.
+  that a frame is at. A model that takes w sees the same as its teacher, drawn
+  for each example.
   """
   metrics = step_lib.make_metrics(logsnr_fn)
 
@@ -49,34 +61,146 @@ def make_loss(
         num_steps=num_steps, share=share_noise,
     )
     return step_lib.with_noise(
-        batch, eps_key, drop_key, cond_drop, index=index
+        batch, eps_key, drop_key, cond_drop, index=index,
+        **_draw_weight(model, key, b),
     )
 
   def loss_fn(params, batch, key, teacher):
     logsnr_t, logsnr_m, logsnr_s = distillation.levels(
         batch['index'], num_steps, logsnr_fn
     )
-    x = step_lib.to_float(batch['video'])
-    z = gaussian.diffuse(x=x, eps=batch['eps'], logsnr=logsnr_t)
-    taught = step_lib.network_of(model, teacher, batch, num_images, None)
-
-    def denoise(z, logsnr):
-      return loss_lib.x_hat(
-          z=z, output=taught(z, logsnr), logsnr=logsnr, prediction=prediction
-      )
-
-    wanted_x = jax.lax.stop_gradient(distillation.target(
-        denoise, z_t=z, logsnr_t=logsnr_t, logsnr_m=logsnr_m, logsnr_s=logsnr_s
-    ))
-    student = step_lib.network_of(
-        model, params, batch, num_images, key if train else None
+    z = gaussian.diffuse(
+        x=step_lib.to_float(batch['video']), eps=batch['eps'], logsnr=logsnr_t
     )
-    output = student(z, logsnr_t).astype(jnp.float32)
-    wanted = distillation.output_of(
-        z=z, x=wanted_x, logsnr=logsnr_t, prediction=prediction
+    x = distillation.target(
+        _denoise_fn(model, teacher, batch, num_images, prediction),
+        z_t=z, logsnr_t=logsnr_t, logsnr_m=logsnr_m, logsnr_s=logsnr_s,
     )
-    losses = jnp.mean((output - wanted) ** 2, axis=(-3, -2, -1))
-    weight = distillation.weight(logsnr_t, prediction=prediction)
-    return (weight * losses).mean(), metrics(losses, logsnr_t)
+    loss, losses = _student_loss(
+        step_lib.network_of(
+            model, params, batch, num_images, key if train else None
+        ), z=z, x=x, logsnr=logsnr_t, prediction=prediction,
+    )
+    return loss, metrics(losses, logsnr_t)
 
   return draw_noise, loss_fn
+
+
+def make_guided_loss(
+    model: conditioning.ConditionalUNet,
+    *,
+    num_images: int,
+    teacher_prediction: str,
+    prediction: str,
+    logsnr_fn: Callable[[jax.Array], jax.Array],
+    share_noise: bool = False,
+    cond_drop: float = 0.0,
+    train: bool = False,
+) -> tuple[Callable, Callable]:
+  """The objective of one network in place of a guided one, at all noise levels.
+
+  The student learns the x_hat that the teacher's sampler takes: that of
+  classifier-free guidance, clipped. w ~ U[0, model.max_guidance_weight] is
+  drawn for each example ('guidance_weight' [b] of its noise), and is an input
+  of the student alone (Meng et al. 2023, arXiv 2210.03142, section 3.1). Where
+  that maximum is 0, it is x_hat without guidance, in another prediction.
+
+  Clipping is part of it since an eps model's x_hat divides by alpha: at t = 1
+  its least error becomes 2e4 times as large (this project's choice).
+
+  Args:
+    model: its parameters have the same names in the teacher, whose embedding of
+      w is the one that adds zero.
+    num_images: see above.
+    teacher_prediction: what the teacher outputs, one of `loss.PREDICTIONS`.
+    prediction: see above, as all others.
+  """
+  metrics = step_lib.make_metrics(logsnr_fn)
+
+  def draw_noise(key, batch):
+    t_key, eps_key, drop_key = jax.random.split(key, 3)
+    b, f = batch['video'].shape[:2]
+    logsnr = loss_lib.draw_logsnr(
+        t_key, batch=b, num_frames=f - num_images, num_images=num_images,
+        share=share_noise, logsnr_fn=logsnr_fn,
+    )
+    return step_lib.with_noise(
+        batch, eps_key, drop_key, cond_drop, logsnr=logsnr,
+        **_draw_weight(model, key, b),
+    )
+
+  def loss_fn(params, batch, key, teacher):
+    logsnr = batch['logsnr']
+    z = gaussian.diffuse(
+        x=step_lib.to_float(batch['video']), eps=batch['eps'], logsnr=logsnr
+    )
+    denoise_fn = guidance.clip(guided(model, teacher, batch))
+    loss, losses = _student_loss(
+        step_lib.network_of(
+            model, params, batch, num_images, key if train else None
+        ), z=z, x=denoise_fn(z, logsnr), logsnr=logsnr, prediction=prediction,
+    )
+    return loss, metrics(losses, logsnr)
+
+  def guided(model, teacher, batch):
+    """The teacher's denoise function, guided with the weights of a batch."""
+    make = functools.partial(
+        _denoise_fn, model, teacher, num_images=num_images,
+        prediction=teacher_prediction,
+    )
+    if 'guidance_weight' not in batch:
+      return make(batch)
+    weight = batch['guidance_weight']
+    own = {name: x for name, x in batch.items() if name != 'guidance_weight'}
+    null = own | {'keep': jnp.zeros(weight.shape, bool)}
+    return guidance.classifier_free(
+        make(own), make(null),
+        weight=gaussian.broadcast_to_rank(weight, batch['eps']),
+    )
+
+  return draw_noise, loss_fn
+
+
+def _draw_weight(model, key, batch: int) -> dict[str, jax.Array]:
+  """'guidance_weight' [batch] of a model that takes it, else nothing."""
+  if not model.max_guidance_weight:
+    return {}
+  return {'guidance_weight': jax.random.uniform(
+      jax.random.fold_in(key, 1), (batch,), maxval=model.max_guidance_weight
+  )}
+
+
+def _denoise_fn(
+    model, params: Any, batch, num_images: int, prediction: str
+) -> guidance.DenoiseFn:
+  """(z, log-SNR) -> x_hat under the conditioning of a batch with its noise."""
+  network = step_lib.network_of(model, params, batch, num_images, None)
+  return lambda z, logsnr: loss_lib.x_hat(
+      z=z, output=network(z, logsnr), logsnr=logsnr, prediction=prediction
+  )
+
+
+def _student_loss(
+    student: Callable[[jax.Array, jax.Array], jax.Array],
+    *,
+    z: jax.Array,
+    x: jax.Array,
+    logsnr: jax.Array,
+    prediction: str,
+) -> tuple[jax.Array, jax.Array]:
+  """(weighted mean loss, losses of frames [b, f]) of a student.
+
+  Args:
+    student: (z, log-SNR) -> output.
+    z: latents of the batch.
+    x: the x_hat that it is to have.
+    logsnr: [b, f], of z.
+    prediction: what it outputs.
+  """
+  output = student(z, logsnr).astype(jnp.float32)
+  wanted = distillation.output_of(
+      z=z, x=jax.lax.stop_gradient(x), logsnr=logsnr, prediction=prediction
+  )
+  losses = jnp.mean((output - wanted) ** 2, axis=(-3, -2, -1))
+  weight = distillation.weight(logsnr, prediction=prediction)
+  return (weight * losses).mean(), losses

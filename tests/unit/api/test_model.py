@@ -193,3 +193,25 @@ def test_a_video_is_written(tmp_path, suffix):
     media.write_video(tmp_path / 'a.avi', clip(3))
   with pytest.raises(ArgumentError, match='video is float64'):
     media.write_video(tmp_path / 'a.mp4', clip(3) / 255)
+
+
+GUIDED = ('distill', 'max_guidance_weight', 4.0)
+
+
+def test_a_distilled_network_takes_the_weight_itself():
+  """By one call of the network, where guidance makes two."""
+  options = dict(labels=[1, 2], sampler='ddim', guidance_weight=3.0)
+  two = models.make(label_sizes=(3,))
+  one = models.make(label_sizes=(3,), fields=[GUIDED])
+  videos = one.sample(**options).astype(int)
+  # The stand-in gives exactly what guidance gives; the sums round otherwise.
+  np.testing.assert_allclose(videos, two.sample(**options), atol=1)
+  unguided = one.sample(**options | {'guidance_weight': 0.0})
+  assert np.abs(videos - unguided).max() > 10
+
+
+@pytest.mark.parametrize('weight', [-0.5, 4.5])
+def test_a_weight_that_was_not_distilled_is_a_sentence(weight):
+  model = models.make(label_sizes=(3,), fields=[GUIDED])
+  with pytest.raises(ArgumentError, match='guidance_weight.* from 0 to 4'):
+    model.sample(labels=[1], guidance_weight=weight)
