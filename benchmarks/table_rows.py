@@ -122,17 +122,9 @@ class Extension:
             zip(self._blocks(videos), self._others, strict=True), start=1
         )
     }
-    seams = extension_figures.seams(sampling_plan.generate(
-        self._frames, block_frames=self._block, overlap=self._overlap
-    ))
-    within = [i for i in range(self._frames - 1) if i not in seams]
-    floats = videos.astype(np.float32) / 127.5 - 1
-    change = lambda places: extension_figures.frame_to_frame(
-        floats, places
-    )['frame_to_frame_rms_at_seams']
-    return scores | {
-        'change_within': change(within), 'change_at_seams': change(seams),
-    } | self._coherence(videos)
+    return scores | changes(
+        videos, block=self._block, overlap=self._overlap
+    ) | self._coherence(videos)
 
   def _blocks(self, videos):
     return np.split(videos, BLOCKS, axis=1)
@@ -183,6 +175,26 @@ class Prediction:
   def _figures(self, videos):
     score = fvd.fvd(self._features(videos), self._others)
     return {'fvd': score} | self._coherence(videos)
+
+
+def changes(videos: np.ndarray, *, block: int, overlap: int) -> Figures:
+  """'change_within' and 'change_at_seams' of `Extension`.
+
+  Args:
+    videos: uint8 [n, frames, height, width, 3], sampled block by block.
+    block: frames of a block.
+    overlap: known frames of a block.
+  """
+  frames = videos.shape[1]
+  seams = extension_figures.seams(sampling_plan.generate(
+      frames, block_frames=block, overlap=overlap
+  ))
+  within = [i for i in range(frames - 1) if i not in seams]
+  floats = videos.astype(np.float32) / 127.5 - 1
+  change = lambda places: extension_figures.frame_to_frame(
+      floats, places
+  )['frame_to_frame_rms_at_seams']
+  return {'change_within': change(within), 'change_at_seams': change(seams)}
 
 
 def real_videos(
