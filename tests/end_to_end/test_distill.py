@@ -101,8 +101,8 @@ writers.Writer.scalars = killed
         ('--config.distill.rounds=(8, 2)', 'must be half of the one before'),
         ('--config.model.emb_dim=24', 'a student has what its teacher has'),
         ('--config.diffusion.prediction=eps', 'a student has what its teacher'),
-        ('--config.sample.num_steps=8', '--mode=distill decides it'),
-        ('--config.sample.sampler=dpmpp_2m', '--mode=distill decides it'),
+        ('--config.sample.num_steps=8', '--mode=distill decides how'),
+        ('--config.sample.sampler=dpmpp_2m', '--mode=distill decides how'),
     ],
 )
 def test_what_does_not_fit_is_a_sentence(

@@ -63,6 +63,7 @@ RANGES = {
     'train.max_skips': (1, MANY),
     'distill.num_steps': (0, 10**5),
     'distill.max_guidance_weight': (0, 10**6),
+    'distill.reconstruction_weight': (0, 10**6),
     'log.every': (1, MANY),
     'log.eval_every': (0, MANY),
     'log.sample_every': (0, MANY),

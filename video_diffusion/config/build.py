@@ -22,8 +22,6 @@ from video_diffusion.config import validate
 from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.diffusion import samplers
 from video_diffusion.diffusion import schedules
-from video_diffusion.errors import Argument
-from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
 from video_diffusion.inference import block_sampler
@@ -155,36 +153,6 @@ def sample_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:
       'frames': options.frames or None,
       'seed': options.seed,
   }
-
-
-def require_distilled(
-    config: ml_collections.ConfigDict, settings: block_sampler.Settings
-) -> None:
-  """Requires the steps and the guidance that a model was distilled for.
-
-  Raises:
-    ArgumentError: other steps or another sampler, which would give noise; or a
-      weight of guidance that the network has not learned.
-  """
-  steps, largest = config.distill.num_steps, config.distill.max_guidance_weight
-  if steps and settings.num_steps != steps:
-    raise ArgumentError(
-        Argument('num_steps'),
-        f' is {settings.num_steps}; this model was distilled for {steps} '
-        f'steps, and other numbers give noise: it must be {steps}.',
-    )
-  if steps and settings.sampler != samplers.DDIM(eta=0.0):
-    raise ArgumentError(
-        Argument('sampler'),
-        f' is {settings.sampler}; this model was distilled for the steps of '
-        "'ddim' with eta 0.",
-    )
-  if largest and not 0 <= settings.guidance_weight <= largest:
-    raise ArgumentError(
-        Argument('guidance_weight'),
-        f' is {settings.guidance_weight:g}; this model was distilled for '
-        f'weights from 0 to {largest:g}.',
-    )
 
 
 def saved_label_sizes(

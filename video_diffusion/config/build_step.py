@@ -95,13 +95,16 @@ def make_step(
       cond_drop=config.diffusion.cond_drop if model.encoder else 0.0,
       train=True,
   )
+  learns = dict(
+      reconstruction_weight=config.distill.reconstruction_weight, **common
+  )
   if config.distill.num_steps:
     draw_noise, loss_fn = distill.make_loss(
-        model, num_steps=config.distill.num_steps, **common
+        model, num_steps=config.distill.num_steps, **learns
     )
   elif config.distill.teacher_prediction:
     draw_noise, loss_fn = distill.make_guided_loss(
-        model, teacher_prediction=config.distill.teacher_prediction, **common
+        model, teacher_prediction=config.distill.teacher_prediction, **learns
     )
   else:
     draw_noise, loss_fn = step_lib.make_loss(

@@ -1,4 +1,4 @@
-"""The configs of a distillation: of all its rounds, and of one."""
+"""The configs of a distillation and of its students, and what these take."""
 from collections.abc import Iterator
 
 from etils import epath
@@ -7,7 +7,11 @@ import ml_collections
 from video_diffusion.config import config_files
 from video_diffusion.config import saved_config
 from video_diffusion.config.validate import require
+from video_diffusion.diffusion import samplers
+from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 from video_diffusion.filesystem import files
+from video_diffusion.inference import block_sampler
 
 TEACHER = 'distill.teacher'
 # Groups of the config file. All others, and their fields, are the teacher's.
@@ -15,6 +19,8 @@ GROUPS = ('optim', 'train', 'distill', 'log', 'checkpoint')
 # A student has these groups as its teacher has them.
 _SHARED = ('model', 'diffusion', 'text')
 FIRST = 'steps_any'  # folder of the student that takes any number of steps
+# What a student may learn of guidance; a student of its own has the same.
+_GUIDANCE = ('max_guidance_weight', 'reconstruction_weight')
 # Sample fields that --mode=distill sets, as students are sampled.
 _SAMPLER = {'sampler': 'ddim', 'eta': 0.0}
 
@@ -25,7 +31,7 @@ def get_config(
   """The config of a distillation: a trained run, with GROUPS of a config file.
 
   What the config of the teacher names, as the folder of its data, is left out.
-  Students of a teacher that takes a weight of guidance take the same.
+  Students of a teacher that has learned guidance have learned the same.
 
   Args:
     teacher: folder of the trained run.
@@ -37,13 +43,13 @@ def get_config(
   teacher = files.expand(teacher, TEACHER, bucket=True)
   config = config_files.of_run(teacher)
   own = config_files.get_config(name)
-  weight = config.distill.max_guidance_weight
+  learned = {name: config.distill[name] for name in _GUIDANCE}
   with config.unlocked():
     for group in GROUPS:
       config[group] = own[group]
     config.distill.teacher = str(teacher)
-    if weight:
-      config.distill.max_guidance_weight = weight
+    if any(learned.values()):
+      config.distill.update(learned)
   return config
 
 
@@ -91,38 +97,56 @@ def _teacher(config):
 
 def _check_guidance(config, teacher, theirs):
   """Requires that the teacher can give what is asked for of guidance."""
-  name = 'distill.max_guidance_weight'
-  weight, known = config.distill.max_guidance_weight, theirs[name]
+  new = _new_guidance(config, theirs)
+  for name in new:
+    field, weight = f'distill.{name}', config.distill[name]
+    require(
+        not any(theirs[f'distill.{other}'] for other in _GUIDANCE),
+        f'{field} is {weight:g}, but {theirs[field]:g} in the teacher '
+        f'{teacher}, which has learned guidance already; leave it out.',
+    )
+    steps = theirs['distill.num_steps']
+    require(
+        not weight or not steps,
+        f'{field} is {weight:g}, but the teacher {teacher} was distilled for '
+        f'{steps} steps; give the run that it was distilled from.',
+    )
+  weight = config.distill.max_guidance_weight
   require(
-      not known or weight == known,
-      f'{name} is {weight:g}, but {known:g} in the teacher {teacher}, whose '
-      'network takes the weight already; leave it out.',
+      'max_guidance_weight' not in new
+      or config.model.cond_dim and config.diffusion.cond_drop,
+      f'distill.max_guidance_weight is {weight:g}, but the teacher {teacher} '
+      'cannot be guided: it was not trained both with a condition and without '
+      '(model.cond_dim, diffusion.cond_drop); set it to 0.',
   )
-  if not weight or known:
-    return
+  weight = config.distill.reconstruction_weight
   require(
-      config.model.cond_dim > 0 and config.diffusion.cond_drop > 0,
-      f'{name} is {weight:g}, but the teacher {teacher} cannot be guided: it '
-      'was not trained both with a condition and without (model.cond_dim, '
-      'diffusion.cond_drop); set it to 0.',
+      not weight or config.data.frames > 1,
+      f'distill.reconstruction_weight is {weight:g}, but data.frames is 1: no '
+      'frame is left beside a known one; set it to 0.',
   )
-  steps = theirs['distill.num_steps']
-  require(
-      not steps,
-      f'{name} is {weight:g}, but the teacher {teacher} was distilled for '
-      f'{steps} steps; give the run that it was distilled from.',
-  )
+
+
+def _new_guidance(config, theirs):
+  """The fields of guidance that the teacher has otherwise."""
+  return [
+      name for name in _GUIDANCE
+      if config.distill[name] != theirs[f'distill.{name}']
+  ]
 
 
 def _check_sample(config, theirs):
   """Requires that sample fields which a distillation decides are left alone."""
-  for name in ('num_steps', *_SAMPLER):
+  learned = ('reconstruction_weight',)
+  if not config.distill.reconstruction_weight:
+    learned = ()
+  for name in ('num_steps', *_SAMPLER, *learned):
     value = config.sample[name]
     require(
         value in (theirs[f'sample.{name}'], _SAMPLER.get(name)),
-        f'sample.{name} is {value!r}, but --mode=distill decides it: a student '
-        'is sampled in the number of steps of its round, by ddim with eta 0; '
-        'leave it out.',
+        f'sample.{name} is {value!r}, but --mode=distill decides how students '
+        'are sampled: in the number of steps of their round, by ddim with eta '
+        '0, and by the guidance that they have learned; leave it out.',
     )
 
 
@@ -140,11 +164,7 @@ def students(
     run_dir: folder of all students.
   """
   teacher, theirs = _teacher(config)
-  weight = config.distill.max_guidance_weight
-  if (
-      config.diffusion.prediction == 'eps'
-      or weight != theirs['distill.max_guidance_weight']
-  ):
+  if config.diffusion.prediction == 'eps' or _new_guidance(config, theirs):
     student = _student(config, teacher)
     with student.unlocked():
       student.distill.teacher_prediction = config.diffusion.prediction
@@ -182,4 +202,43 @@ def _student(config, teacher):
     student.distill.teacher = str(teacher)
     if student.diffusion.prediction == 'eps':
       student.diffusion.prediction = 'v'
+    if weight := student.distill.reconstruction_weight:
+      student.sample.reconstruction_weight = weight
   return student
+
+
+def require_distilled(
+    config: ml_collections.ConfigDict, settings: block_sampler.Settings
+) -> None:
+  """Requires the steps and the guidance that a model was distilled for.
+
+  Raises:
+    ArgumentError: other steps or another sampler, which would give noise; or a
+      weight of guidance that the network has not learned.
+  """
+  steps, largest = config.distill.num_steps, config.distill.max_guidance_weight
+  if steps and settings.num_steps != steps:
+    raise ArgumentError(
+        Argument('num_steps'),
+        f' is {settings.num_steps}; this model was distilled for {steps} '
+        f'steps, and other numbers give noise: it must be {steps}.',
+    )
+  if steps and settings.sampler != samplers.DDIM(eta=0.0):
+    raise ArgumentError(
+        Argument('sampler'),
+        f' is {settings.sampler}; this model was distilled for the steps of '
+        "'ddim' with eta 0.",
+    )
+  if largest and not 0 <= settings.guidance_weight <= largest:
+    raise ArgumentError(
+        Argument('guidance_weight'),
+        f' is {settings.guidance_weight:g}; this model was distilled for '
+        f'weights from 0 to {largest:g}.',
+    )
+  learned = config.distill.reconstruction_weight
+  if learned and settings.reconstruction_weight != learned:
+    raise ArgumentError(
+        Argument('reconstruction_weight'),
+        f' is {settings.reconstruction_weight:g}; this model was distilled for '
+        f'the weight {learned:g}, and takes no other.',
+    )

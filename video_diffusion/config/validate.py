@@ -284,7 +284,7 @@ def _check_train(config, devices):
   )
   # What --mode=distill sets beside, without which these would be ignored.
   distilled = distill.num_steps > 0 or distill.teacher_prediction != ''
-  for name in ('teacher', 'max_guidance_weight'):
+  for name in ('teacher', 'max_guidance_weight', 'reconstruction_weight'):
     require(
         not distill[name] or distilled,
         f'distill.{name} is set, which goes with --mode=distill.',

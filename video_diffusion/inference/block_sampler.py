@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import logging
 import jax
+import jax.numpy as jnp
 
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import samplers
@@ -104,6 +105,7 @@ def make_block_sampler(
     logsnr_fn: Callable[[jax.Array], jax.Array],
     mesh: jax.sharding.Mesh,
     upscale: int = 1,
+    sees_known: bool = False,
 ):
   """Returns the jitted sampler of one block.
 
@@ -116,6 +118,8 @@ def make_block_sampler(
     mesh: all devices.
     upscale: how many times larger frames are than their low-resolution
       partners.
+    sees_known: whether the network has learned to see known frames clean
+      (`guidance.clean_known`), and is not guided by them.
 
   Returns:
     (params, key, condition, known, known_mask, low_res, low_res_mask, weight,
@@ -155,7 +159,12 @@ def make_block_sampler(
       )
     else:
       denoise_fn = make(condition)
-    if known is not None:
+    if known is not None and sees_known:
+      denoise_fn = guidance.clean_known(
+          denoise_fn, known=known, known_mask=known_mask,
+          logsnr_max=logsnr_fn(jnp.float32(0.0)),
+      )
+    elif known is not None:
       denoise_fn = guidance.reconstruction(
           denoise_fn,
           known=known,

@@ -17,6 +17,9 @@ The arguments that both have:
   logsnr_fn: the schedule, time in [0, 1] -> log-SNR.
   share_noise: gives a video and its images one noise level.
   cond_drop: probability with which the conditioning of an example is dropped.
+  reconstruction_weight: above 0, some frames of half of the videos are known
+    ('known' [b, f] of the noise): the student sees them clean, at the largest
+    log-SNR, and has no loss there.
   train: applies dropout to the student.
 """
 from collections.abc import Callable
@@ -43,13 +46,14 @@ def make_loss(
     logsnr_fn: Callable[[jax.Array], jax.Array],
     share_noise: bool = False,
     cond_drop: float = 0.0,
+    reconstruction_weight: float = 0.0,
     train: bool = False,
 ) -> tuple[Callable, Callable]:
   """The objective of a student of num_steps; its teacher takes twice as many.
 
   The noise has 'index' [b, f] in place of 'logsnr': the step of the student
   that a frame is at. A model that takes w sees the same as its teacher, drawn
-  for each example.
+  for each example, and so it is with known frames.
   """
   metrics = step_lib.make_metrics(logsnr_fn)
 
@@ -63,23 +67,30 @@ def make_loss(
     return step_lib.with_noise(
         batch, eps_key, drop_key, cond_drop, index=index,
         **_draw_weight(model, key, b),
+        **_draw_known(key, b, f, num_images, reconstruction_weight),
     )
 
   def loss_fn(params, batch, key, teacher):
     logsnr_t, logsnr_m, logsnr_s = distillation.levels(
         batch['index'], num_steps, logsnr_fn
     )
-    z = gaussian.diffuse(
-        x=step_lib.to_float(batch['video']), eps=batch['eps'], logsnr=logsnr_t
-    )
+    video = step_lib.to_float(batch['video'])
+    z = gaussian.diffuse(x=video, eps=batch['eps'], logsnr=logsnr_t)
+    denoise_fn = _denoise_fn(model, teacher, batch, num_images, prediction)
+    if 'known' in batch:
+      denoise_fn = guidance.clean_known(
+          denoise_fn, known=video, known_mask=batch['known'],
+          logsnr_max=logsnr_fn(jnp.float32(0.0)),
+      )
     x = distillation.target(
-        _denoise_fn(model, teacher, batch, num_images, prediction),
-        z_t=z, logsnr_t=logsnr_t, logsnr_m=logsnr_m, logsnr_s=logsnr_s,
+        denoise_fn, z_t=z, logsnr_t=logsnr_t, logsnr_m=logsnr_m,
+        logsnr_s=logsnr_s,
     )
     loss, losses = _student_loss(
         step_lib.network_of(
             model, params, batch, num_images, key if train else None
-        ), z=z, x=x, logsnr=logsnr_t, prediction=prediction,
+        ), batch, z=z, x=x, logsnr=logsnr_t, prediction=prediction,
+        logsnr_fn=logsnr_fn,
     )
     return loss, metrics(losses, logsnr_t)
 
@@ -95,12 +106,14 @@ def make_guided_loss(
     logsnr_fn: Callable[[jax.Array], jax.Array],
     share_noise: bool = False,
     cond_drop: float = 0.0,
+    reconstruction_weight: float = 0.0,
     train: bool = False,
 ) -> tuple[Callable, Callable]:
   """The objective of one network in place of a guided one, at all noise levels.
 
   The student learns the x_hat that the teacher's sampler takes: that of
-  classifier-free guidance, clipped. w ~ U[0, model.max_guidance_weight] is
+  classifier-free guidance, of reconstruction guidance by known frames (paper
+  eq. 7, this project's choice), clipped. w ~ U[0, model.max_guidance_weight] is
   drawn for each example ('guidance_weight' [b] of its noise), and is an input
   of the student alone (Meng et al. 2023, arXiv 2210.03142, section 3.1). Where
   that maximum is 0, it is x_hat without guidance, in another prediction.
@@ -114,6 +127,7 @@ def make_guided_loss(
     num_images: see above.
     teacher_prediction: what the teacher outputs, one of `loss.PREDICTIONS`.
     prediction: see above, as all others.
+    reconstruction_weight: w_r, see above.
   """
   metrics = step_lib.make_metrics(logsnr_fn)
 
@@ -127,22 +141,28 @@ def make_guided_loss(
     return step_lib.with_noise(
         batch, eps_key, drop_key, cond_drop, logsnr=logsnr,
         **_draw_weight(model, key, b),
+        **_draw_known(key, b, f, num_images, reconstruction_weight),
     )
 
   def loss_fn(params, batch, key, teacher):
     logsnr = batch['logsnr']
-    z = gaussian.diffuse(
-        x=step_lib.to_float(batch['video']), eps=batch['eps'], logsnr=logsnr
-    )
-    denoise_fn = guidance.clip(guided(model, teacher, batch))
+    video = step_lib.to_float(batch['video'])
+    z = gaussian.diffuse(x=video, eps=batch['eps'], logsnr=logsnr)
+    denoise_fn = guided(teacher, batch)
+    if 'known' in batch:
+      denoise_fn = guidance.reconstruction(
+          denoise_fn, known=video, known_mask=batch['known'],
+          weight=reconstruction_weight,
+      )
     loss, losses = _student_loss(
         step_lib.network_of(
             model, params, batch, num_images, key if train else None
-        ), z=z, x=denoise_fn(z, logsnr), logsnr=logsnr, prediction=prediction,
+        ), batch, z=z, x=guidance.clip(denoise_fn)(z, logsnr), logsnr=logsnr,
+        prediction=prediction, logsnr_fn=logsnr_fn,
     )
     return loss, metrics(losses, logsnr)
 
-  def guided(model, teacher, batch):
+  def guided(teacher, batch):
     """The teacher's denoise function, guided with the weights of a batch."""
     make = functools.partial(
         _denoise_fn, model, teacher, num_images=num_images,
@@ -170,6 +190,18 @@ def _draw_weight(model, key, batch: int) -> dict[str, jax.Array]:
   )}
 
 
+def _draw_known(
+    key, batch: int, frames: int, num_images: int, weight: float
+) -> dict[str, jax.Array]:
+  """'known' [batch, frames] where frames may be known, else nothing."""
+  if not weight:
+    return {}
+  known = distillation.draw_known(
+      jax.random.fold_in(key, 2), batch=batch, num_frames=frames - num_images
+  )
+  return {'known': jnp.pad(known, ((0, 0), (0, num_images)))}
+
+
 def _denoise_fn(
     model, params: Any, batch, num_images: int, prediction: str
 ) -> guidance.DenoiseFn:
@@ -182,25 +214,37 @@ def _denoise_fn(
 
 def _student_loss(
     student: Callable[[jax.Array, jax.Array], jax.Array],
+    batch: dict[str, jax.Array],
     *,
     z: jax.Array,
     x: jax.Array,
     logsnr: jax.Array,
     prediction: str,
+    logsnr_fn: Callable[[jax.Array], jax.Array],
 ) -> tuple[jax.Array, jax.Array]:
   """(weighted mean loss, losses of frames [b, f]) of a student.
 
   Args:
     student: (z, log-SNR) -> output.
+    batch: with its noise.
     z: latents of the batch.
     x: the x_hat that it is to have.
     logsnr: [b, f], of z.
     prediction: what it outputs.
+    logsnr_fn: the schedule.
   """
-  output = student(z, logsnr).astype(jnp.float32)
+  seen = z, logsnr
+  if 'known' in batch:
+    seen = guidance.with_clean_frames(
+        z, logsnr, known=step_lib.to_float(batch['video']),
+        known_mask=batch['known'], logsnr_max=logsnr_fn(jnp.float32(0.0)),
+    )
+  output = student(*seen).astype(jnp.float32)
   wanted = distillation.output_of(
       z=z, x=jax.lax.stop_gradient(x), logsnr=logsnr, prediction=prediction
   )
   losses = jnp.mean((output - wanted) ** 2, axis=(-3, -2, -1))
+  if 'known' in batch:
+    losses = jnp.where(batch['known'], 0.0, losses)
   weight = distillation.weight(logsnr, prediction=prediction)
   return (weight * losses).mean(), losses

@@ -210,6 +210,17 @@ def test_a_distilled_network_takes_the_weight_itself():
   assert np.abs(videos - unguided).max() > 10
 
 
+def test_a_distilled_network_sees_known_frames_and_is_not_guided():
+  learned = [('distill', 'reconstruction_weight', 9.0)]
+  model, guided = models.make(fields=learned), models.make()
+  options = dict(frames=6, sampler='ddim', num_steps=2)
+  videos = model.extend(clip(3), **options)
+  np.testing.assert_array_equal(videos[0, :3], clip(3))
+  assert np.any(videos != guided.extend(clip(3), **options))
+  with pytest.raises(ArgumentError, match='for the weight 9, and takes no'):
+    model.extend(clip(3), reconstruction_weight=2.0)
+
+
 @pytest.mark.parametrize('weight', [-0.5, 4.5])
 def test_a_weight_that_was_not_distilled_is_a_sentence(weight):
   model = models.make(label_sizes=(3,), fields=[GUIDED])

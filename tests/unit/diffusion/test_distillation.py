@@ -115,6 +115,21 @@ def test_steps_are_drawn_alike_and_images_have_their_own():
   assert np.all(draw(True) == draw(True)[:, :1])
 
 
+def test_known_frames_are_the_first_the_last_or_anywhere():
+  known = np.asarray(distillation.draw_known(
+      jax.random.key(0), batch=6000, num_frames=4
+  ))
+  count = known.sum(1)
+  np.testing.assert_allclose(
+      np.bincount(count, minlength=5) / 6000, [1 / 2, 1 / 6, 1 / 6, 1 / 6, 0],
+      atol=0.03,
+  )
+  patterns = known[count == 1].mean(0)  # a third each, and a third of a quarter
+  np.testing.assert_allclose(
+      patterns, np.array([5, 1, 1, 5]) / 12, atol=0.06
+  )
+
+
 @pytest.mark.parametrize('prediction', loss.PREDICTIONS)
 def test_the_weight_is_that_of_x_hat(prediction):
   """max(SNR, 1) (x error)^2 = weight (error of the prediction)^2."""

@@ -8,6 +8,7 @@ import pytest
 
 from video_diffusion.diffusion import distillation
 from video_diffusion.diffusion import gaussian
+from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import schedules
 from video_diffusion.models import conditioning
 from video_diffusion.models import unet3d
@@ -52,29 +53,51 @@ def apply(model, params, batch, z, logsnr, keep, guidance_weight=0.0):
   )
 
 
+def seen(known, video, z, logsnr):
+  """z with clean known frames, and their log-SNR."""
+  mask = np.reshape(known, (*known.shape, 1, 1, 1))
+  return jnp.where(mask, video, z), jnp.where(known, 20.0, logsnr)
+
+
 def test_one_network_learns_what_two_calls_give(made):
-  """(1 + w) x_hat(c) - w x_hat(0) of a teacher in eps, clipped, in v."""
+  """(1 + w) x_hat(c) - w x_hat(0) of a teacher in eps, clipped, in v.
+
+  Reconstruction guidance by known frames, which the student sees clean, is
+  between the two.
+  """
   model, params, teacher, data = made
   draw_noise, loss_fn = distill.make_guided_loss(
-      model, teacher_prediction='eps', **COMMON
+      model, teacher_prediction='eps', reconstruction_weight=2.0, **COMMON
   )
   batch = draw_noise(jax.random.key(1), data)
   weight, logsnr = batch['guidance_weight'], batch['logsnr']
-  z = gaussian.diffuse(
-      x=step_lib.to_float(batch['video']), eps=batch['eps'], logsnr=logsnr
+  video = step_lib.to_float(batch['video'])
+  z = gaussian.diffuse(x=video, eps=batch['eps'], logsnr=logsnr)
+
+  def guided(z, logsnr):
+    given, null = (
+        gaussian.x_from_eps(
+            z=z, logsnr=logsnr,
+            eps=apply(model, teacher, batch, z, logsnr, keep),
+        ) for keep in (batch['keep'], np.zeros(4, bool))
+    )
+    w = weight.reshape(4, 1, 1, 1, 1)
+    return (1 + w) * given - w * null
+
+  known = batch['known']
+  assert known.any() and not known.all() and not known[:, -K:].any()
+  x = jnp.clip(guidance.reconstruction(
+      guided, known=video, known_mask=known, weight=2.0
+  )(z, logsnr), -1, 1)
+  output = apply(
+      model, params, batch, *seen(known, video, z, logsnr), batch['keep'],
+      weight,
   )
-  given, null = (
-      gaussian.x_from_eps(
-          z=z, logsnr=logsnr, eps=apply(model, teacher, batch, z, logsnr, keep)
-      ) for keep in (batch['keep'], np.zeros(4, bool))
-  )
-  w = weight.reshape(4, 1, 1, 1, 1)
-  x = np.clip((1 + w) * given - w * null, -1, 1)
-  output = apply(model, params, batch, z, logsnr, batch['keep'], weight)
   error = np.mean(
       (output - gaussian.v_from_x(z=z, x=x, logsnr=logsnr)) ** 2, (2, 3, 4)
   )
-  want = np.mean(np.maximum(np.exp(logsnr), 1) / (1 + np.exp(logsnr)) * error)
+  weights = np.maximum(np.exp(logsnr), 1) / (1 + np.exp(logsnr))
+  want = np.mean(np.where(known, 0, weights * error))
   (got, metrics), gradient = jax.jit(
       jax.value_and_grad(loss_fn, has_aux=True)
   )(params, batch, None, teacher)
@@ -114,19 +137,21 @@ def test_a_network_without_a_weight_is_not_guided(made):
   np.testing.assert_allclose(loss, 0.0, atol=1e-5)
 
 
-def test_a_halving_teacher_has_the_weight_of_its_student(made):
+def test_a_halving_teacher_has_the_weight_and_known_frames_of_its_student(made):
   model, params, teacher, data = made
-  draw_noise, loss_fn = distill.make_loss(model, num_steps=4, **COMMON)
+  draw_noise, loss_fn = distill.make_loss(
+      model, num_steps=4, reconstruction_weight=2.0, **COMMON
+  )
   batch = draw_noise(jax.random.key(1), data)
   weight = batch['guidance_weight']
   assert np.all((0 <= weight) & (weight <= LARGEST))
   assert len(np.unique(weight)) == 4
   levels = distillation.levels(batch['index'], 4, schedules.cosine_logsnr)
-  z = gaussian.diffuse(
-      x=step_lib.to_float(batch['video']), eps=batch['eps'], logsnr=levels[0]
-  )
+  video, known = step_lib.to_float(batch['video']), batch['known']
+  z = gaussian.diffuse(x=video, eps=batch['eps'], logsnr=levels[0])
 
   def x_hat(z, logsnr):
+    z, logsnr = seen(known, video, z, logsnr)
     output = apply(model, teacher, batch, z, logsnr, batch['keep'], weight)
     return gaussian.x_from_v(z=z, v=output, logsnr=logsnr)
 
@@ -134,8 +159,11 @@ def test_a_halving_teacher_has_the_weight_of_its_student(made):
       x_hat, z_t=z, logsnr_t=levels[0], logsnr_m=levels[1], logsnr_s=levels[2]
   )
   v = gaussian.v_from_x(z=z, x=x, logsnr=levels[0])
-  output = apply(model, params, batch, z, levels[0], batch['keep'], weight)
-  error = np.mean((output - v) ** 2, (2, 3, 4))
+  output = apply(
+      model, params, batch, *seen(known, video, z, levels[0]), batch['keep'],
+      weight,
+  )
+  error = np.where(known, 0, np.mean((output - v) ** 2, (2, 3, 4)))
   weights = distillation.weight(levels[0], prediction='v')
   got, _ = jax.jit(loss_fn)(params, batch, None, teacher)
   np.testing.assert_allclose(got, np.mean(weights * error), rtol=1e-3)
