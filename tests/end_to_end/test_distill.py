@@ -135,7 +135,8 @@ def guided(run_main_here, tmp_path_factory):
   command = [
       f'--workdir={folder}', '--mode=distill',
       f'--config.distill.teacher={teacher}', '--config.distill.rounds=(4,)',
-      '--config.distill.max_guidance_weight=3', '--config.train.steps=2',
+      '--config.distill.max_guidance_weight=3',
+      '--config.distill.reconstruction_weight=2', '--config.train.steps=2',
       '--config.checkpoint.every=1', '--config.optim.lr=0.1',
       '--config.optim.ema_decay=0',
   ]
@@ -161,6 +162,12 @@ def test_guidance_is_distilled_into_one_network(guided, run_main_here):
     with pytest.raises(errors.UserError, match='from 0 to 3'):
       model.sample(labels=labels, guidance_weight=3.5)
   assert first.sample(labels=labels, num_steps=3, sampler='dpmpp_2m').any()
+
+  clip = most[0].astype(np.uint8)
+  longer = four.extend(clip, frames=3, labels=labels[:1])
+  np.testing.assert_array_equal(longer[0, :2], clip)
+  with pytest.raises(errors.UserError, match='for the weight 2, and'):
+    four.extend(clip, reconstruction_weight=9.0)
 
   # Exported, it is the same.
   four.save(folder / 'exported', dtype='float32')
