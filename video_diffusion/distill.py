@@ -21,9 +21,10 @@ def distill(
 
   Each is a run like any other, which samples in N steps; it is the teacher of
   the next (Salimans & Ho 2022, 2202.00512). Where the first teacher predicts
-  eps, or distill.max_guidance_weight is set, another student comes before them,
-  in run_dir/steps_any: it predicts v, takes the weight of guidance as an input
-  (Meng et al. 2023, 2210.03142), and samples in any number of steps.
+  eps, or students learn guidance (distill.max_guidance_weight, Meng et al.
+  2023, 2210.03142; distill.reconstruction_weight), another student comes before
+  them, in run_dir/steps_any. It samples in any number of steps, and predicts v
+  where the teacher predicts eps.
 
   Interrupted at any point, the same call continues as an uninterrupted one
   would have. The module can be called in place of this function:
