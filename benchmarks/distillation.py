@@ -132,6 +132,7 @@ class Runner:
 
   def run(self) -> None:
     """All parts of the call."""
+    self._args.out.mkdir(parents=True, exist_ok=True)
     for part in self._args.parts:
       if part == 'strip':
         self._strip()
@@ -243,7 +244,6 @@ class Runner:
         for model, settings in models
     ]
     picture = media.grid(np.concatenate(rows), columns=len(rows[0]))
-    path.parent.mkdir(parents=True, exist_ok=True)
     media.write_gif(
         path, media.enlarge(picture, 400), fps=self._teacher.config.sample.fps
     )

@@ -139,7 +139,10 @@ class Clips:
   def _figures(self, videos):
     score = self._fvd(self._features(videos))
     return {
-        'fvd': score.value, 'fvd_low': score.low, 'fvd_high': score.high,
+        # An interval about the value; see `bootstrap.frechet_interval`.
+        'fvd': score.value,
+        'fvd_low': score.low - score.bias,
+        'fvd_high': score.high - score.bias,
         'flicker': float(flicker.ink_flicker(videos).mean()),
     } | self._match(videos)
 

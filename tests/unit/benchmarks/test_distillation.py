@@ -53,7 +53,8 @@ def call(runs, tmp_path, monkeypatch):
 
   def main(*flags, samples=4):
     distillation.main([
-        'teacher', str(runs), f'--out={tmp_path}', f'--samples={samples}',
+        'teacher', str(runs), f'--out={tmp_path / "out"}',
+        f'--samples={samples}',
         '--steps=3,2', '--weights=0,1', '--frames=8',
         '--draws=2', *flags,
     ])
@@ -67,7 +68,8 @@ def rows(folder, part):
 
 def test_all_parts(call, tmp_path, capsys, monkeypatch):
   call()
-  steps = rows(tmp_path, 'steps')
+  out = tmp_path / 'out'
+  steps = rows(out, 'steps')
   assert [*steps] == [
       'real clips', 'ddim, 3 steps', 'dpmpp_2m, 3 steps', 'ddim, 2 steps',
       'dpmpp_2m, 2 steps', 'student, 2 steps',
@@ -76,7 +78,7 @@ def test_all_parts(call, tmp_path, capsys, monkeypatch):
     assert all(np.isfinite(found[c]) for c in distillation.COLUMNS['steps']
                if name != 'real clips' or c != 'seconds_a_batch')
     assert found['fvd_low'] <= found['fvd_high']
-  guidance = rows(tmp_path, 'guidance')
+  guidance = rows(out, 'guidance')
   assert [*guidance] == [
       f'{name}, w = {w}'
       for name in ('two calls, 3 steps', 'student, 2 steps') for w in (0, 1)
@@ -89,14 +91,14 @@ def test_all_parts(call, tmp_path, capsys, monkeypatch):
     assert guidance[name]['fvd'] == steps[same]['fvd']
   one = guidance['student, 2 steps, w = 1']
   assert one['fvd'] != guidance['student, 2 steps, w = 0']['fvd']
-  extended = rows(tmp_path, 'extension')
+  extended = rows(out, 'extension')
   assert [*extended] == ['ddim, 3 steps', 'student, 2 steps']
   for found in extended.values():
     assert {'fvd_1', 'fvd_2', 'change_within', 'change_at_seams'} <= {*found}
-  cost = rows(tmp_path, 'rounds')['steps_2']
+  cost = rows(out, 'rounds')['steps_2']
   minutes = (10 * 8 / 4 + 20 * 8 / 2) / 60  # of batches of eight
   assert (cost['updates'], cost['minutes']) == (30, round(minutes, 2))
-  assert (tmp_path / 'strip.gif').stat().st_size
+  assert (out / 'strip.gif').stat().st_size
 
   # A second call measures nothing, and prints the same tables.
   printed = capsys.readouterr().out
