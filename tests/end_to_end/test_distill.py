@@ -188,6 +188,10 @@ def test_guidance_is_distilled_into_one_network(guided, run_main_here):
   config.distill.rounds = (2,)
   students = distill_config.students(config, folder)
   assert [path.name for path, _ in students] == ['steps_2']
+  with config.unlocked():
+    config.sample.guidance_weight = 3.5
+  with pytest.raises(errors.UserError, match='sample.guidance_weight is 3.5'):
+    distill_config.check(config)
   config.distill.max_guidance_weight = 4.0
   with pytest.raises(errors.UserError, match='but 3 in the teacher'):
     distill_config.check(config)

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from etils import epath
 import ml_collections
 
+from video_diffusion.config import build
 from video_diffusion.config import config_files
 from video_diffusion.config import saved_config
 from video_diffusion.config.validate import require
 from video_diffusion.diffusion import samplers
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
+from video_diffusion.errors import naming
 from video_diffusion.filesystem import files
 from video_diffusion.inference import block_sampler
 
@@ -85,6 +87,11 @@ def check(config: ml_collections.ConfigDict) -> None:
   )
   _check_guidance(config, teacher, theirs)
   _check_sample(config, theirs)
+  # A round ends with samples, for which it would then be late.
+  for _, student in students(config, epath.Path()):
+    settings = build.sampling_settings(student)
+    with naming(lambda name: f'sample.{name}'):
+      require_distilled(student, settings)
 
 
 def _teacher(config):
