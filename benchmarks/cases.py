@@ -2,7 +2,7 @@
 import ast
 import importlib.util
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,26 @@ def load_config(name: str, variant: str | None = None):
   return module.get_config(variant) if variant else module.get_config()
 
 
+def values(arguments: list[str]) -> dict[str, Any]:
+  """'group.field' -> value of '--config.FIELD=VALUE's.
+
+  Raises:
+    UserError: an argument is of another form.
+  """
+  found = {}
+  for argument in arguments:
+    match = re.fullmatch(r'--config\.([\w.]+)=(.*)', argument)
+    if not match:
+      raise UserError(f'unknown argument {argument!r}.')
+    field, value = match.groups()
+    try:
+      value = ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+      pass  # a string
+    found[field] = value
+  return found
+
+
 def set_fields(config, arguments: list[str]) -> None:
   """Sets the fields that '--config.FIELD=VALUE's name.
 
@@ -60,15 +80,7 @@ def set_fields(config, arguments: list[str]) -> None:
   """
   # A field that does not exist is an error then, but for those of the data set.
   data_options.complete(config).lock()
-  for argument in arguments:
-    found = re.fullmatch(r'--config\.([\w.]+)=(.*)', argument)
-    if not found:
-      raise UserError(f'unknown argument {argument!r}.')
-    field, value = found.groups()
-    try:
-      value = ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-      pass  # a string
+  for field, value in values(arguments).items():
     try:
       config.update_from_flattened_dict({field: value})
     except (AttributeError, KeyError, TypeError) as error:

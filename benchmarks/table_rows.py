@@ -17,6 +17,7 @@ from video_diffusion.api import model as model_lib
 from video_diffusion.config import inputs
 from video_diffusion.config import next_frames
 from video_diffusion.data import shapes
+from video_diffusion.diffusion import extension
 from video_diffusion.evaluation import alignment
 from video_diffusion.evaluation import coherence
 from video_diffusion.evaluation import evaluator
@@ -137,15 +138,7 @@ class Extension:
             zip(self._blocks(videos), self._others, strict=True), start=1
         )
     }
-    seams = extension_figures.seams(plan)
-    within = [i for i in range(self._frames - 1) if i not in seams]
-    floats = videos.astype(np.float32) / 127.5 - 1
-    change = lambda places: extension_figures.frame_to_frame(
-        floats, places
-    )['frame_to_frame_rms_at_seams']
-    return scores | {
-        'change_within': change(within), 'change_at_seams': change(seams),
-    } | self._coherence(videos)
+    return scores | changes(videos, plan) | self._coherence(videos)
 
   def _blocks(self, videos):
     return np.split(videos, BLOCKS, axis=1)
@@ -236,6 +229,22 @@ class Prediction:
   def _figures(self, videos):
     score = fvd.fvd(self._features(videos), self._others)
     return {'fvd': score} | self._coherence(videos)
+
+
+def changes(videos: np.ndarray, plan: extension.Plan) -> Figures:
+  """'change_within' and 'change_at_seams' of `Extension`.
+
+  Args:
+    videos: uint8 [n, frames, height, width, 3].
+    plan: that they were sampled by.
+  """
+  seams = extension_figures.seams(plan)
+  within = [i for i in range(videos.shape[1] - 1) if i not in seams]
+  floats = videos.astype(np.float32) / 127.5 - 1
+  change = lambda places: extension_figures.frame_to_frame(
+      floats, places
+  )['frame_to_frame_rms_at_seams']
+  return {'change_within': change(within), 'change_at_seams': change(seams)}
 
 
 def real_videos(

@@ -3,11 +3,12 @@
   python -m video_diffusion.main --mode=distill \
     --config.distill.teacher=RUN --workdir=STUDENTS
 
-RUN is the folder of a trained run that predicts v or x. Each of distill.rounds
-makes a student in STUDENTS/steps_N, a run like any other, which samples in N
-steps. Data, network and noise are those of RUN, and so is all that this file
-does not set; flags that name data, as --config.data.path, are given as for a
-training.
+RUN is the folder of a trained run. Each of distill.rounds makes a student in
+STUDENTS/steps_N, a run like any other, which samples in N steps. Where RUN
+predicts eps, or students learn guidance (distill.max_guidance_weight,
+distill.reconstruction_weight), STUDENTS/steps_any comes first.
+Data, network and noise are those of RUN, and so is all that this file does not
+set; flags that name data, as --config.data.path, are given as for a training.
 """
 from video_diffusion.config import defaults
 

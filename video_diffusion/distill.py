@@ -20,9 +20,15 @@ def distill(
   """Trains a student for each of distill.rounds, in run_dir/steps_N.
 
   Each is a run like any other, which samples in N steps; it is the teacher of
-  the next (Salimans & Ho 2022, 2202.00512). Interrupted at any point, the same
-  call continues as an uninterrupted one would have. The module can be called in
-  place of this function: `video_diffusion.distill(config, run_dir)`.
+  the next (Salimans & Ho 2022, 2202.00512). Where the first teacher predicts
+  eps, or students learn guidance (distill.max_guidance_weight, Meng et al.
+  2023, 2210.03142; distill.reconstruction_weight), another student comes before
+  them, in run_dir/steps_any. It samples in any number of steps, and predicts v
+  where the teacher predicts eps.
+
+  Interrupted at any point, the same call continues as an uninterrupted one
+  would have. The module can be called in place of this function:
+  `video_diffusion.distill(config, run_dir)`.
 
   Args:
     config: from `distill_config.get_config`, perhaps with other fields.
@@ -35,11 +41,15 @@ def distill(
   began = time.time()
   distill_config.check(config)
   run_dir = epath.Path(files.expand(run_dir, '--workdir', bucket=True))
-  teacher, minutes = config.distill.teacher, config.train.max_minutes
-  for num_steps in config.distill.rounds:
-    folder = run_dir / f'steps_{num_steps}'
-    logging.info('%d steps: %s learns from %s.', num_steps, folder, teacher)
-    student = distill_config.of_round(config, teacher, num_steps)
+  minutes = config.train.max_minutes
+  for folder, student in distill_config.students(config, run_dir):
+    logging.info('%s learns from %s.', folder, student.distill.teacher)
+    if student.diffusion.prediction != config.diffusion.prediction:
+      logging.info(
+          'The teacher predicts %s; this student and all others learn to '
+          'predict %s.', config.diffusion.prediction,
+          student.diffusion.prediction,
+      )
     if minutes:
       left = minutes - (time.time() - began) / 60
       if left <= 0:
@@ -48,7 +58,6 @@ def distill(
         student.train.max_minutes = left
     if train.train(student, folder, watch) < student.train.steps:
       return  # train.max_minutes is over
-    teacher = folder
 
 
 callable_module.make(__name__)

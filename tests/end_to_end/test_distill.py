@@ -1,5 +1,6 @@
 """A trained run is distilled into runs of fewer steps."""
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -100,6 +101,8 @@ writers.Writer.scalars = killed
         ('--config.distill.rounds=(8, 2)', 'must be half of the one before'),
         ('--config.model.emb_dim=24', 'a student has what its teacher has'),
         ('--config.diffusion.prediction=eps', 'a student has what its teacher'),
+        ('--config.sample.num_steps=8', '--mode=distill decides how'),
+        ('--config.sample.sampler=dpmpp_2m', '--mode=distill decides how'),
     ],
 )
 def test_what_does_not_fit_is_a_sentence(
@@ -117,6 +120,81 @@ def test_a_student_is_a_teacher_of_half_its_steps(students):
   with pytest.raises(errors.UserError, match='half of the steps'):
     video_diffusion.distill(config, students / 'further')
   assert not (students / 'further').exists()
+
+
+@pytest.fixture(scope='module')
+def guided(run_main_here, tmp_path_factory):
+  """A teacher in eps, and its students: of guidance, then of four steps."""
+  teacher = tmp_path_factory.mktemp('eps')
+  folder = tmp_path_factory.mktemp('guided')
+  code, output = run_main_here(
+      f'--workdir={teacher}', '--config.diffusion.prediction=eps',
+      '--config.train.steps=1',
+  )
+  assert code == 0, output
+  command = [
+      f'--workdir={folder}', '--mode=distill',
+      f'--config.distill.teacher={teacher}', '--config.distill.rounds=(4,)',
+      '--config.distill.max_guidance_weight=3',
+      '--config.distill.reconstruction_weight=2', '--config.train.steps=2',
+      '--config.checkpoint.every=1', '--config.optim.lr=0.1',
+      '--config.optim.ema_decay=0',
+  ]
+  code, output = run_main_here(*command, tiny=False)
+  assert code == 0, output
+  assert 'The teacher predicts eps' in output
+  return folder, command
+
+
+def test_guidance_is_distilled_into_one_network(guided, run_main_here):
+  folder, command = guided
+  first, four = (
+      video_diffusion.load(folder / name) for name in ('steps_any', 'steps_4')
+  )
+  labels = [(0,) * 6] * 2
+  for model in (first, four):
+    assert model.config.diffusion.prediction == 'v'
+    with pytest.raises(errors.UserError, match='from 0 to 3'):
+      model.sample(labels=labels, guidance_weight=3.5)
+  assert first.sample(labels=labels, num_steps=3, sampler='dpmpp_2m').any()
+  unguided, most = (
+      four.sample(labels=labels, guidance_weight=w) for w in (0.0, 3.0)
+  )
+  assert np.any(most != unguided)
+
+  clip = most[0]
+  longer = four.extend(clip, frames=3, labels=labels[:1])
+  np.testing.assert_array_equal(longer[0, :2], clip)
+  with pytest.raises(errors.UserError, match='for the weight 2, and'):
+    four.extend(clip, reconstruction_weight=9.0)
+
+  # Exported, it is the same.
+  four.save(folder / 'exported', dtype='float32')
+  exported = video_diffusion.load(folder / 'exported')
+  np.testing.assert_array_equal(
+      exported.sample(labels=labels, guidance_weight=3.0), most
+  )
+
+  # Without its last checkpoint it continues, to the same weights.
+  shutil.rmtree(folder / 'steps_4' / 'checkpoints' / '2')
+  code, output = run_main_here(*command, tiny=False)
+  assert code == 0 and 'from step 1' in output, output
+  again = video_diffusion.load(folder / 'steps_4')
+  jax.tree.map(np.testing.assert_array_equal, again.params, four.params)
+
+  # Its own students take the same weights, and no others.
+  config = distill_config.get_config(folder / 'steps_4')
+  assert config.distill.max_guidance_weight == 3.0
+  config.distill.rounds = (2,)
+  students = distill_config.students(config, folder)
+  assert [path.name for path, _ in students] == ['steps_2']
+  with config.unlocked():
+    config.sample.guidance_weight = 3.5
+  with pytest.raises(errors.UserError, match='sample.guidance_weight is 3.5'):
+    distill_config.check(config)
+  config.distill.max_guidance_weight = 4.0
+  with pytest.raises(errors.UserError, match='but 3 in the teacher'):
+    distill_config.check(config)
 
 
 def test_the_teacher_must_be_named(run_main_here, tmp_path):

@@ -276,7 +276,9 @@ class Trial:
         module.make_config(case, args)
     elif name == 'benchmarks.tables':
       module.Runner(module.parse(argv))  # checks the configs of all models
-    elif name in ('benchmarks.input', 'benchmarks.scores'):
+    elif name in (
+        'benchmarks.distillation', 'benchmarks.input', 'benchmarks.scores'
+    ):
       module.parse(argv)
     elif 'argparse' not in vars(module):
       assert not argv and not inspect_lib.signature(module.main).parameters

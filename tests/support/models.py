@@ -20,19 +20,23 @@ from video_diffusion.training import state as state_lib
 
 
 class Net:
-  """Stands in for the network: a wave of z that mixes the frames."""
+  """Stands in for the network: a wave of z that mixes the frames.
+
+  With max_guidance_weight it takes w, and gives exactly what guidance gives.
+  """
 
   encoder = None
+  max_guidance_weight = 0.0
 
   def arrays(self):
     """The arrays that condition it: none is asked of a data set."""
     return {}
 
-  def apply(self, variables, z, logsnr, condition=None):
+  def apply(self, variables, z, logsnr, condition=None, guidance_weight=0.0):
     wave = jnp.sin(z + z.mean(axis=1, keepdims=True))
     if condition is not None:
       labels = condition['labels'].sum((1, 2)).reshape(-1, 1, 1, 1, 1)
-      wave = wave + 0.1 * labels.astype(jnp.float32)
+      wave = wave + 0.1 * (1 + guidance_weight) * labels.astype(jnp.float32)
     return 0.5 * wave * variables['params']
 
 
@@ -59,8 +63,10 @@ def make(*, frames=4, side=8, label_sizes=(), params=1.0, fields=(), **sample):
   heldout = lambda count: (
       {'labels': [i % size for size in label_sizes]} for i in range(count)
   )
+  network = Net()
+  network.max_guidance_weight = config.distill.max_guidance_weight
   return model_lib.Model(
-      config, Net(), lambda: (jnp.float32(params), 7),
+      config, network, lambda: (jnp.float32(params), 7),
       conditioning.Conditioner(heldout, label_sizes=label_sizes),
   )
 

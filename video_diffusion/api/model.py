@@ -12,6 +12,7 @@ import numpy as np
 
 from video_diffusion.api import model_folder
 from video_diffusion.config import build
+from video_diffusion.config import distill_config
 from video_diffusion.config import next_frames
 from video_diffusion.diffusion import extension
 from video_diffusion.diffusion import guidance
@@ -373,6 +374,7 @@ class Model:
           logsnr_fn=build.make_logsnr_fn(self.config),
           mesh=self.mesh,
           upscale=upscale,
+          sees_known=self.config.distill.reconstruction_weight > 0,
       )
     return rollout.Stage(
         self._samplers[static],
@@ -399,7 +401,7 @@ class Model:
     """
     options = {name: self.config.sample[name] for name in samplers.options()}
     settings = self.settings.updated(options, **given)
-    build.require_distilled_steps(self.config, settings)
+    distill_config.require_distilled(self.config, settings)
     return settings
 
   def _generation(self, frames, overlap) -> extension.Plan:

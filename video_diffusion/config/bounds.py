@@ -64,6 +64,8 @@ RANGES = {
     'train.accumulate': (1, 2**20),
     'train.max_skips': (1, MANY),
     'distill.num_steps': (0, 10**5),
+    'distill.max_guidance_weight': (0, 10**6),
+    'distill.reconstruction_weight': (0, 10**6),
     'log.every': (1, MANY),
     'log.eval_every': (0, MANY),
     'log.sample_every': (0, MANY),

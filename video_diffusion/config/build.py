@@ -23,8 +23,6 @@ from video_diffusion.config import validate
 from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.diffusion import samplers
 from video_diffusion.diffusion import schedules
-from video_diffusion.errors import Argument
-from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
 from video_diffusion.inference import block_sampler
@@ -64,6 +62,7 @@ def make_model(
       encoder,
       config.text.injection,
       next_frames.make_context(config),
+      config.distill.max_guidance_weight,
   )
 
 
@@ -162,31 +161,6 @@ def sample_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:
       'frames': options.frames or None,
       'seed': options.seed,
   }
-
-
-def require_distilled_steps(
-    config: ml_collections.ConfigDict, settings: block_sampler.Settings
-) -> None:
-  """Requires the steps that a model was distilled for, where it was.
-
-  Raises:
-    ArgumentError: other steps or another sampler, which would give noise.
-  """
-  steps = config.distill.num_steps
-  if not steps:
-    return
-  if settings.num_steps != steps:
-    raise ArgumentError(
-        Argument('num_steps'),
-        f' is {settings.num_steps}; this model was distilled for {steps} '
-        f'steps, and other numbers give noise: it must be {steps}.',
-    )
-  if settings.sampler != samplers.DDIM(eta=0.0):
-    raise ArgumentError(
-        Argument('sampler'),
-        f' is {settings.sampler}; this model was distilled for the steps of '
-        "'ddim' with eta 0.",
-    )
 
 
 def saved_label_sizes(

@@ -61,7 +61,9 @@ def abstract_state(
     return state_lib.init_state(
         state_lib.replaced(params, taken or {}),
         optimizer,
-        distilled=config.distill.num_steps > 0,
+        distilled=bool(
+            config.distill.num_steps or config.distill.teacher_prediction
+        ),
     )
 
   return init, sharding.abstract(
@@ -95,9 +97,16 @@ def make_step(
       next_frames=next_frames.trained(config),
       train=True,
   )
+  learns = dict(
+      reconstruction_weight=config.distill.reconstruction_weight, **common
+  )
   if config.distill.num_steps:
     draw_noise, loss_fn = distill.make_loss(
-        model, num_steps=config.distill.num_steps, **common
+        model, num_steps=config.distill.num_steps, **learns
+    )
+  elif config.distill.teacher_prediction:
+    draw_noise, loss_fn = distill.make_guided_loss(
+        model, teacher_prediction=config.distill.teacher_prediction, **learns
     )
   else:
     draw_noise, loss_fn = step_lib.make_loss(

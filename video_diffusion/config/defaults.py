@@ -350,6 +350,20 @@ def _distill():
   # one step what its teacher does in two, and is the teacher of the next, which
   # has half as many steps.
   distill.rounds = (32, 16, 8, 4, 2)
+  # Largest weight w of classifier-free guidance that students learn. Above 0,
+  # a first student learns what the teacher predicts with guidance, for every w
+  # from 0 to this number, and all students then take sample.guidance_weight as
+  # an input of the network, which is called once for a step and not twice.
+  distill.max_guidance_weight = 0.0
+  # Weight w_r of the reconstruction guidance that students learn. Above 0, a
+  # first student learns what the teacher predicts with that guidance, from
+  # known frames that it sees clean, at the largest log-SNR. All students then
+  # extend and interpolate by the frames that they see, and are not guided.
+  distill.reconstruction_weight = 0.0
+  # What the network of its teacher predicts, where this run learns to predict
+  # the same with guidance, or in v. --mode=distill sets it for that student. ''
+  # is any other run.
+  distill.teacher_prediction = ''
   # Number of steps that the weights of this run are for. --mode=distill sets
   # it. 0 is a run that was not distilled, whose samplers take any number.
   distill.num_steps = 0

@@ -28,6 +28,9 @@ FIXED = (
     'extension',
     'optim',
     'distill.num_steps',
+    'distill.max_guidance_weight',
+    'distill.reconstruction_weight',
+    'distill.teacher_prediction',
     'data_fingerprint',
     'text_fingerprint',
 )

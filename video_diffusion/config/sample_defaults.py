@@ -32,7 +32,8 @@ def get_config() -> ml_collections.ConfigDict:
   # makes no such correction.
   sample.corrector_delta = 0.0
   # Weight w of classifier-free guidance: eps = (1 + w) eps(c) - w eps(0), where
-  # c is the condition. 0 samples without guidance.
+  # c is the condition. 0 samples without guidance. It is an input of a network
+  # that was distilled with distill.max_guidance_weight.
   sample.guidance_weight = 0.0
   # Weight w_r of reconstruction guidance, where some frames are known (the
   # paper's eq. 7). At 0 the known frames are replaced and do not guide.

@@ -108,9 +108,7 @@ def _check_batch_sizes(config, mode, devices):
       'train': ('batch_size', 'eval.batch_size', 'sample.batch_size'),
       'sample': ('sample.batch_size',),
       'evaluate': ('eval.batch_size',),
-      'prepare': (),
-      'inspect': (),
-  }[mode]
+  }.get(mode, ())
   for name in names:
     size = field(config, name)
     require(
@@ -211,6 +209,11 @@ def _check_model(config):
       "images for a head of their own; set it to 'shared'.",
   )
   _require_one_of(config, 'model.dtype', DTYPES)
+  require(
+      config.model.cond_dim > 0 or not config.distill.max_guidance_weight,
+      'distill.max_guidance_weight is set, but model.cond_dim is 0, and '
+      'without a condition there is no guidance; set it to 0.',
+  )
 
 
 def _check_attention(config):
@@ -253,6 +256,8 @@ def _check_diffusion(config):
   diffusion = config.diffusion
   _require_one_of(config, 'diffusion.prediction', loss_lib.PREDICTIONS)
   _require_one_of(config, 'diffusion.weighting', loss_lib.WEIGHTINGS)
+  predictions = ('', *loss_lib.PREDICTIONS)
+  _require_one_of(config, 'distill.teacher_prediction', predictions)
   require(
       -20 <= diffusion.logsnr_min < diffusion.logsnr_max <= 20,
       'diffusion.logsnr_min must be below diffusion.logsnr_max, both within '
@@ -268,7 +273,7 @@ def _check_optim(config):
 
 def _check_train(config, devices):
   """Checks what only a training needs."""
-  optim, parts = config.optim, config.train.accumulate
+  optim, distill, parts = config.optim, config.distill, config.train.accumulate
   require(
       optim.schedule != 'cosine' or optim.decay_steps >= config.train.steps,
       f'train.steps is {config.train.steps}, but the cosine schedule is zero '
@@ -280,11 +285,13 @@ def _check_train(config, devices):
       f'train.accumulate is {parts}; batch_size, {config.batch_size}, must '
       f'divide by {parts} parts times the {devices} devices.',
   )
-  # --mode=distill sets both fields; a teacher alone would be ignored.
-  require(
-      not config.distill.teacher or config.distill.num_steps > 0,
-      'distill.teacher is set, which goes with --mode=distill.',
-  )
+  # What --mode=distill sets beside, without which these would be ignored.
+  distilled = distill.num_steps > 0 or distill.teacher_prediction != ''
+  for name in ('teacher', 'max_guidance_weight', 'reconstruction_weight'):
+    require(
+        not distill[name] or distilled,
+        f'distill.{name} is set, which goes with --mode=distill.',
+    )
   for name in ('video', 'refine_workdir'):
     require(
         not config.sample[name],

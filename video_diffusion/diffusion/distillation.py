@@ -33,6 +33,28 @@ def draw_index(
   return loss.to_frames(index, num_frames=num_frames, share=share)
 
 
+def draw_known(key: jax.Array, *, batch: int, num_frames: int) -> jax.Array:
+  """Which frames of each video are known, bool [batch, T].
+
+  Half of the videos have none. The others have n ~ U{1, ..., T - 1}: the first
+  n, as in extension, the last n, or n at random places, each as often (this
+  project's choice).
+
+  Args:
+    key: of this draw.
+    batch: number of videos.
+    num_frames: T, at least 2.
+  """
+  keys = jax.random.split(key, 4)
+  count = jax.random.randint(keys[0], (batch, 1), 1, num_frames)
+  count *= jax.random.bernoulli(keys[1], 0.5, (batch, 1))
+  first = jnp.arange(num_frames)
+  places = jnp.argsort(jax.random.uniform(keys[2], (batch, num_frames)))
+  kind = jax.random.randint(keys[3], (batch, 1), 0, 3)
+  rank = jnp.where(kind == 0, first, jnp.where(kind == 1, first[::-1], places))
+  return rank < count
+
+
 def levels(
     index: jax.Array,
     num_steps: int,

@@ -178,6 +178,60 @@ def reconstruction(
   return _guided(denoise_fn, weight, error, held=known_mask)
 
 
+def with_clean_frames(
+    z: jax.Array,
+    logsnr: jax.Array,
+    *,
+    known: jax.Array,
+    known_mask: jax.Array,
+    logsnr_max: float | jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """(z, log-SNR) in which known frames stand as they are, almost without noise.
+
+  Args:
+    z: [batch, time, height, width, channels].
+    logsnr: [batch] or [batch, time].
+    known: as of `reconstruction`.
+    known_mask: as of `reconstruction`.
+    logsnr_max: log-SNR of the known frames, at which sigma is all but 0.
+
+  Returns:
+    z's shape; float32 [batch, time].
+  """
+  levels = jnp.broadcast_to(logsnr.reshape(len(z), -1), z.shape[:2])
+  return (
+      jnp.where(frame_mask(known_mask, z), known, z),
+      jnp.where(known_mask, logsnr_max, levels),
+  )
+
+
+def clean_known(
+    denoise_fn: DenoiseFn,
+    *,
+    known: jax.Array,
+    known_mask: jax.Array,
+    logsnr_max: float | jax.Array,
+) -> DenoiseFn:
+  """Shows known frames to a network that has learned to see them clean.
+
+  Such a network (`training.distill`) needs no reconstruction guidance.
+
+  Args:
+    denoise_fn: of the network; it takes a log-SNR for each frame.
+    known: as of `reconstruction`.
+    known_mask: as of `reconstruction`.
+    logsnr_max: see `with_clean_frames`.
+  """
+
+  def given(z: jax.Array, logsnr: jax.Array) -> jax.Array:
+    x = denoise_fn(*with_clean_frames(
+        z, logsnr, known=known, known_mask=known_mask, logsnr_max=logsnr_max
+    ))
+    return jnp.where(frame_mask(known_mask, z), known, x)
+
+  return given
+
+
 def super_resolution(
     denoise_fn: DenoiseFn,
     *,

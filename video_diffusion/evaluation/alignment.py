@@ -155,6 +155,7 @@ def sample(
   Returns:
     uint8 [n, frames, height, width, 3], all clips in every process.
   """
+  model.with_settings(guidance_weight=weight)  # a sentence where it may not be
   batches = model.batches(conditions.num_videos, batch_size)
   stage = model.stage(
       model.settings, conditions, batches, block_frames=model.frames

@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import logging
 import jax
+import jax.numpy as jnp
 
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import samplers
@@ -105,6 +106,7 @@ def make_block_sampler(
     logsnr_fn: Callable[[jax.Array], jax.Array],
     mesh: jax.sharding.Mesh,
     upscale: int = 1,
+    sees_known: bool = False,
 ):
   """Returns the jitted sampler of one block.
 
@@ -117,6 +119,8 @@ def make_block_sampler(
     mesh: all devices.
     upscale: how many times larger frames are than their low-resolution
       partners.
+    sees_known: whether the network has learned to see known frames clean
+      (`guidance.clean_known`), and is not guided by them.
 
   Returns:
     (params, key, condition, known, known_mask, low_res, low_res_mask, previous,
@@ -153,15 +157,24 @@ def make_block_sampler(
     if previous is not None:
       frames = 1
       previous = context.Previous(previous[:, None], previous_mask[:, None])
-    make = lambda condition: denoiser.make_denoise_fn(
-        network, params, condition, prediction=prediction, previous=previous
+    make = functools.partial(
+        denoiser.make_denoise_fn, network, params, prediction=prediction,
+        previous=previous,
     )
-    denoise_fn = make(condition)
-    if condition is not None:
+    if network.max_guidance_weight:  # it was distilled: w is its input
+      denoise_fn = make(condition, guidance_weight=weight)
+    elif condition is not None:
       denoise_fn = guidance.classifier_free(
-          denoise_fn, make(None), weight=weight
+          make(condition), make(None), weight=weight
       )
-    if known is not None:
+    else:
+      denoise_fn = make(condition)
+    if known is not None and sees_known:
+      denoise_fn = guidance.clean_known(
+          denoise_fn, known=known, known_mask=known_mask,
+          logsnr_max=logsnr_fn(jnp.float32(0.0)),
+      )
+    elif known is not None:
       denoise_fn = guidance.reconstruction(
           denoise_fn,
           known=known,

@@ -15,6 +15,7 @@ def make_denoise_fn(
     *,
     prediction: str,
     previous: context.Previous | None = None,
+    guidance_weight: float | jax.Array | None = None,
 ) -> guidance.DenoiseFn:
   """(z, logsnr) -> x_hat of a network, for one batch of conditions.
 
@@ -26,10 +27,14 @@ def make_denoise_fn(
     prediction: what the network outputs, one of `loss.PREDICTIONS`.
     previous: the frames before each frame of z, which is then a next frame; for
       a network with a context.
+    guidance_weight: w, for a network that takes it as an input; None for
+      another one.
   """
   more = {}
   if previous is not None:
-    more = {'previous': previous, 'num_images': previous.frames.shape[1]}
+    more |= {'previous': previous, 'num_images': previous.frames.shape[1]}
+  if guidance_weight is not None:
+    more['guidance_weight'] = guidance_weight
 
   def denoise_fn(z, logsnr):
     output = network.apply(

@@ -12,6 +12,7 @@ A further kind is a further class. A data set gives its arrays by yielding them
 under the same names from `example` (see `data.mixture.Source`), and the field
 model.conditioning chooses it.
 """
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -130,6 +131,34 @@ class TextEncoder(nn.Module):
     )(tokens, mask)
 
 
+class GuidanceEmbedding(nn.Module):
+  """The weight w of classifier-free guidance -> a vector, zero at the start.
+
+  w enters as Fourier features of w / max_weight (Meng et al. 2023, arXiv
+  2210.03142, section 3.1), and a small MLP follows. Its last layer starts at
+  zero, so that a network begins with the same output for every w.
+
+  Attributes:
+    dim: width of the vector.
+    max_weight: the largest w, above 0.
+  """
+
+  dim: int
+  max_weight: float
+
+  @nn.compact
+  def __call__(self, weight: jax.Array) -> jax.Array:
+    """float32 [batch] in [0, max_weight] -> float32 [batch, 1, dim]."""
+    angle = jnp.pi * weight[:, None, None] / self.max_weight
+    angle = angle * jnp.array([0.5, 1.0, 2.0, 4.0])
+    waves = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+    dense = functools.partial(
+        nn.Dense, self.dim, precision=blocks.precision(jnp.float32)
+    )
+    hidden = nn.swish(dense(name='layer_0')(waves))
+    return dense(kernel_init=nn.initializers.zeros, name='layer_1')(hidden)
+
+
 # Name of the kind -> its encoder. Every encoder has a field `dim`.
 KINDS = {'labels': LabelEncoder, 'text': TextEncoder}
 INJECTIONS = ('embedding', 'output')
@@ -147,12 +176,16 @@ class ConditionalUNet(nn.Module):
       same at all positions of a frame, and zero for the null conditioning.
     context: makes channels of the frames before a next frame; None for a model
       that takes none.
+    max_guidance_weight: above 0, the network takes a weight w of classifier-
+      free guidance up to it, and predicts what guidance with w gives
+      (`training.distill.make_guided_loss`). It then has an encoder.
   """
 
   unet: unet3d.UNet3D
   encoder: Encoder | None = None
   injection: str = 'embedding'
   context: context_lib.AlignedContext | None = None
+  max_guidance_weight: float = 0.0
 
   def arrays(self) -> dict[str, jax.ShapeDtypeStruct]:
     """The arrays that condition a clip or an image; {} if unconditional."""
@@ -185,6 +218,7 @@ class ConditionalUNet(nn.Module):
       num_images: int = 0,
       train: bool = False,
       previous: context_lib.Previous | None = None,
+      guidance_weight: float | jax.Array = 0.0,
   ) -> jax.Array:
     """Predicts from z, the log-SNR and the conditioning.
 
@@ -200,6 +234,8 @@ class ConditionalUNet(nn.Module):
       train: applies dropout.
       previous: the frames before the last J of the images, which are frames to
         come of the video: next frames. No other frame has a context.
+      guidance_weight: w, a number or [batch], of a network with
+        max_guidance_weight. Without, w is 0.
 
     Returns:
       float32 of z's shape.
@@ -218,9 +254,18 @@ class ConditionalUNet(nn.Module):
         own = jnp.repeat(vectors[:, :1], next_frames, axis=1)
         vectors = jnp.concatenate([vectors, own], axis=1)
       z, vectors = self.encoder.enter(z, vectors, num_images)
+    embedded = vectors if self.injection == 'embedding' else None
+    if self.max_guidance_weight:
+      weight = jnp.asarray(guidance_weight, jnp.float32)
+      guided = GuidanceEmbedding(
+          self.encoder.dim, self.max_guidance_weight, name='guidance'
+      )(jnp.broadcast_to(weight, z.shape[:1]))
+      embedded = guided if embedded is None else embedded + guided
+    output = self.unet(
+        z, logsnr, embedded, num_images, train, channels
+    )
     if vectors is None or self.injection == 'embedding':
-      return self.unet(z, logsnr, vectors, num_images, train, channels)
-    output = self.unet(z, logsnr, None, num_images, train, channels)
+      return output
     added = nn.Dense(
         output.shape[-1],
         use_bias=False,

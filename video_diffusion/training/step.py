@@ -162,6 +162,7 @@ def network_of(
       keep=batch.get('keep'),
       num_images=num_images,
       train=dropout_key is not None,
+      guidance_weight=batch.get('guidance_weight', 0.0),
       rngs=None if dropout_key is None else {'dropout': dropout_key},
       **more,
   )

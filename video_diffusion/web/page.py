@@ -207,11 +207,13 @@ def _controls(gr, model, limits) -> dict[str, Any]:
     )
   with gr.Accordion('More settings', open=False):
     if kind:
+      largest = model.config.distill.max_guidance_weight
       made['guidance_weight'] = gr.Number(
           options.guidance_weight, label=title['guidance_weight'],
           info='0 is without guidance. A larger weight follows the '
           f'{"prompt" if kind == "text" else "labels"} more closely, and the '
-          'videos differ less.', elem_id='guidance_weight',
+          'videos differ less.' + (f' At most {largest:g}.' if largest else ''),
+          elem_id='guidance_weight',
       )
     made['sampler'] = gr.Dropdown(
         [(_SAMPLERS.get(name, name), name) for name in samplers.SAMPLERS],

@@ -212,3 +212,36 @@ def test_a_video_is_written(tmp_path, suffix):
     media.write_video(tmp_path / 'a.avi', clip(3))
   with pytest.raises(ArgumentError, match='video is float64'):
     media.write_video(tmp_path / 'a.mp4', clip(3) / 255)
+
+
+GUIDED = ('distill', 'max_guidance_weight', 4.0)
+
+
+def test_a_distilled_network_takes_the_weight_itself():
+  """By one call of the network, where guidance makes two."""
+  options = dict(labels=[1, 2], sampler='ddim', guidance_weight=3.0)
+  two = models.make(label_sizes=(3,))
+  one = models.make(label_sizes=(3,), fields=[GUIDED])
+  videos = one.sample(**options).astype(int)
+  # The stand-in gives exactly what guidance gives; the sums round otherwise.
+  np.testing.assert_allclose(videos, two.sample(**options), atol=1)
+  unguided = one.sample(**options | {'guidance_weight': 0.0})
+  assert np.abs(videos - unguided).max() > 10
+
+
+def test_a_distilled_network_sees_known_frames_and_is_not_guided():
+  learned = [('distill', 'reconstruction_weight', 9.0)]
+  model, guided = models.make(fields=learned), models.make()
+  options = dict(frames=6, sampler='ddim', num_steps=2)
+  videos = model.extend(clip(3), **options)
+  np.testing.assert_array_equal(videos[0, :3], clip(3))
+  assert np.any(videos != guided.extend(clip(3), **options))
+  with pytest.raises(ArgumentError, match='for the weight 9, and takes no'):
+    model.extend(clip(3), reconstruction_weight=2.0)
+
+
+@pytest.mark.parametrize('weight', [-0.5, 4.5])
+def test_a_weight_that_was_not_distilled_is_a_sentence(weight):
+  model = models.make(label_sizes=(3,), fields=[GUIDED])
+  with pytest.raises(ArgumentError, match='guidance_weight.* from 0 to 4'):
+    model.sample(labels=[1], guidance_weight=weight)

@@ -5,6 +5,7 @@ import pytest
 
 from video_diffusion.diffusion import distillation
 from video_diffusion.diffusion import gaussian
+from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import loss
 from video_diffusion.diffusion import samplers
 from video_diffusion.diffusion import sampling
@@ -114,6 +115,21 @@ def test_steps_are_drawn_alike_and_images_have_their_own():
   assert np.all(draw(True) == draw(True)[:, :1])
 
 
+def test_known_frames_are_the_first_the_last_or_anywhere():
+  known = np.asarray(distillation.draw_known(
+      jax.random.key(0), batch=6000, num_frames=4
+  ))
+  count = known.sum(1)
+  np.testing.assert_allclose(
+      np.bincount(count, minlength=5) / 6000, [1 / 2, 1 / 6, 1 / 6, 1 / 6, 0],
+      atol=0.03,
+  )
+  patterns = known[count == 1].mean(0)  # a third each, and a third of a quarter
+  np.testing.assert_allclose(
+      patterns, np.array([5, 1, 1, 5]) / 12, atol=0.06
+  )
+
+
 @pytest.mark.parametrize('prediction', loss.PREDICTIONS)
 def test_the_weight_is_that_of_x_hat(prediction):
   """max(SNR, 1) (x error)^2 = weight (error of the prediction)^2."""
@@ -136,3 +152,28 @@ def test_the_weight_is_that_of_x_hat(prediction):
   )
   want = np.maximum(np.exp(logsnr), 1.0) * 0.1**2
   np.testing.assert_allclose(got, want, rtol=2e-3)
+
+
+def test_the_v_of_a_teacher_that_predicts_eps():
+  """Of an exact one in closed form; at t = 1 an error of eps stays bounded."""
+  logsnr = jnp.array([-20.0, -6.0, 0.0, 6.0])
+  z = jnp.full((4, 1, 1, 1, 1), 0.4)
+  alpha, sigma = (
+      np.reshape(a, z.shape) for a in scale(np.float64(logsnr))
+  )
+  scaled = np.float64(z) / (alpha**2 * VARIANCE + sigma**2)
+
+  def v_of(error):
+    clipped = guidance.clip(lambda z, logsnr: loss.x_hat(
+        z=z, output=jnp.float32(sigma * scaled) + error, logsnr=logsnr,
+        prediction='eps',
+    ))
+    return distillation.output_of(
+        z=z, x=clipped(z, logsnr), logsnr=logsnr, prediction='v'
+    )
+
+  exact = alpha * sigma * (1 - VARIANCE) * scaled
+  np.testing.assert_allclose(v_of(0.0)[1:], exact[1:], atol=1e-5)
+  np.testing.assert_allclose(v_of(0.0)[0], exact[0], atol=2e-3)
+  # x_hat is 1e-3 / alpha = 22 off before it is clipped.
+  np.testing.assert_allclose(v_of(1e-3)[0], 1.0, atol=1e-4)

@@ -46,6 +46,28 @@ def test_the_rows_of_the_notes(logsnr, unguided, guided, exact):
     )
 
 
+@pytest.mark.parametrize('logsnr, unguided, guided, exact', ROWS)
+def test_a_denoiser_that_sees_known_frames_clean_is_exact(
+    logsnr, unguided, guided, exact
+):
+  """The exact one of PAIR, with a log-SNR for each frame."""
+  del unguided, guided
+
+  def denoise(z, levels):
+    alpha, sigma = gaussian.alpha_sigma(levels[0])
+    inner = alpha[:, None] * PAIR.cov * alpha + jnp.diag(sigma**2)
+    x = PAIR.cov * alpha @ jnp.linalg.solve(inner, z.ravel())
+    return x.reshape(z.shape)
+
+  with gaussian_truth.float64():
+    fn = guidance.clean_known(
+        denoise, known=column(np.array([[1.0, 9.0]])),
+        known_mask=jnp.array([[True, False]]), logsnr_max=20.0,
+    )
+    got = fn(column(np.array([[0.3, -0.8]])), jnp.full((1,), logsnr))
+    np.testing.assert_allclose(got.ravel(), [1.0, exact], atol=5e-5)
+
+
 @pytest.mark.parametrize('logsnr', [-6.0, 0.0, 5.0])
 @pytest.mark.parametrize(
     'mask', [[1, 0, 0, 0, 0], [0, 1, 0, 0, 1], [0, 0, 0, 1, 1], [1, 1, 1, 1, 0]]

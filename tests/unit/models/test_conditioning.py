@@ -95,6 +95,37 @@ def test_what_is_added_to_the_output_starts_at_zero():
   assert 'cond' not in params['unet']['embedding']
 
 
+def test_a_weight_of_guidance_starts_without_effect():
+  embed = conditioning.GuidanceEmbedding(8, 4.0)
+  weight = jnp.array([0.0, 1.0, 4.0])
+  params = jax.jit(embed.init)(jax.random.key(0), weight)
+  assert not embed.apply(params, weight).any()
+  params['params']['layer_1']['kernel'] = jnp.ones((8, 8))
+  vectors = np.asarray(embed.apply(params, weight))
+  assert np.abs(np.diff(vectors, axis=0)).max((1, 2)).min() > 0.01
+
+
+def test_the_weight_of_guidance_does_not_enter_by_the_output(random_params):
+  """There it could shift colours alone; each example has its own weight."""
+  unet = unet3d.UNet3D(
+      base_channels=4, channel_mults=(1,), num_blocks=1,
+      attention_resolutions=(), head_dim=4, emb_dim=8,
+  )
+  model = conditioning.ConditionalUNet(
+      unet, conditioning.LabelEncoder(8, (3,)), 'output', 4.0
+  )
+  z = jax.random.normal(jax.random.key(0), (2, 2, 4, 4, 3))
+  logsnr = jnp.zeros(2)
+  condition = {'labels': jnp.array([[[0]], [[1]]])}
+  params = random_params(model, z, logsnr, condition=condition)
+  apply = jax.jit(lambda weight: model.apply(
+      params, z, logsnr, condition=condition, guidance_weight=weight
+  ))
+  none, one = apply(jnp.zeros(2)), apply(jnp.array([3.0, 0.0]))
+  np.testing.assert_array_equal(one[1], none[1])
+  assert np.asarray(one[0] - none[0]).std((1, 2)).max() > 1e-3
+
+
 def test_without_an_encoder_labels_have_no_effect(random_params):
   apply, labels = make(random_params, encoder=False)
   np.testing.assert_array_equal(apply(labels), apply(None))

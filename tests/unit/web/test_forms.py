@@ -66,6 +66,19 @@ def test_refusals(wrong, sentence):
   assert refusal(model, form(**{'labels': [1]} | wrong)).startswith(sentence)
 
 
+def test_a_distilled_model_refuses_what_it_has_not_learned():
+  model = models.make(label_sizes=(3,), fields=[
+      ('distill', 'max_guidance_weight', 4.0), ('distill', 'num_steps', 4),
+  ])
+  given = dict(labels=[1], sampler='ddim', steps=4)
+  assert '"Guidance weight" is 5; this model was distilled for' in refusal(
+      model, form(guidance_weight=5, **given)
+  )
+  assert '"Steps" is 3; this model was distilled for 4' in refusal(
+      model, form(**given | {'steps': 3})
+  )
+
+
 def test_refusals_of_clips_name_no_folder(tmp_path):
   model = models.make()
   text, clip = tmp_path / 'text.mp4', tmp_path / 'clip.mp4'
