@@ -61,8 +61,8 @@ def make_model(
       unet3d.UNet3D(**fields),
       encoder,
       config.text.injection,
-      next_frames.make_context(config),
-      config.distill.max_guidance_weight,
+      context=next_frames.make_context(config),
+      max_guidance_weight=config.distill.max_guidance_weight,
   )
 
 

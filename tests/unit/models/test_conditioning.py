@@ -112,7 +112,8 @@ def test_the_weight_of_guidance_does_not_enter_by_the_output(random_params):
       attention_resolutions=(), head_dim=4, emb_dim=8,
   )
   model = conditioning.ConditionalUNet(
-      unet, conditioning.LabelEncoder(8, (3,)), 'output', 4.0
+      unet, conditioning.LabelEncoder(8, (3,)), 'output',
+      max_guidance_weight=4.0,
   )
   z = jax.random.normal(jax.random.key(0), (2, 2, 4, 4, 3))
   logsnr = jnp.zeros(2)

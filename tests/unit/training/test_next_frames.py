@@ -39,6 +39,8 @@ def test_an_example_ends_with_frames_of_its_own_video():
 class Network:
   """Stands in for the network: it notes what it is asked."""
 
+  max_guidance_weight = 0.0
+
   class context:
     frames = 2
 
@@ -72,6 +74,9 @@ def test_they_have_noise_of_their_own_and_clean_frames_before():
   for made, more in (
       (step.make_loss(network, **common), {}),
       (distill.make_loss(network, num_steps=4, **common), {'teacher': 0.5}),
+      (distill.make_guided_loss(
+          network, teacher_prediction='eps', **common
+      ), {'teacher': 0.5}),
   ):
     draw_noise, loss_fn = made
     noisy = draw_noise(jax.random.key(0), data)
@@ -96,3 +101,18 @@ def test_they_have_noise_of_their_own_and_clean_frames_before():
         np.testing.assert_array_equal(
             frames[row, i, -len(before) :], step.to_float(before)
         )
+
+
+def test_they_are_never_known():
+  network, data = Network(), batch()
+  common = dict(
+      num_images=K, prediction='v', logsnr_fn=schedules.cosine_logsnr,
+      next_frames=J, reconstruction_weight=2.0,
+  )
+  for draw_noise, _ in (
+      distill.make_loss(network, num_steps=4, **common),
+      distill.make_guided_loss(network, teacher_prediction='v', **common),
+  ):
+    known = draw_noise(jax.random.key(0), data)['known']
+    assert known.shape == (64, T + K + J)
+    assert known[:, :T].any() and not known[:, T:].any()
