@@ -244,6 +244,7 @@ def run_main_here(tiny_flags):
   """
   from video_diffusion import main
   from video_diffusion.config import flags as our_flags
+  from video_diffusion.config import startup
   from video_diffusion.training import preemption
 
   def run(*flags, tiny=True):
@@ -261,6 +262,8 @@ def run_main_here(tiny_flags):
         # Signals are those of pytest.
         mock.patch.object(preemption.Preemption, 'start', lambda self: None),
         mock.patch.object(our_flags.signal, 'signal', lambda *_: None),
+        # The memory of thousands of tests is to go back to the system.
+        mock.patch.object(startup, 'keep_freed_memory', lambda: None),
     ):
       logging.use_absl_handler()
       handler.python_handler.setStream(output)

@@ -181,7 +181,7 @@ def test_shellcheck():
   if shellcheck is None:
     pytest.fail('no shellcheck; pip install -e ".[test]" brings it.')
   scripts = sorted(map(str, LAUNCH.glob('*.sh')))
-  assert len(scripts) == 9
+  assert len(scripts) == 10
   done = subprocess.run(
       [shellcheck, '--external-sources', *scripts],
       cwd=ROOT,
