@@ -182,6 +182,16 @@ def test_guidance_is_distilled_into_one_network(guided, run_main_here):
   again = video_diffusion.load(folder / 'steps_4')
   jax.tree.map(np.testing.assert_array_equal, again.params, four.params)
 
+  # Where a later student learned other guidance, no student begins.
+  (folder / 'steps_any').rename(folder / 'elsewhere')
+  code, output = run_main_here(
+      *command, '--config.distill.max_guidance_weight=2', tiny=False
+  )
+  assert code == 1, output
+  assert 'steps_4 holds a run with another distill.max_guidance' in output
+  assert not (folder / 'steps_any').exists()
+  (folder / 'elsewhere').rename(folder / 'steps_any')
+
   # Its own students take the same weights, and no others.
   config = distill_config.get_config(folder / 'steps_4')
   assert config.distill.max_guidance_weight == 3.0

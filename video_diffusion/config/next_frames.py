@@ -69,7 +69,8 @@ def require_forwards(
 
   Args:
     config: of a trained run.
-    overlap: known frames of a block that a call asks for; None takes the run's.
+    overlap: known frames of a block that a call itself asks for. The run's own
+      sample.overlap is for enlargement, and for models without a context.
     backwards: whether frames before the given ones are asked for.
 
   Raises:
@@ -77,7 +78,6 @@ def require_forwards(
   """
   if not context_frames(config):
     return
-  overlap = config.sample.overlap if overlap is None else overlap
   if overlap:
     raise ArgumentError(
         Argument('overlap'), f' is {overlap}, but this model was trained with '

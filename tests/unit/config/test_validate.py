@@ -79,6 +79,8 @@ def test_the_defaults_pass():
         ('eval.num_clips', 100, 'eval.num_clips is 100; it must divide by'),
         ('train.max_minutes', -1.0, 'train.max_minutes is -1.0'),
         ('distill.teacher', 'runs/a', 'goes with --mode=distill'),
+        ('distill.num_steps', 4, 'is set without distill.teacher; --mode=dis'),
+        ('distill.teacher_prediction', 'eps', 'set without distill.teacher'),
         ('model.conditioning', 'text', "one of ('labels',)"),
         ('sample.clip', 'soft', "sample.clip is 'soft'"),
         ('diffusion.logsnr_min', -30.0, 'within [-20, 20]'),
