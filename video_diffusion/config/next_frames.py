@@ -1,6 +1,7 @@
 """Models that extend a video frame by frame: the fields of extension."""
 import ml_collections
 
+from video_diffusion.config import defaults as defaults_lib
 from video_diffusion.diffusion import extension
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
@@ -49,6 +50,13 @@ def check(config: ml_collections.ConfigDict) -> None:
         f'{extension.CONTEXTS}.'
     )
   if options.context == 'known':
+    default = defaults_lib.get_config().extension
+    for name in ('context_frames', 'next_frames'):
+      if options[name] != default[name]:
+        raise UserError(
+            f"extension.{name} is set, but extension.context is 'known', which "
+            "has no next frames; set that to 'aligned'."
+        )
     return
   if frames == 1:
     raise UserError(

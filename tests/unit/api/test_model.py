@@ -255,6 +255,8 @@ def test_a_distilled_network_sees_known_frames_and_is_not_guided():
     assert np.abs(z[:, 2:]).max() > 1
   with pytest.raises(ArgumentError, match='for the weight 9, and takes no'):
     model.extend(clip(3), reconstruction_weight=2.0)
+  with pytest.raises(ArgumentError, match="replacement is 'joint'; this model"):
+    model.extend(clip(3), replacement='joint')
 
 
 @pytest.mark.parametrize('weight', [-0.5, 4.5])

@@ -131,6 +131,8 @@ def test_each_mode_needs_its_own_batch_size_alone(monkeypatch):
         {'extension.context': 'aligned', 'extension.context_frames': 16},
         'extension.context_frames is 16; it must be below data.frames, 16',
     ),
+    ({'extension.next_frames': 2}, "next_frames is set, but extension.context"),
+    ({'extension.context_frames': 2}, "context is 'known', which has no next"),
     ({'text.injection': 'input'}, "text.injection is 'input'; it must be one"),
     ({'text.injection': 'output'}, "but text.encoder is '', so that"),
 ])
