@@ -29,7 +29,8 @@ def make_context(
   """The networks of this context; None for a model without.
 
   They are half as wide as the first level of the U-Net, which makes less than a
-  fiftieth of all parameters in the networks of configs/.
+  fiftieth of all parameters in the networks of configs/, the smoke variants
+  aside.
   """
   frames = context_frames(config)
   if not frames:
