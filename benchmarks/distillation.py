@@ -150,17 +150,22 @@ class Runner:
     path, wanted = args.out / f'{part}.json', {
         'teacher': str(args.teacher),
         'step': self._teacher.step,
+        'students': str(args.students),
+        'student_steps': {
+            str(steps): model.step for steps, model in self._students.items()
+        },
         'samples': args.samples,
         'frames': args.frames,
+        'draws': args.draws,
         'fields': args.fields,
         'rows': {},
     }
     found = read(path) or wanted
     for key in wanted.keys() - {'rows'}:
-      if found[key] != wanted[key]:
+      if found.get(key) != wanted[key]:
         raise UserError(
-            f'{path} has rows of {key} {found[key]!r}, not {wanted[key]!r}; '
-            'pass another --out.'
+            f'{path} has rows of {key} {found.get(key)!r}, not '
+            f'{wanted[key]!r}; pass another --out.'
         )
     if row in found['rows']:
       return
@@ -225,8 +230,12 @@ class Runner:
     }
 
   def _rounds(self) -> dict[str, Any]:
-    names = [distill_config.FIRST, *(f'steps_{n}' for n in self._students)]
-    folders = [self._args.students / name for name in names]
+    numbered = {
+        int(steps): path for path in self._args.students.glob('steps_*')
+        if (steps := path.name.removeprefix('steps_')).isdigit()
+    }
+    folders = [self._args.students / distill_config.FIRST]
+    folders += [path for _, path in sorted(numbered.items(), reverse=True)]
     return {
         folder.name: lambda folder=folder: distillation_rows.round_cost(folder)
         for folder in folders if (folder / 'metrics.jsonl').exists()

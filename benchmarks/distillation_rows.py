@@ -10,6 +10,7 @@ from benchmarks import table_rows
 from video_diffusion.api import load as load_lib
 from video_diffusion.api import model as model_lib
 from video_diffusion.config import inputs
+from video_diffusion.config import next_frames
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import shapes
 from video_diffusion.errors import UserError
@@ -129,7 +130,8 @@ class Clips:
         for i, part in enumerate(np.split(videos, frames // block, axis=1), 1)
     }
     plan = sampling_plan.generate(
-        frames, block_frames=block, overlap=model.overlap()
+        frames, block_frames=block, overlap=model.overlap(),
+        context_frames=next_frames.context_frames(model.config),
     )
     return scores | table_rows.changes(videos, plan) | {
         'flicker': float(flicker.ink_flicker(videos).mean())

@@ -8,6 +8,7 @@ import ml_collections
 from video_diffusion import callable_module
 from video_diffusion import train
 from video_diffusion.config import distill_config
+from video_diffusion.config import run_dir as run_dir_lib
 from video_diffusion.filesystem import files
 from video_diffusion.training import preemption
 
@@ -42,6 +43,9 @@ def distill(
   distill_config.check(config)
   run_dir = epath.Path(files.expand(run_dir, '--workdir', bucket=True))
   minutes = config.train.max_minutes
+  # A later one may hold another run, which would show when it is its turn.
+  for folder, student in distill_config.students(config, run_dir):
+    run_dir_lib.require_same(student, folder)
   for folder, student in distill_config.students(config, run_dir):
     logging.info('%s learns from %s.', folder, student.distill.teacher)
     if student.diffusion.prediction != config.diffusion.prediction:

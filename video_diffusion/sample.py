@@ -93,12 +93,14 @@ def _method(
     cascade = cascade_lib.Cascade(base, refiner, options.stride)
     return lambda **more: cascade.sample(frames=frames, **more), refiner
   video = given_video.read(base.config)
+  # A model without such blocks refuses those of this call, not its run's.
+  how = {'overlap': overrides.get('sample.overlap') or None}
   if video is None:
     require(
         options.task == 'extend',
         f'sample.task is {options.task!r}, which needs a sample.video.',
     )
-    return lambda **more: base.sample(frames=frames, **more), base
+    return lambda **more: base.sample(frames=frames, **how, **more), base
   if options.upscale > 1:
     method = lambda **more: base.upscale(video, factor=options.upscale, **more)
   elif options.task == 'interpolate':
@@ -108,7 +110,7 @@ def _method(
   else:
     method = lambda **more: base.extend(
         video, frames=frames, backwards=options.task == 'extend_backwards',
-        **more,
+        **how, **more,
     )
   return method, base
 

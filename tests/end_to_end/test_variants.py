@@ -14,7 +14,8 @@ OPTIONS = [
     '--config.model.heads=separate',
     '--config.model.conv=full_3d',
     '--config.extension.context=aligned',
-    '--config.extension.context_frames=1',
+    '--config.data.frames=3',
+    '--config.extension.context_frames=2',
     '--config.extension.next_frames=2',
     '--config.sample.sampler=annealed_langevin',
 ]
@@ -57,14 +58,16 @@ def test_variants_continue_bit_for_bit_and_reach_every_mode(
   run('whole', '--mode=sample', f'--prompt={PROMPT}')
   with np.load(whole / 'samples/step_4_seed_0/samples.npz') as kept:
     video = kept['video']
-  assert video.shape == (1, 2, 8, 8, 3)
+  assert video.shape == (1, 3, 8, 8, 3)
   model = video_diffusion.load(exported)
   np.testing.assert_array_equal(model.sample(prompts=[PROMPT]), video)
-  # Frame by frame, from a video that it has sampled or from one given frame.
+  # Frame by frame, from a video that it has sampled, or from one given frame,
+  # before which one of the context is missing.
   longer = model.sample(frames=4, prompts=[PROMPT])
-  np.testing.assert_array_equal(longer[:, :2], video)
+  np.testing.assert_array_equal(longer[:, :3], video)
   for given in (1, 2):
     longer = model.extend(video[0, :given], frames=3, prompts=[PROMPT])
+    assert np.ptp(longer[0, given:]) > 0
     np.testing.assert_array_equal(longer[0, :given], video[0, :given])
   code, output = run_main_here(
       CONFIG, f'--workdir={whole}', '--mode=sample', f'--prompt={PROMPT}',

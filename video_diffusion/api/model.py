@@ -246,8 +246,8 @@ class Model:
       video: uint8 [f, height, width, 3], of the model's size, with frames as
         far apart as those of the run's clips; or one for each video,
         [n, f, height, width, 3].
-      frames: frames of the result, given ones included; None adds those of one
-        block.
+      frames: frames of the result, given ones included; None adds the new ones
+        of one block, or as many as a training clip has, frame by frame.
       backwards: the given frames are the last ones, not the first. A model
         that extends frame by frame cannot do so.
       overlap: see `sample`.

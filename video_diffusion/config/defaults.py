@@ -276,11 +276,11 @@ def _extension():
   extension = ml_collections.ConfigDict()
   # 'known' extends a video block by block, as in the paper: the last frames
   # before are known frames of a block. 'aligned' extends it one frame at a
-  # time. Two small networks, trained with the model, weigh the frames before
+  # time. Two small networks, trained with the model, weight the frames before
   # and align their sum with the next frame; the result enters the network
   # beside z. docs/summary.md describes it.
   extension.context = 'known'
-  # Option of 'aligned', the number of frames before that are weighed.
+  # Option of 'aligned', the number of frames before that are weighted.
   extension.context_frames = 4
   # Option of 'aligned', the number of frames of its video that each example of
   # a training has once more, each as a next frame.

@@ -23,6 +23,9 @@ _SHARED = ('model', 'diffusion', 'extension', 'text')
 FIRST = 'steps_any'  # folder of the student that takes any number of steps
 # What a student may learn of guidance; a student of its own has the same.
 _GUIDANCE = ('max_guidance_weight', 'reconstruction_weight')
+# How known frames are noised, where students see them without noise: no other
+# way makes a difference.
+REPLACEMENT = 'marginal'
 # Sample fields that --mode=distill sets, as students are sampled.
 _SAMPLER = {'sampler': 'ddim', 'eta': 0.0}
 
@@ -144,7 +147,7 @@ def _new_guidance(config, theirs):
 
 def _check_sample(config, theirs):
   """Requires that sample fields which a distillation decides are left alone."""
-  learned = ('reconstruction_weight',)
+  learned = ('reconstruction_weight', 'replacement')
   if not config.distill.reconstruction_weight:
     learned = ()
   for name in ('num_steps', *_SAMPLER, *learned):
@@ -211,6 +214,7 @@ def _student(config, teacher):
       student.diffusion.prediction = 'v'
     if weight := student.distill.reconstruction_weight:
       student.sample.reconstruction_weight = weight
+      student.sample.replacement = REPLACEMENT
   return student
 
 
@@ -248,4 +252,10 @@ def require_distilled(
         Argument('reconstruction_weight'),
         f' is {settings.reconstruction_weight:g}; this model was distilled for '
         f'the weight {learned:g}, and takes no other.',
+    )
+  if learned and settings.replacement != REPLACEMENT:
+    raise ArgumentError(
+        Argument('replacement'),
+        f' is {settings.replacement!r}; this model was distilled to see known '
+        f'frames without noise, and takes {REPLACEMENT!r} alone.',
     )

@@ -147,7 +147,10 @@ def take(
   ):
     if names:
       logging.info('%s: %s.', what, ', '.join(sorted(names)))
+  converted = config.distill.teacher_prediction != ''  # which is its task
   for name, (there, now) in _differences(config, other, _MEANING).items():
+    if name == 'diffusion.prediction' and converted:
+      continue
     logging.warning(
         '%s is %s in %s and %s now: the weights were trained with the former.',
         name, json_files.short(there), other, json_files.short(now),

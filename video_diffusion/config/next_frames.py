@@ -1,6 +1,7 @@
 """Models that extend a video frame by frame: the fields of extension."""
 import ml_collections
 
+from video_diffusion.config import defaults as defaults_lib
 from video_diffusion.diffusion import extension
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
@@ -28,7 +29,8 @@ def make_context(
   """The networks of this context; None for a model without.
 
   They are half as wide as the first level of the U-Net, which makes less than a
-  fiftieth of all parameters in the networks of configs/.
+  fiftieth of all parameters in the networks of configs/, the smoke variants
+  aside.
   """
   frames = context_frames(config)
   if not frames:
@@ -49,6 +51,13 @@ def check(config: ml_collections.ConfigDict) -> None:
         f'{extension.CONTEXTS}.'
     )
   if options.context == 'known':
+    default = defaults_lib.get_config().extension
+    for name in ('context_frames', 'next_frames'):
+      if options[name] != default[name]:
+        raise UserError(
+            f"extension.{name} is set, but extension.context is 'known', which "
+            "has no next frames; set that to 'aligned'."
+        )
     return
   if frames == 1:
     raise UserError(
@@ -69,7 +78,8 @@ def require_forwards(
 
   Args:
     config: of a trained run.
-    overlap: known frames of a block that a call asks for; None takes the run's.
+    overlap: known frames of a block that a call itself asks for. The run's own
+      sample.overlap is for enlargement, and for models without a context.
     backwards: whether frames before the given ones are asked for.
 
   Raises:
@@ -77,7 +87,6 @@ def require_forwards(
   """
   if not context_frames(config):
     return
-  overlap = config.sample.overlap if overlap is None else overlap
   if overlap:
     raise ArgumentError(
         Argument('overlap'), f' is {overlap}, but this model was trained with '

@@ -64,25 +64,8 @@ def claim(
     mine['text_fingerprint'] = text_fingerprint
   saved = saved_config.read(workdir)
   if saved is not None and has_results(workdir):
-    # Fields that came after that run have their defaults.
-    defaults = saved_config.to_json(defaults_lib.get_config())
-    theirs = saved_config.flatten(defaults) | saved_config.flatten(saved)
-    wanted = saved_config.flatten(mine)
     _require_same_data(workdir, saved.get('data_fingerprint', ''), fingerprint)
-    theirs['data_fingerprint'] = fingerprint
-    different = [
-        f'{name} ({json_files.short(theirs.get(name))} there, '
-        f'{json_files.short(wanted.get(name))} now)'
-        for name in sorted(theirs.keys() | wanted.keys())
-        if {name, name.split('.')[0]} & {*FIXED}
-        and not saved_config.movable(name)
-        and theirs.get(name) != wanted.get(name)
-    ]
-    require(
-        not different,
-        f'{workdir} holds a run with another {", ".join(different)}; pass '
-        'another --workdir, or the fields of that run.',
-    )
+    _require_same(saved | {'data_fingerprint': fingerprint}, mine, workdir)
   if saved == mine or jax.process_index():
     return
   try:
@@ -94,6 +77,48 @@ def claim(
         f'--workdir {workdir} cannot be written ({error.strerror}); pass a '
         'folder that can.'
     ) from error
+
+
+def require_same(
+    config: ml_collections.ConfigDict, workdir: epath.Path
+) -> None:
+  """Refuses a directory of another run, as `claim`, by the fields alone.
+
+  Nothing is read of the data, and nothing is written.
+
+  Raises:
+    UserError: workdir holds a run whose fields differ; names them.
+  """
+  saved = saved_config.read(workdir)
+  if saved is None or not has_results(workdir):
+    return
+  mine = saved_config.to_json(config)
+  data_options.complete_json(mine)
+  for name in ('data_fingerprint', 'text_fingerprint'):
+    if name in saved:
+      mine[name] = saved[name]
+  _require_same(saved, mine, workdir)
+
+
+def _require_same(saved, mine, workdir) -> None:
+  """Raises UserError where fields of two configs that are FIXED differ."""
+  # Fields that came after that run have their defaults.
+  defaults = saved_config.to_json(defaults_lib.get_config())
+  theirs = saved_config.flatten(defaults) | saved_config.flatten(saved)
+  wanted = saved_config.flatten(mine)
+  different = [
+      f'{name} ({json_files.short(theirs.get(name))} there, '
+      f'{json_files.short(wanted.get(name))} now)'
+      for name in sorted(theirs.keys() | wanted.keys())
+      if {name, name.split('.')[0]} & {*FIXED}
+      and not saved_config.movable(name)
+      and theirs.get(name) != wanted.get(name)
+  ]
+  require(
+      not different,
+      f'{workdir} holds a run with another {", ".join(different)}; pass '
+      'another --workdir, or the fields of that run.',
+  )
 
 
 def _require_same_data(workdir, before: str, now: str) -> None:

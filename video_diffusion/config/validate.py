@@ -287,6 +287,11 @@ def _check_train(config, devices):
   )
   # What --mode=distill sets beside, without which these would be ignored.
   distilled = distill.num_steps > 0 or distill.teacher_prediction != ''
+  require(
+      bool(distill.teacher) or not distilled,
+      'distill.num_steps or distill.teacher_prediction is set without '
+      'distill.teacher; --mode=distill sets them.',
+  )
   for name in ('teacher', 'max_guidance_weight', 'reconstruction_weight'):
     require(
         not distill[name] or distilled,

@@ -13,6 +13,9 @@ from video_diffusion.diffusion import loss
 from video_diffusion.diffusion import samplers
 from video_diffusion.diffusion.guidance import DenoiseFn
 
+# Largest SNR that counts in `guided_weight` of x.
+MAX_SNR = 1e3
+
 
 def draw_index(
     key: jax.Array,
@@ -37,22 +40,24 @@ def draw_known(key: jax.Array, *, batch: int, num_frames: int) -> jax.Array:
   """Which frames of each video are known, bool [batch, T].
 
   Half of the videos have none. The others have n ~ U{1, ..., T - 1}: the first
-  n, as in extension, the last n, or n at random places, each as often (this
-  project's choice).
+  n, as in extension, the last n, or n at random places; or they have the first
+  and every k-th after it, as in interpolation, with k ~ U{2, ..., T - 1}. Each
+  of the four is as frequent (this project's choice). Of T = 2, k is 2.
 
   Args:
     key: of this draw.
     batch: number of videos.
     num_frames: T, at least 2.
   """
-  keys = jax.random.split(key, 4)
+  keys = jax.random.split(key, 5)
   count = jax.random.randint(keys[0], (batch, 1), 1, num_frames)
-  count *= jax.random.bernoulli(keys[1], 0.5, (batch, 1))
+  some = jax.random.bernoulli(keys[1], 0.5, (batch, 1))
   first = jnp.arange(num_frames)
   places = jnp.argsort(jax.random.uniform(keys[2], (batch, num_frames)))
-  kind = jax.random.randint(keys[3], (batch, 1), 0, 3)
+  kind = jax.random.randint(keys[3], (batch, 1), 0, 4)
+  factor = jax.random.randint(keys[4], (batch, 1), 2, max(3, num_frames))
   rank = jnp.where(kind == 0, first, jnp.where(kind == 1, first[::-1], places))
-  return rank < count
+  return some & jnp.where(kind == 3, first % factor == 0, rank < count)
 
 
 def levels(
@@ -131,3 +136,19 @@ def weight(logsnr: jax.Array, *, prediction: str) -> jax.Array:
   """
   log_weight = jnp.maximum(logsnr, 0.0)
   return jnp.exp(log_weight + loss.log_error_ratio(logsnr, prediction))
+
+
+def guided_weight(logsnr: jax.Array, *, prediction: str) -> jax.Array:
+  """`weight` for continuous times; for x, of an SNR of at most MAX_SNR.
+
+  Over t ~ U[0, 1], max(SNR, 1) of x would have nearly all of its mean at the
+  smallest t, where there is nothing to learn. (This project's choice. For v the
+  weight is at most 1, and of N steps the smallest t is 1 / N.)
+
+  Args:
+    logsnr: any shape.
+    prediction: what the student outputs, 'v' or 'x'.
+  """
+  if prediction == 'x':
+    logsnr = jnp.minimum(logsnr, jnp.log(MAX_SNR))
+  return weight(logsnr, prediction=prediction)

@@ -52,12 +52,12 @@ def weight(
   """Weight of the squared error of `prediction` at a log-SNR, of its shape.
 
   'none' is 1, as in the paper: the squared error of whatever is predicted. With
-  'x' all levels then count by the error of x_hat, whereas 'eps' weighs it by
+  'x' all levels then count by the error of x_hat, whereas 'eps' weights it by
   SNR, and 'v' by 1 + SNR. The others are written for the error of x_hat, which
   is that of x, that of eps over SNR, and that of v over 1 + SNR:
 
-  - 'min_snr' weighs it by min(SNR, 5) (Hang et al. 2023, arXiv 2303.09556).
-  - 'sigmoid' weighs it by -dlambda/dt sigmoid(lambda - bias) (Hoogeboom et al.
+  - 'min_snr' weights it by min(SNR, 5) (Hang et al. 2023, arXiv 2303.09556).
+  - 'sigmoid' weights it by -dlambda/dt sigmoid(lambda - bias) (Hoogeboom et al.
     2024, arXiv 2410.19324, after Kingma & Gao 2023), where the cosine schedule
     has -dlambda/dt proportional to cosh((lambda - shift) / 2).
 

@@ -157,18 +157,10 @@ def make_block_sampler(
     if previous is not None:
       frames = 1
       previous = context.Previous(previous[:, None], previous_mask[:, None])
-    make = functools.partial(
-        denoiser.make_denoise_fn, network, params, prediction=prediction,
+    denoise_fn = _denoise_fn(
+        network, params, condition, weight, prediction=prediction,
         previous=previous,
     )
-    if network.max_guidance_weight:  # it was distilled: w is its input
-      denoise_fn = make(condition, guidance_weight=weight)
-    elif condition is not None:
-      denoise_fn = guidance.classifier_free(
-          make(condition), make(None), weight=weight
-      )
-    else:
-      denoise_fn = make(condition)
     if known is not None and sees_known:
       denoise_fn = guidance.clean_known(
           denoise_fn, known=known, known_mask=known_mask,
@@ -206,3 +198,25 @@ def make_block_sampler(
     )
 
   return jax.jit(sample_block, out_shardings=sharding.batch_sharding(mesh))
+
+
+def _denoise_fn(
+    network, params, condition, weight, **options
+) -> guidance.DenoiseFn:
+  """(z, log-SNR) -> x_hat of a network, under classifier-free guidance.
+
+  Args:
+    network: see `make_block_sampler`.
+    params: its parameters.
+    condition: see `make_block_sampler`; None is not guided.
+    weight: w, an input of a network that was distilled for it.
+    **options: of `denoiser.make_denoise_fn`.
+  """
+  make = functools.partial(
+      denoiser.make_denoise_fn, network, params, **options
+  )
+  if network.max_guidance_weight:
+    return make(condition, guidance_weight=weight)
+  if condition is None:
+    return make(None)
+  return guidance.classifier_free(make(condition), make(None), weight=weight)

@@ -50,7 +50,8 @@ def extend(
 
   Args:
     num_given: frames of the given video.
-    num_frames: frames of the whole video; None adds those of one block.
+    num_frames: frames of the whole video; None adds the new ones of one block,
+      or T frames one by one.
     block_frames: T of the model.
     overlap: known frames of a block.
     backwards: grow towards the start; of blocks alone.
@@ -60,7 +61,7 @@ def extend(
     ArgumentError: lengths that do not fit.
   """
   if num_frames is None:
-    num_frames = num_given + block_frames - overlap
+    num_frames = num_given + block_frames - (0 if context_frames else overlap)
   if context_frames:
     return extension.frame_by_frame(
         num_frames,

@@ -1,10 +1,10 @@
-"""Frames before the next one as its context: weighed, summed up, and aligned.
+"""Frames before the next one as its context: weighted, summed up, and aligned.
 
 A summary of the paper has this; the paper itself does not (docs/summary.md). A
-temporal transformer network weighs the frames before, and a spatial transformer
-network (Jaderberg et al. 2015, arXiv 1506.02025) aligns their weighted sum with
-the frame to come. The result enters the U-Net beside z, as further channels.
-The summary gives no sizes: they are this project's choice.
+temporal transformer network weights the frames before, and a spatial
+transformer network (Jaderberg et al. 2015, arXiv 1506.02025) aligns their
+weighted sum with the frame to come. The result enters the U-Net beside z, as
+further channels. The summary gives no sizes: they are this project's choice.
 """
 from collections.abc import Sequence
 import functools
@@ -189,7 +189,7 @@ class AlignedContext(nn.Module):
   """The frames before a next frame -> channels beside its z.
 
   Attributes:
-    frames: number C of frames that are weighed.
+    frames: number C of frames that are weighted.
     features: width of the networks.
   """
 

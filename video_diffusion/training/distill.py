@@ -8,7 +8,8 @@ teacher's.
 Each maker returns (draw_noise, loss_fn), as `step.make_loss` does. loss_fn(
 params, batch with its noise, key, teacher) takes the teacher's parameters as
 well; no gradient goes through them. The teacher never has dropout, and sees the
-same conditioning. Its error of x_hat is weighed by `distillation.weight`.
+same conditioning. The error of x_hat is weighted by `distillation.weight`, or
+for the first student by `distillation.guided_weight`.
 
 The arguments that both have:
   model: student and teacher, a `ConditionalUNet`.
@@ -35,6 +36,7 @@ from video_diffusion.diffusion import gaussian
 from video_diffusion.diffusion import guidance
 from video_diffusion.diffusion import loss as loss_lib
 from video_diffusion.models import conditioning
+from video_diffusion.parallel import sharding
 from video_diffusion.training import next_frames as next_frames_lib
 from video_diffusion.training import step as step_lib
 
@@ -58,27 +60,15 @@ def make_loss(
   that a frame is at. A model that takes w sees the same as its teacher, drawn
   for each example, and so it is with known frames.
   """
-  metrics = step_lib.make_metrics(logsnr_fn)
-
-  def draw_noise(key, batch):
-    index_key, eps_key, drop_key = jax.random.split(key, 3)
-    b, f = batch['video'].shape[:2]
-    batch = next_frames_lib.appended(
-        jax.random.fold_in(drop_key, 1), batch,
-        num_frames=f - num_images, next_frames=next_frames,
-    )
-    index = distillation.draw_index(
-        index_key, batch=b, num_frames=f - num_images,
-        num_images=num_images + next_frames, num_steps=num_steps,
-        share=share_noise,
-    )
-    return step_lib.with_noise(
-        batch, eps_key, drop_key, cond_drop, index=index,
-        **_draw_weight(model, key, b),
-        **_draw_known(
-            key, batch, f - num_images, reconstruction_weight
-        ),
-    )
+  metrics = _make_metrics(logsnr_fn, next_frames)
+  draw_index = functools.partial(
+      distillation.draw_index, num_steps=num_steps, share=share_noise
+  )
+  draw_noise = _make_draw_noise(
+      model, lambda key, **sizes: {'index': draw_index(key, **sizes)},
+      num_images=num_images, cond_drop=cond_drop, next_frames=next_frames,
+      reconstruction_weight=reconstruction_weight,
+  )
 
   def loss_fn(params, batch, key, teacher):
     logsnr_t, logsnr_m, logsnr_s = distillation.levels(
@@ -101,8 +91,9 @@ def make_loss(
             model, params, batch, num_images, key if train else None
         ), batch, z=z, x=x, logsnr=logsnr_t, prediction=prediction,
         logsnr_fn=logsnr_fn,
+        weight=distillation.weight(logsnr_t, prediction=prediction),
     )
-    return loss, metrics(losses, logsnr_t)
+    return loss, metrics(losses, logsnr_t, batch)
 
   return draw_noise, loss_fn
 
@@ -122,9 +113,10 @@ def make_guided_loss(
 ) -> tuple[Callable, Callable]:
   """The objective of one network in place of a guided one, at all noise levels.
 
-  The student learns the x_hat that the teacher's sampler takes: that of
-  classifier-free guidance, of reconstruction guidance by known frames (paper
-  eq. 7, this project's choice), clipped. w ~ U[0, model.max_guidance_weight] is
+  The student learns the x_hat that the teacher's sampler takes with static
+  clipping, whatever sample.clip is: that of classifier-free guidance, of
+  reconstruction guidance by known frames (paper eq. 7, this project's choice),
+  clipped to [-1, 1]. w ~ U[0, model.max_guidance_weight] is
   drawn for each example ('guidance_weight' [b] of its noise), and is an input
   of the student alone (Meng et al. 2023, arXiv 2210.03142, section 3.1). Where
   that maximum is 0, it is x_hat without guidance, in another prediction.
@@ -135,32 +127,26 @@ def make_guided_loss(
   Args:
     model: its parameters have the same names in the teacher, whose embedding of
       w is the one that adds zero.
-    num_images: see above.
+    num_images: K, each image at a noise level of its own.
     teacher_prediction: what the teacher outputs, one of `loss.PREDICTIONS`.
-    prediction: see above, as all others.
-    reconstruction_weight: w_r, see above.
+    prediction: what the student outputs, one of `loss.PREDICTIONS`.
+    logsnr_fn: the schedule, time in [0, 1] -> log-SNR.
+    share_noise: gives a video and its images one noise level.
+    cond_drop: probability with which the conditioning of an example is dropped.
+    reconstruction_weight: w_r of the teacher's guidance by known frames; 0 has
+      none.
+    next_frames: J, see `next_frames.appended`.
+    train: applies dropout to the student.
   """
-  metrics = step_lib.make_metrics(logsnr_fn)
-
-  def draw_noise(key, batch):
-    t_key, eps_key, drop_key = jax.random.split(key, 3)
-    b, f = batch['video'].shape[:2]
-    batch = next_frames_lib.appended(
-        jax.random.fold_in(drop_key, 1), batch,
-        num_frames=f - num_images, next_frames=next_frames,
-    )
-    logsnr = loss_lib.draw_logsnr(
-        t_key, batch=b, num_frames=f - num_images,
-        num_images=num_images + next_frames, share=share_noise,
-        logsnr_fn=logsnr_fn,
-    )
-    return step_lib.with_noise(
-        batch, eps_key, drop_key, cond_drop, logsnr=logsnr,
-        **_draw_weight(model, key, b),
-        **_draw_known(
-            key, batch, f - num_images, reconstruction_weight
-        ),
-    )
+  metrics = _make_metrics(logsnr_fn, next_frames)
+  draw_logsnr = functools.partial(
+      loss_lib.draw_logsnr, share=share_noise, logsnr_fn=logsnr_fn
+  )
+  draw_noise = _make_draw_noise(
+      model, lambda key, **sizes: {'logsnr': draw_logsnr(key, **sizes)},
+      num_images=num_images, cond_drop=cond_drop, next_frames=next_frames,
+      reconstruction_weight=reconstruction_weight,
+  )
 
   def loss_fn(params, batch, key, teacher):
     logsnr = batch['logsnr']
@@ -177,8 +163,9 @@ def make_guided_loss(
             model, params, batch, num_images, key if train else None
         ), batch, z=z, x=guidance.clip(denoise_fn)(z, logsnr), logsnr=logsnr,
         prediction=prediction, logsnr_fn=logsnr_fn,
+        weight=distillation.guided_weight(logsnr, prediction=prediction),
     )
-    return loss, metrics(losses, logsnr)
+    return loss, metrics(losses, logsnr, batch)
 
   def guided(teacher, batch):
     """The teacher's denoise function, guided with the weights of a batch."""
@@ -199,29 +186,54 @@ def make_guided_loss(
   return draw_noise, loss_fn
 
 
-def _draw_weight(model, key, batch: int) -> dict[str, jax.Array]:
-  """'guidance_weight' [batch] of a model that takes it, else nothing."""
-  if not model.max_guidance_weight:
-    return {}
-  return {'guidance_weight': jax.random.uniform(
-      jax.random.fold_in(key, 1), (batch,), maxval=model.max_guidance_weight
-  )}
+def _make_draw_noise(
+    model,
+    draw_level: Callable,
+    *,
+    num_images: int,
+    reconstruction_weight: float,
+    **options,
+) -> Callable:
+  """`step.make_draw_noise`, with what the student takes beside.
 
-
-def _draw_known(
-    key, batch: dict[str, jax.Array], num_frames: int, weight: float
-) -> dict[str, jax.Array]:
-  """'known' [b, f] where the num_frames of a video may be known, else nothing.
-
-  Images and next frames are never known.
+  That is 'guidance_weight' [b] of a model that takes it, and 'known' [b, f]
+  with a reconstruction weight. Images and next frames are never known.
   """
-  if not weight:
-    return {}
-  b, f = batch['video'].shape[:2]
-  known = distillation.draw_known(
-      jax.random.fold_in(key, 2), batch=b, num_frames=num_frames
+  draw_others = step_lib.make_draw_noise(
+      draw_level, num_images=num_images, **options
   )
-  return {'known': jnp.pad(known, ((0, 0), (0, f - num_frames)))}
+
+  def draw_noise(key, batch):
+    noisy, own = draw_others(key, batch), {}
+    b, num_frames = len(batch['video']), batch['video'].shape[1] - num_images
+    # split(key, 3), from which all else is drawn, gives fold_in(key, 0 to 2).
+    weight_key, known_key = (jax.random.fold_in(key, i) for i in (3, 4))
+    if model.max_guidance_weight:
+      own['guidance_weight'] = jax.random.uniform(
+          weight_key, (b,), maxval=model.max_guidance_weight
+      )
+    if reconstruction_weight:
+      known = distillation.draw_known(
+          known_key, batch=b, num_frames=num_frames
+      )
+      more = noisy['video'].shape[1] - num_frames
+      own['known'] = jnp.pad(known, ((0, 0), (0, more)))
+    return noisy | jax.tree.map(sharding.constrain_batch, own)
+
+  return draw_noise
+
+
+def _make_metrics(logsnr_fn: Callable, next_frames: int) -> Callable:
+  """Makes (losses [b, f], log-SNRs [b, f], batch with its noise) -> metrics."""
+  of_levels = step_lib.make_metrics(logsnr_fn)
+
+  def metrics(losses, logsnr, batch):
+    found = of_levels(losses, logsnr, batch.get('known'))
+    if next_frames:
+      found |= next_frames_lib.metrics(losses[:, -next_frames:])
+    return found
+
+  return metrics
 
 
 def _denoise_fn(
@@ -243,8 +255,12 @@ def _student_loss(
     logsnr: jax.Array,
     prediction: str,
     logsnr_fn: Callable[[jax.Array], jax.Array],
+    weight: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
   """(weighted mean loss, losses of frames [b, f]) of a student.
+
+  Known frames have none, and the mean of each example is that of its others, so
+  that the loss of a batch is the mean of its parts'.
 
   Args:
     student: (z, log-SNR) -> output.
@@ -254,6 +270,7 @@ def _student_loss(
     logsnr: [b, f], of z.
     prediction: what it outputs.
     logsnr_fn: the schedule.
+    weight: [b, f], of the losses.
   """
   seen = z, logsnr
   if 'known' in batch:
@@ -266,7 +283,8 @@ def _student_loss(
       z=z, x=jax.lax.stop_gradient(x), logsnr=logsnr, prediction=prediction
   )
   losses = jnp.mean((output - wanted) ** 2, axis=(-3, -2, -1))
-  if 'known' in batch:
-    losses = jnp.where(batch['known'], 0.0, losses)
-  weight = distillation.weight(logsnr, prediction=prediction)
-  return (weight * losses).mean(), losses
+  if 'known' not in batch:
+    return (weight * losses).mean(), losses
+  losses = jnp.where(batch['known'], 0.0, losses)
+  own = (weight * losses).sum(1) / (~batch['known']).sum(1)
+  return own.mean(), losses

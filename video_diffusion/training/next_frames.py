@@ -16,9 +16,10 @@ def appended(
 ) -> dict[str, jax.Array]:
   """A batch whose examples end with J frames of their own video.
 
-  They are denoised like images, each at a noise level of its own, but from the
-  clean frames before them in the video (`models.context`). Which frames they
-  are is drawn anew each time.
+  They are denoised like images, each at a noise level of its own (or, with
+  images_share_noise, at that of the video), but from the clean frames before
+  them in the video (`models.context`). Which frames they are is drawn anew each
+  time.
 
   Args:
     key: of the draw.

@@ -77,24 +77,14 @@ def make_loss(
     train: applies dropout.
   """
   metrics = make_metrics(logsnr_fn)
-
-  def draw_noise(key, batch):
-    t_key, eps_key, drop_key = jax.random.split(key, 3)
-    b, f = batch['video'].shape[:2]
-    batch = next_frames_lib.appended(
-        jax.random.fold_in(drop_key, 1), batch,
-        num_frames=f - num_images, next_frames=next_frames,
-    )
-    logsnr = loss_lib.draw_logsnr(
-        t_key,
-        batch=b,
-        num_frames=f - num_images,
-        num_images=num_images + next_frames,
-        share=share_noise,
-        pure_noise=pure_noise,
-        logsnr_fn=logsnr_fn,
-    )
-    return with_noise(batch, eps_key, drop_key, cond_drop, logsnr=logsnr)
+  draw_logsnr = functools.partial(
+      loss_lib.draw_logsnr, share=share_noise, pure_noise=pure_noise,
+      logsnr_fn=logsnr_fn,
+  )
+  draw_noise = make_draw_noise(
+      lambda key, **sizes: {'logsnr': draw_logsnr(key, **sizes)},
+      num_images=num_images, cond_drop=cond_drop, next_frames=next_frames,
+  )
 
   def loss_fn(params, batch, key):
     losses = loss_lib.frame_losses(
@@ -113,21 +103,39 @@ def make_loss(
   return draw_noise, loss_fn
 
 
-def with_noise(
-    batch: dict[str, jax.Array],
-    eps_key: jax.Array,
-    drop_key: jax.Array,
+def make_draw_noise(
+    draw_level: Callable[..., dict[str, jax.Array]],
+    *,
+    num_images: int,
     cond_drop: float,
-    **drawn: jax.Array,
-) -> dict[str, jax.Array]:
-  """A batch with what is drawn for it: 'eps', perhaps 'keep', and `drawn`."""
-  eps = jax.random.normal(eps_key, batch['video'].shape, jnp.float32)
-  noise = {**drawn, 'eps': eps}
-  if cond_drop:
-    noise['keep'] = jax.random.bernoulli(
-        drop_key, 1.0 - cond_drop, (len(eps),)
+    next_frames: int,
+) -> Callable:
+  """Makes draw_noise of `make_loss`, for any kind of noise level.
+
+  Args:
+    draw_level: (key, batch=, num_frames=, num_images=) -> what the noise has
+      for the level of each frame [b, f], by name.
+    num_images: see `make_loss`, as cond_drop and next_frames.
+  """
+
+  def draw_noise(key, batch):
+    level_key, eps_key, drop_key = jax.random.split(key, 3)
+    b, f = batch['video'].shape[:2]
+    batch = next_frames_lib.appended(
+        jax.random.fold_in(drop_key, 1), batch,
+        num_frames=f - num_images, next_frames=next_frames,
     )
-  return batch | jax.tree.map(sharding.constrain_batch, noise)
+    noise = draw_level(
+        level_key, batch=b, num_frames=f - num_images,
+        num_images=num_images + next_frames,
+    )
+    shape = batch['video'].shape
+    noise['eps'] = jax.random.normal(eps_key, shape, jnp.float32)
+    if cond_drop:
+      noise['keep'] = jax.random.bernoulli(drop_key, 1.0 - cond_drop, (b,))
+    return batch | jax.tree.map(sharding.constrain_batch, noise)
+
+  return draw_noise
 
 
 def network_of(
@@ -170,12 +178,17 @@ def network_of(
 
 def make_metrics(
     logsnr_fn: Callable[[jax.Array], jax.Array]
-) -> Callable[[jax.Array, jax.Array], dict[str, jax.Array]]:
-  """Makes (losses [b, f], log-SNRs [b, f]) -> the metrics of `make_loss`."""
+) -> Callable[..., dict[str, jax.Array]]:
+  """Makes (losses [b, f], log-SNRs [b, f]) -> the metrics of `make_loss`.
+
+  A third argument, bool [b, f], says which frames are known and count nowhere.
+  """
   logsnr_max, logsnr_min = (float(logsnr_fn(jnp.float32(t))) for t in (0, 1))
 
-  def metrics(losses, logsnr):
+  def metrics(losses, logsnr, known=None):
     bucket = logsnr_bucket(logsnr, logsnr_min, logsnr_max)
+    if known is not None:
+      bucket = jnp.where(known[..., None], 0.0, bucket)
     return {
         'bucket_sum': jnp.einsum(
             'bf,bfn->n', losses, bucket, precision=jax.lax.Precision.HIGHEST

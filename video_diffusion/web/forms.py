@@ -10,6 +10,7 @@ import numpy as np
 
 from video_diffusion.api import model as model_lib
 from video_diffusion.config import given_video
+from video_diffusion.config import next_frames
 from video_diffusion.data import limits as limits_lib
 from video_diffusion.errors import UserError
 from video_diffusion.errors import naming
@@ -133,10 +134,12 @@ def prepare(
     new = _whole('new_frames', form.new_frames, 1, limits.frames)
     video = read_clip(model, form, limits)
     frames = len(video) + new
-    if not model.frames <= frames <= limits.frames:
+    # Frame by frame, there is no block to be filled.
+    least = 2 if next_frames.context_frames(model.config) else model.frames
+    if not least <= frames <= limits.frames:
       raise UserError(
           f'"New frames" is {new}, and the clip has {len(video)} frames; '
-          f'together there must be from {model.frames} to {limits.frames}.'
+          f'together there must be from {least} to {limits.frames}.'
       )
     _check_size(model, frames, 'new_frames', limits)
     return lambda **more: model.extend(video, frames=frames, **options, **more)

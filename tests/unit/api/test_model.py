@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -6,6 +7,7 @@ from tests.support import models
 from video_diffusion import media
 from video_diffusion.api import cascade as cascade_lib
 from video_diffusion.diffusion import samplers
+from video_diffusion.diffusion import schedules
 from video_diffusion.errors import ArgumentError
 
 DEVICES = jax.device_count()
@@ -145,10 +147,9 @@ def test_arguments_that_do_not_fit_are_one_sentence(
 
 @pytest.mark.parametrize('method, arguments, sentence', [
     ('sample', dict(frames=9, overlap=2), 'overlap is 2, but this model was'),
-    ('check', dict(frames=9), 'overlap is 3, but this model was trained'),
-    ('extend', dict(video=clip(3)), 'overlap is 3, but this model was trained'),
+    ('extend', dict(video=clip(3), overlap=1), 'overlap is 1, but this model'),
     (
-        'extend', dict(video=clip(3), overlap=0, backwards=True),
+        'extend', dict(video=clip(3), backwards=True),
         'backwards asks for frames before the given ones, but this model was',
     ),
 ])
@@ -159,7 +160,9 @@ def test_a_model_that_extends_frame_by_frame_has_no_blocks(
   with pytest.raises(ArgumentError) as error:
     getattr(model, method)(**arguments)
   assert sentence in str(error.value) and '\n' not in str(error.value)
-  model.check(frames=4)  # one block, which nothing precedes
+  # The run's own is of what has blocks, and refuses nothing.
+  for frames in (4, 9):
+    model.check(frames=frames)
 
 
 def test_a_batch_must_divide_by_the_devices():
@@ -231,13 +234,29 @@ def test_a_distilled_network_takes_the_weight_itself():
 
 def test_a_distilled_network_sees_known_frames_and_is_not_guided():
   learned = [('distill', 'reconstruction_weight', 9.0)]
-  model, guided = models.make(fields=learned), models.make()
-  options = dict(frames=6, sampler='ddim', num_steps=2)
-  videos = model.extend(clip(3), **options)
-  np.testing.assert_array_equal(videos[0, :3], clip(3))
-  assert np.any(videos != guided.extend(clip(3), **options))
+  model, seen = models.make(fields=learned), []
+  apply = model.network.apply
+
+  def watched(variables, z, logsnr, **more):
+    jax.debug.callback(lambda *x: seen.append(x), z, logsnr)
+    return apply(variables, z, logsnr, **more)
+
+  model.network.apply = watched
+  # One block of four frames, of which the first two are known.
+  model.extend(clip(2), frames=4, sampler='ddim', num_steps=2)
+  jax.effects_barrier()
+  assert len(seen) == 2  # one call for a step, and no gradient
+  largest = schedules.cosine_logsnr(jnp.float32(0.0))
+  for z, logsnr in seen:
+    known = np.broadcast_to(clip(2) / 127.5 - 1, (len(z), 2, 8, 8, 3))
+    np.testing.assert_allclose(z[:, :2], known, atol=1e-6)
+    np.testing.assert_array_equal(logsnr[:, :2], largest)
+    assert np.all(logsnr[:, 2:] == logsnr[0, 2]) and logsnr[0, 2] < largest
+    assert np.abs(z[:, 2:]).max() > 1
   with pytest.raises(ArgumentError, match='for the weight 9, and takes no'):
     model.extend(clip(3), reconstruction_weight=2.0)
+  with pytest.raises(ArgumentError, match="replacement is 'joint'; this model"):
+    model.extend(clip(3), replacement='joint')
 
 
 @pytest.mark.parametrize('weight', [-0.5, 4.5])

@@ -1,5 +1,6 @@
 """The tables of teacher and students, of formulas in place of networks."""
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -42,6 +43,9 @@ def runs(tmp_path):
   ]
   (folder / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, points)))
   (folder / 'config.json').write_text('{"batch_size": 8}')
+  # Of the other rounds there are the minutes alone.
+  for name in ('steps_32', 'steps_16', 'steps_any', 'steps_2_before'):
+    shutil.copytree(folder, folder.parent / name)
   return folder.parent
 
 
@@ -51,9 +55,9 @@ def call(runs, tmp_path, monkeypatch):
   monkeypatch.setattr(distillation.features_lib, 'I3DFeatures', StandIn)
   monkeypatch.setattr(distillation_rows, 'load', load)
 
-  def main(*flags, samples=4):
+  def main(*flags, samples=4, students=runs):
     distillation.main([
-        'teacher', str(runs), f'--out={tmp_path / "out"}',
+        'teacher', str(students), f'--out={tmp_path / "out"}',
         f'--samples={samples}',
         '--steps=3,2', '--weights=0,1', '--frames=8',
         '--draws=2', *flags,
@@ -66,7 +70,7 @@ def rows(folder, part):
   return json.loads((folder / f'{part}.json').read_text())['rows']
 
 
-def test_all_parts(call, tmp_path, capsys, monkeypatch):
+def test_all_parts(call, runs, tmp_path, capsys, monkeypatch):
   call()
   out = tmp_path / 'out'
   steps = rows(out, 'steps')
@@ -95,7 +99,9 @@ def test_all_parts(call, tmp_path, capsys, monkeypatch):
   assert [*extended] == ['ddim, 3 steps', 'student, 2 steps']
   for found in extended.values():
     assert {'fvd_1', 'fvd_2', 'change_within', 'change_at_seams'} <= {*found}
-  cost = rows(out, 'rounds')['steps_2']
+  rounds = rows(out, 'rounds')
+  assert [*rounds] == ['steps_any', 'steps_32', 'steps_16', 'steps_2']
+  cost = rounds['steps_2']
   minutes = (10 * 8 / 4 + 20 * 8 / 2) / 60  # of batches of eight
   assert (cost['updates'], cost['minutes']) == (30, round(minutes, 2))
   assert (out / 'strip.gif').stat().st_size
@@ -109,6 +115,15 @@ def test_all_parts(call, tmp_path, capsys, monkeypatch):
   assert again and again in printed
   with pytest.raises(SystemExit, match='rows of samples 4, not 5; pass ano'):
     call(samples=5)
+  with pytest.raises(SystemExit, match='rows of draws 2, not 3; pass another'):
+    call('--draws=3')
+  (runs / 'steps_3').mkdir()
+  with pytest.raises(SystemExit, match="rows of student_steps {'2': 7}, not"):
+    call()
+  others = runs.rename(tmp_path / 'others')
+  (others / 'steps_3').rmdir()
+  with pytest.raises(SystemExit, match="rows of students '.*students', not"):
+    call(students=others)
 
 
 @pytest.mark.parametrize('flag, sentence', [
@@ -125,6 +140,21 @@ def test_what_does_not_fit_is_a_sentence(call, flag, sentence):
 def test_the_teacher_must_be_a_run(runs, tmp_path):
   with pytest.raises(SystemExit, match='config.json'):
     distillation.main([str(tmp_path), str(runs), f'--out={tmp_path}'])
+
+
+def test_frames_that_are_added_one_by_one_have_a_seam_each(monkeypatch):
+  config = video_diffusion.get_config('moving_shapes:demo')
+  config.data.frames = 4
+  clips = distillation_rows.Clips(
+      config, 2, StandIn(None, resize='reference'), draws=2
+  )
+  videos = np.zeros((2, 8, 16, 16, 3), np.uint8)
+  videos[:, 4::2] = 255  # it changes whenever a frame is added
+  monkeypatch.setattr(distillation_rows, 'sample', lambda *_, **__: videos)
+  found = clips.extend(
+      models.make(fields=[('extension', 'context', 'aligned')]), 8
+  )
+  assert (found['change_within'], found['change_at_seams']) == (0.0, 2.0)
 
 
 def test_real_clips_show_what_samples_are_asked_for():

@@ -164,6 +164,10 @@ def test_what_the_weights_meant_there_is_told(other, tiny_config, caplog):
   there = f"text.injection is 'embedding' in {folder} and 'output' now"
   assert there in caplog.text
   assert 'dropout' not in caplog.text
+  caplog.clear()
+  tiny_config.distill.teacher_prediction = 'v'  # a student's, from eps to v
+  take(tiny_config)
+  assert there in caplog.text and 'diffusion.prediction' not in caplog.text
   (folder / 'config.json').unlink()
   caplog.clear()
   assert take(tiny_config)

@@ -32,10 +32,12 @@ def test_a_workdir_belongs_to_one_run(tmp_path):
     for group in groups:
       holder = holder[group]
     holder[field] = 'v' if field == 'prediction' else 3
-    with pytest.raises(ValueError, match=f'another {name} '):
-      run_dir.claim(other, workdir, '')
+    for refuse in (run_dir.require_same, lambda *run: run_dir.claim(*run, '')):
+      with pytest.raises(ValueError, match=f'another {name} '):
+        refuse(other, workdir)
   with pytest.raises(ValueError, match='was trained on other data'):
     run_dir.claim(config(), workdir, 'other data')
+  run_dir.require_same(config(), workdir)
 
 
 def test_a_run_from_before_a_field_goes_on_with_its_default(tmp_path):

@@ -79,6 +79,8 @@ def test_the_defaults_pass():
         ('eval.num_clips', 100, 'eval.num_clips is 100; it must divide by'),
         ('train.max_minutes', -1.0, 'train.max_minutes is -1.0'),
         ('distill.teacher', 'runs/a', 'goes with --mode=distill'),
+        ('distill.num_steps', 4, 'is set without distill.teacher; --mode=dis'),
+        ('distill.teacher_prediction', 'eps', 'set without distill.teacher'),
         ('model.conditioning', 'text', "one of ('labels',)"),
         ('sample.clip', 'soft', "sample.clip is 'soft'"),
         ('diffusion.logsnr_min', -30.0, 'within [-20, 20]'),
@@ -129,6 +131,8 @@ def test_each_mode_needs_its_own_batch_size_alone(monkeypatch):
         {'extension.context': 'aligned', 'extension.context_frames': 16},
         'extension.context_frames is 16; it must be below data.frames, 16',
     ),
+    ({'extension.next_frames': 2}, "next_frames is set, but extension.context"),
+    ({'extension.context_frames': 2}, "context is 'known', which has no next"),
     ({'text.injection': 'input'}, "text.injection is 'input'; it must be one"),
     ({'text.injection': 'output'}, "but text.encoder is '', so that"),
 ])

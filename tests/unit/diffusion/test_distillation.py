@@ -115,19 +115,34 @@ def test_steps_are_drawn_alike_and_images_have_their_own():
   assert np.all(draw(True) == draw(True)[:, :1])
 
 
-def test_known_frames_are_the_first_the_last_or_anywhere():
+def test_known_frames_are_the_first_the_last_anywhere_or_every_kth():
   known = np.asarray(distillation.draw_known(
-      jax.random.key(0), batch=6000, num_frames=4
+      jax.random.key(0), batch=8000, num_frames=4
   ))
-  count = known.sum(1)
-  np.testing.assert_allclose(
-      np.bincount(count, minlength=5) / 6000, [1 / 2, 1 / 6, 1 / 6, 1 / 6, 0],
-      atol=0.03,
-  )
-  patterns = known[count == 1].mean(0)  # a third each, and a third of a quarter
-  np.testing.assert_allclose(
-      patterns, np.array([5, 1, 1, 5]) / 12, atol=0.06
-  )
+  patterns, counts = np.unique(known, axis=0, return_counts=True)
+  share = {
+      ''.join('.K'[frame] for frame in pattern): count / 8000
+      for pattern, count in zip(1 * patterns, counts, strict=True)
+  }
+  # Half have none, and an eighth each kind. The first, the last and those at
+  # random places are one, two or three; every second or third is known.
+  any_of = {1: 1 / 4, 2: 1 / 6, 3: 1 / 4}
+  want = {'....': 1 / 2}
+  for code in range(1, 15):
+    pattern = f'{code:04b}'.replace('0', '.').replace('1', 'K')
+    n = pattern.count('K')
+    kinds = (
+        (pattern == 'K' * n + '.' * (4 - n)) / 3,
+        (pattern == '.' * (4 - n) + 'K' * n) / 3,
+        any_of[n] / 3,
+        (pattern in ('K.K.', 'K..K')) / 2,
+    )
+    want[pattern] = sum(kinds) / 8
+  assert share.keys() == want.keys()
+  for pattern, part in want.items():
+    np.testing.assert_allclose(share[pattern], part, atol=0.02)
+  short = distillation.draw_known(jax.random.key(0), batch=64, num_frames=2)
+  assert np.all(short.sum(1) <= 1)
 
 
 @pytest.mark.parametrize('prediction', loss.PREDICTIONS)
@@ -152,6 +167,19 @@ def test_the_weight_is_that_of_x_hat(prediction):
   )
   want = np.maximum(np.exp(logsnr), 1.0) * 0.1**2
   np.testing.assert_allclose(got, want, rtol=2e-3)
+
+
+@pytest.mark.parametrize('prediction', ['v', 'x'])
+def test_at_continuous_times_no_noise_level_has_all_of_the_weight(prediction):
+  logsnr = schedules.cosine_logsnr((jnp.arange(10**5) + 0.5) / 10**5)
+  weight = distillation.guided_weight(logsnr, prediction=prediction)
+  assert weight.mean() < 50
+  assert weight[:1000].sum() < 0.3 * weight.sum()  # t < 0.01
+  small = jnp.where(logsnr < 6, logsnr, 0.0)
+  np.testing.assert_array_equal(
+      distillation.guided_weight(small, prediction=prediction),
+      distillation.weight(small, prediction=prediction),
+  )
 
 
 def test_the_v_of_a_teacher_that_predicts_eps():

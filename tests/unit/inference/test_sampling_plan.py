@@ -21,8 +21,8 @@ def test_a_model_with_a_context_extends_frame_by_frame():
   assert [len(block.frames) for block in plan.blocks] == [4, 1, 1, 1, 1, 1]
   assert len(sampling_plan.generate(4, **lengths).blocks) == 1
   plan = sampling_plan.extend(1, **lengths)
-  assert plan.num_frames == 3
-  assert [block.frames for block in plan.blocks] == [(1,), (2,)]
+  assert plan.num_frames == 5
+  assert [block.frames for block in plan.blocks] == [(1,), (2,), (3,), (4,)]
 
 
 def test_an_extension_adds_one_block_unless_told_otherwise():

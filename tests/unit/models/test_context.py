@@ -54,7 +54,7 @@ def test_affine_maps_that_are_known(theta, where):
   np.testing.assert_allclose(got, want, atol=1e-5)
 
 
-def test_between_pixels_their_values_are_weighed_by_area():
+def test_between_pixels_their_values_are_weighted_by_area():
   frame = image().astype(np.float32)
   got = context.grid_sample(frame, jnp.array([1.25, 2.5]))
   left, right = frame[2:4, 1].mean(0), frame[2:4, 2].mean(0)
@@ -114,7 +114,7 @@ def initial(network, *args):
   return jax.jit(network.init)(jax.random.key(0), *args)
 
 
-def test_a_context_starts_as_the_weighed_frames_themselves():
+def test_a_context_starts_as_the_weighted_frames_themselves():
   """Not moved; of one frame, before or alone, it is that frame."""
   network = context.AlignedContext(3, 4)
   params = initial(network, previous())
@@ -146,7 +146,7 @@ def test_what_stands_in_place_of_missing_frames_has_no_effect(random_params):
   np.testing.assert_array_equal(network.apply(params, other), before)
   last = x._replace(frames=x.frames.at[:, :, 1].set(0.0))
   assert np.any(network.apply(params, last) != before)
-  # A moved frame is none of those that were weighed.
+  # A moved frame is none of those that were weighted.
   assert np.abs(before[..., :3] - x.frames[:, :, -1]).max() > 1e-2
 
 

@@ -84,8 +84,9 @@ def test_they_have_noise_of_their_own_and_clean_frames_before():
     assert np.isfinite(loss) and metrics['bucket_count'].sum() == 64 * (
         T + K + J
     )
+    own = next_frames.mean_loss([metrics, metrics])['loss_next']
+    assert metrics['next_count'] == 64 * J and own > 0
     if not more:
-      own = next_frames.mean_loss([metrics, metrics])['loss_next']
       np.testing.assert_allclose(own, loss_of_next(noisy), rtol=1e-5)
     level, (frames, mask) = network.asked['logsnr'], network.asked['previous']
     assert level.shape == (64, T + K + J)

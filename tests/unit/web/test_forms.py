@@ -79,6 +79,15 @@ def test_a_distilled_model_refuses_what_it_has_not_learned():
   )
 
 
+def test_a_clip_may_be_extended_by_one_frame_where_that_is_no_block(tmp_path):
+  clip = tmp_path / 'clip.mp4'
+  media.write_video(clip, np.zeros((2, 8, 8, 3), np.uint8))
+  given = form(task='extend', clip=str(clip), new_frames=1)
+  assert 'there must be from 4 to' in refusal(models.make(), given)
+  aligned = models.make(fields=[('extension', 'context', 'aligned')])
+  assert callable(forms.prepare(aligned, given))
+
+
 def test_refusals_of_clips_name_no_folder(tmp_path):
   model = models.make()
   text, clip = tmp_path / 'text.mp4', tmp_path / 'clip.mp4'
