@@ -75,9 +75,11 @@ def _prepare_by_beam(config, bucket, plan):
     beam.prepare(plan, config.prepare.beam_options, bucket)
 
 
-def _for_each_by_beam(config, lines, work, *, todo):
+def _for_each_by_beam(config, lines, work, *, folder):
   with _beam_options():
-    beam.for_each(lines, work, options=config.prepare.beam_options, todo=todo)
+    beam.for_each(
+        lines, work, options=config.prepare.beam_options, folder=folder
+    )
 
 
 def _beam_options():

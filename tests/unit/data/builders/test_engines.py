@@ -4,6 +4,7 @@ The records are the same byte for byte, whoever decoded and whoever died of it.
 """
 import collections
 import concurrent.futures
+import errno
 import functools
 import json
 import os
@@ -33,6 +34,7 @@ from video_diffusion.data.builders import video_files
 from video_diffusion.data.builders import video_folder
 from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
+from video_diffusion.filesystem import files
 
 for module in ['av', 'tensorflow_datasets', 'array_record']:
   pytest.importorskip(module)
@@ -182,25 +184,34 @@ def test_a_packing_that_was_killed_twice(folder, tmp_path, expected, decoded):
       for path in tmp_path.rglob('[!.]*.array_record-*')
   }
   assert len(written) == 4  # 11.gif was tried once more, and counts
-  # Killed when it made records of the shards, it writes those that had moved.
-  replace, moved = os.replace, []
-
-  def stop(source, target):
-    if str(source) in map(str, written):
-      moved.append(source)
-      if len(moved) > 2:
-        raise KeyboardInterrupt
-    replace(source, target)
-
   with (
-      mock.patch.object(os, 'replace', stop), pytest.raises(KeyboardInterrupt)
+      mock.patch.object(
+          files, 'flush_folder',
+          lambda folder: None if 'part' in str(folder) else full(),
+      ),
+      pytest.raises(storage.StorageError, match='No space left'),
   ):
-    video_files.pack(decoded)
-  kept = {path for path in written if path.exists()}
-  assert len(kept) == 2
-  assert all(path.stat().st_mtime_ns == written[path] for path in kept)
-  video_files.pack(decoded)
+    video_files.pack(decoded)  # when it makes records of the shards
+  assert all(path.stat().st_mtime_ns == written[path] for path in written)
+  # Nothing is written again, but for a shard whose file was cut.
+  cut = next(iter(written))
+  cut.write_bytes(cut.read_bytes()[:-1])
+  with mock.patch.object(
+      record_writer.Writer, 'write', autospec=True,
+      side_effect=record_writer.Writer.write,
+  ) as write:
+    directory = video_files.pack(decoded)
+  assert len(write.mock_calls) == 1
+  assert all(
+      (directory / path.name).stat().st_mtime_ns == written[path]
+      for path in written if path != cut
+  )
   assert content(tmp_path) == expected
+  assert [*directory.parent.iterdir()] == [directory]
+
+
+def full():
+  raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_fraction_is_a_data_set_of_its_own_while_the_rest_is_decoded(
@@ -228,27 +239,32 @@ def test_calls_that_pack_at_once_share_the_shards(
     tmp_path, expected, decoded, monkeypatch
 ):
   began, writes = threading.Barrier(2, timeout=60), []
-  write = shards.write
+  write = record_writer.Writer.write
 
-  def write_after_both_began(data_dir, where, name):
-    if not writes:
+  def write_after_both_began(self, path, clips):
+    path.touch()
+    if len(writes) < 2:
+      writes.append(path)
       began.wait()
-    writes.append(name)
-    return write(data_dir, where, name)
+    else:
+      writes.append(path)
+    return write(self, path, clips)
 
-  monkeypatch.setattr(shards, 'write', write_after_both_began)
-  monkeypatch.setattr(shards, 'SHARDS_PER_WORKER', 100)
+  monkeypatch.setattr(record_writer.Writer, 'write', write_after_both_began)
+  monkeypatch.setattr(shards, 'SHARDS_OF_POOL', 100)
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     first, second = pool.map(video_files.pack, [decoded, decoded])
   assert first == second and content(tmp_path) == expected
+  # Both may begin the first at once, and the last ones.
+  assert len(writes) < 1.5 * len([*first.glob('*.array_record-*')])
 
 
 def test_a_process_that_packs_and_is_killed_is_a_sentence(
     decoded, monkeypatch
 ):
-  monkeypatch.setattr(shards, 'SHARDS_PER_WORKER', 1)
+  monkeypatch.setattr(shards, 'SHARDS_OF_POOL', 1)
   monkeypatch.setattr(processes, 'usable_cores', lambda: 2)
-  monkeypatch.setattr(shards, 'write', poisoned.die)
+  monkeypatch.setattr(shards, 'write_unless_begun', poisoned.die)
   with pytest.raises(UserError, match='the shard .*SIGKILL.* goes on with'):
     video_files.pack(decoded)
 
