@@ -132,6 +132,16 @@ def test_shares_are_of_the_names_alone(folder, tmp_path):
   assert file_plans.of_fraction(plan.files, 1) == plan.files
   with pytest.raises(ArgumentError, match='^fraction is 1e-09, and none'):
     file_plans.of_fraction(plan.files, 1e-9)
+  # Where the files say their split, a fraction has some of both.
+  split = [
+      file._replace(split='train' if file in two_thirds else 'test')
+      for file in plan.files
+  ]
+  assert {f.split for f in file_plans.of_fraction(split, 0.9)} == {
+      'train', 'test'
+  }
+  with pytest.raises(ArgumentError, match="^fraction is 0.5, .* of 'test' be"):
+    file_plans.of_fraction(split, 0.5)
   # A new version must share as the one that began.
   first = [file_plans.share_of(f'{i}.mp4', 10) for i in range(5)]
   assert first == [0, 8, 6, 8, 3]
@@ -322,6 +332,39 @@ def test_beam_whose_workers_find_a_bucket_and_no_folder(
     beam.prepare(plan_of(folder, tmp_path / 'one'), options, bucket)
 
 
+@pytest.mark.parametrize('place, sentence', [
+    ('{}/nowhere', 'says that workers find .*/nowhere/.*it is not there'),
+    ('none://name', 'says that workers find .* as none://name, but none://name/'
+     'data/.*Unable to get filesystem'),
+    ('{}/bucket', 'has workers copy .* copy .*/bucket/videos/.*No such file'),
+])
+def test_buckets_that_workers_do_not_find(
+    folder, tmp_path, capfd, place, sentence
+):
+  pytest.importorskip('apache_beam')
+  mount = tmp_path / 'mount'
+  for path in (mount, tmp_path / 'bucket' / 'data'):
+    path.mkdir(parents=True)
+  (mount / 'data').symlink_to(tmp_path / 'bucket' / 'data')
+  (mount / 'videos').symlink_to(folder)
+  bucket = staging.parse(f'{mount}={place.format(tmp_path)}')
+  with pytest.raises(staging.BucketError, match=f'^bucket {sentence}'):
+    beam.decode(plan_of(mount / 'videos', mount / 'data'), '', bucket)
+  assert 'Traceback' not in ''.join(capfd.readouterr())
+  assert not [*tmp_path.rglob('*.todo')]
+
+
+def test_a_shard_that_is_in_the_bucket_is_not_written(tmp_path):
+  pytest.importorskip('apache_beam')
+  (tmp_path / 'train-00000.written').touch()
+  write = functools.partial(
+      staging.write_shard, data_dir='gone', folder=str(tmp_path), write=None
+  )
+  write('train-00000')
+  with pytest.raises(staging.BucketError, match='cannot copy .*form.json'):
+    write('train-00001')
+
+
 def test_where_workers_find_what_lies_in_a_bucket():
   bucket = staging.parse('/mnt/b=gs://name/')
   assert bucket.of('/mnt/b/data/x y') == 'gs://name/data/x y'
@@ -343,6 +386,8 @@ def test_beam_whose_driver_was_killed_twice(folder, tmp_path, expected):
   kill_twice(poisoned.decode_by_beam, folder, data_dir)
   left = plan_of(folder, data_dir).undecoded()
   assert 5 < len(left) < 24  # it goes on with these
+  for lines in data_dir.rglob('*.todo'):
+    os.utime(lines, (0, 0))  # they are deleted when they are old
   poisoned.decode_by_beam(plan_of(folder, data_dir))
   assert plan_of(folder, data_dir).undecoded() == [11, 20]
   video_files.pack(plan_of(folder, data_dir))
