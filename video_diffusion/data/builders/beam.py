@@ -42,6 +42,7 @@ from video_diffusion.filesystem import files as files_lib
 
 # Not the name DirectRunner, which first tries to fetch another program.
 LOCAL_RUNNER = 'apache_beam.runners.portability.fn_api_runner.FnApiRunner'
+LOCAL_RUNNERS = ('FnApiRunner', 'DirectRunner', 'PrismRunner')  # ends of names
 MOST_FILES = 100  # of a batch: seconds of work, and little to do again
 FEWEST_BATCHES = 32  # so that a few workers end at about the same time
 # Of Beam's metrics.
@@ -266,6 +267,14 @@ def _import_beam() -> Any:
         "'video_diffusion[beam]', in an environment of its own."
     ) from error
   return apache_beam
+
+
+def is_local(options: str) -> bool:
+  """Returns whether Beam's workers would be of this machine; see `_parse`."""
+  from apache_beam.options import pipeline_options
+
+  standard = _parse(options, None).view_as(pipeline_options.StandardOptions)
+  return (standard.runner or 'DirectRunner').endswith(LOCAL_RUNNERS)
 
 
 def _parse(options: str, bucket: staging.Bucket | None) -> Any:

@@ -424,6 +424,13 @@ def test_beam_is_named_where_it_is_not_installed(
     beam.decode(plan_of(folder, tmp_path / 'beam'), '')
 
 
+def test_runners_whose_workers_are_of_this_machine():
+  pytest.importorskip('apache_beam')
+  for local in ('', '--runner=DirectRunner', f'--runner={beam.LOCAL_RUNNER}'):
+    assert beam.is_local(local)
+  assert not beam.is_local('--runner=FlinkRunner --flink_master=host:8081')
+
+
 @pytest.mark.parametrize('options, sentence', [
     ('--runner="X', 'is .*quot'),
     ('--direct_num_workers=x', "is .*; argument .* invalid int value: 'x'\\."),
