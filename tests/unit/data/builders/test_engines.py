@@ -28,6 +28,7 @@ from video_diffusion.data import record_writer
 from video_diffusion.data import storage
 from video_diffusion.data.builders import beam
 from video_diffusion.data.builders import file_plans
+from video_diffusion.data.builders import shard_files
 from video_diffusion.data.builders import shards
 from video_diffusion.data.builders import staging
 from video_diffusion.data.builders import video_files
@@ -267,6 +268,19 @@ def test_calls_that_pack_at_once_share_the_shards(
   assert first == second and content(tmp_path) == expected
   # Both may begin the first at once, and the last ones.
   assert len(writes) < 1.5 * len([*first.glob('*.array_record-*')])
+
+
+def test_a_shard_that_another_process_has_begun(tmp_path):
+  final = tmp_path / 'records' / 'video_folder-train.array_record-00003'
+  final.parent.mkdir()
+  with files.writing(final, parts=tmp_path) as part:
+    part.touch()
+    assert shard_files.is_begun(tmp_path, 'train-00003')
+    for other in ('test-00003', 'train-00004'):
+      assert not shard_files.is_begun(tmp_path, other)
+    os.utime(part, (0, 0))
+    assert not shard_files.is_begun(tmp_path, 'train-00003')
+  assert final.exists() and not shard_files.is_begun(tmp_path, 'train-00003')
 
 
 def test_a_process_that_packs_and_is_killed_is_a_sentence(
