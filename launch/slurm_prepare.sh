@@ -47,7 +47,8 @@ submit() {
   job "${flag[tasks]}" "${flag[tasks]}"
   ask ARRAY ARRAY "${command[@]}" || return
   # They would decode what a task that failed has left.
-  job 0 "${flag[packers]}" "--dependency=afterok:${ARRAY%%;*}" --kill-on-invalid-dep=yes
+  job 0 "${flag[packers]}" "--dependency=afterok:${ARRAY%%;*}" \
+    --kill-on-invalid-dep=yes
   run "${command[@]}"
 }
 

@@ -62,8 +62,7 @@ def prepare(config: ml_collections.ConfigDict, run_dir: str) -> None:
   writers.log_lines(data_table.as_text(rows))
   if computed:
     captions = [*dict.fromkeys(c for each in sources for c in each.captions())]
-    # Else the workers are this process, or do not see text.dir.
-    if config.prepare.beam_options and not config.prepare.bucket:
+    if _has_distant_workers(config):
       text_inputs.prepare_t5_on_workers(
           config, captions, functools.partial(_for_each_by_beam, config)
       )
@@ -75,9 +74,23 @@ def _prepare_by_beam(config, bucket, plan):
     beam.prepare(plan, config.prepare.beam_options, bucket)
 
 
-def _for_each_by_beam(config, lines, work, *, todo):
+def _has_distant_workers(config):
+  """Whether workers of Beam have accelerators of their own, and see text.dir.
+
+  Those of this machine would put a second T5 on the same accelerator.
+  """
+  prepared = config.prepare
+  if prepared.runner != 'beam' or prepared.bucket:
+    return False
   with _beam_options():
-    beam.for_each(lines, work, options=config.prepare.beam_options, todo=todo)
+    return not beam.is_local(prepared.beam_options)
+
+
+def _for_each_by_beam(config, lines, work, *, folder):
+  with _beam_options():
+    beam.for_each(
+        lines, work, options=config.prepare.beam_options, folder=folder
+    )
 
 
 def _beam_options():

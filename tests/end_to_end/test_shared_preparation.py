@@ -1,4 +1,7 @@
 """Training on records that several tasks have prepared, by one and by two."""
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -76,6 +79,19 @@ def test_training_begins_on_what_is_decoded_and_resumes_when_all_is(
   output = call('tasks', early, half, '--config.train.steps=4')
   assert test_pod.continued_from(output) == 2
   assert losses_of(tmp_path / 'tasks') == losses_of(tmp_path / 'one')
+  # A copy of the records alone is the same data, without the flag.
+  files = {
+      file: json.loads(file.read_text())['files']
+      for file in (tmp_path / 'early').rglob('report.json')
+  }
+  copy = shutil.copytree(min(files, key=files.get).parent, tmp_path / 'copy')
+  code, output = run_main_here(
+      *flags['tasks'], f'--workdir={tmp_path / "tasks"}', '--mode=prepare',
+      f'--config.data.path={copy}', half, tiny=False,
+  )
+  assert code and output.startswith('video_diffusion: data.fraction is 0.5')
+  output = call('tasks', f'--config.data.path={copy}', '--config.train.steps=4')
+  assert test_pod.continued_from(output) == 4
 
 
 def test_two_processes_train_as_with_records_of_one_call(

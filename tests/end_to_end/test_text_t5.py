@@ -295,6 +295,7 @@ def test_workers_of_beam_with_an_accelerator_embed_captions(
   alone = vectors('alone')
   monkeypatch.setattr('jax.default_backend', lambda: backend)
   monkeypatch.setattr(text_inputs, 'CAPTIONS_OF_A_LINE', 2)
+  monkeypatch.setattr(beam, 'LOCAL_RUNNERS', ())
   videos.prepare.runner = 'beam'
   videos.prepare.beam_options = (
       f'--runner={beam.LOCAL_RUNNER} --direct_num_workers=2 '

@@ -77,7 +77,7 @@ def pack(plan):
 
   with (
       mock.patch.object(shards, 'write', write_some),
-      mock.patch.object(shards, 'SHARDS_PER_WORKER', 100),  # in this process
+      mock.patch.object(shards, 'SHARDS_OF_POOL', 100),  # in this process
       mock.patch.object(record_writer, 'FEWEST_CLIPS', FEWEST_CLIPS),
   ):
     video_files.pack(plan)

@@ -127,9 +127,9 @@ def _require_same_data(workdir, before: str, now: str) -> None:
     return
   require(
       mixture_lib.may_be_same(before, now),
-      f'{workdir} was trained on other data: since then files, captions or '
-      'labels have changed in data.path or in a data set mixed with it. Give '
-      'the data of that run, or pass another --workdir.',
+      f'{workdir} was trained on other data: since then data.fraction, or '
+      'files, captions or labels have changed in data.path or in a data set '
+      'mixed with it. Give the data of that run, or pass another --workdir.',
   )
   logging.warning(
       'The fingerprint of the data in %s is of the old form, which counts '

@@ -25,8 +25,9 @@ from video_diffusion.errors import UserError
 # Where data lie, and how they are read, may change between machines: fields of
 # any data set, and some others; a fingerprint says what lay there.
 MOVABLE = (
-    'dir', 'path', 'keep_cache', 'loader', 'model.remat', 'text.dir',
-    'text.path', 'text.tokenizer', 'train.init_from', 'distill.teacher',
+    'dir', 'path', 'fraction', 'keep_cache', 'loader', 'model.remat',
+    'text.dir', 'text.path', 'text.tokenizer', 'train.init_from',
+    'distill.teacher',
 )
 # What names files, folders or prompts. A run may come from another person, and
 # the program then reads and writes nothing that only the saved config names.

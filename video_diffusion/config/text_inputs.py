@@ -2,8 +2,6 @@
 from collections.abc import Callable, Iterable, Sequence
 import functools
 import json
-import os
-import uuid
 
 from etils import epath
 import ml_collections
@@ -90,7 +88,7 @@ def prepare_t5_on_workers(
   Args:
     config: the whole config.
     captions: distinct captions.
-    for_each: (lines, work, todo=) -> None; see `builders.beam.for_each`.
+    for_each: (lines, work, folder=) -> None; see `builders.beam.for_each`.
   """
   with _fields():
     shared = t5_vectors.on_workers(settings(config))
@@ -100,7 +98,7 @@ def prepare_t5_on_workers(
             for i in range(0, len(captions), CAPTIONS_OF_A_LINE)
         ),
         functools.partial(t5_vectors.fill_on_worker, settings=shared),
-        todo=os.path.join(shared.dir, f'{uuid.uuid4().hex[:8]}.todo'),
+        folder=shared.dir,
     )
 
 

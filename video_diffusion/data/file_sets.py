@@ -13,6 +13,7 @@ from video_diffusion.data.builders import video_folder
 from video_diffusion.data.options import number
 from video_diffusion.data.wanted import Wanted
 from video_diffusion.errors import Argument
+from video_diffusion.errors import ArgumentError
 from video_diffusion.filesystem import files
 
 
@@ -30,7 +31,7 @@ class KineticsOptions:
     short_clips: what becomes of a video with too few frames: 'drop', 'loop'
       (start over) or 'refuse'.
     fraction: fraction of the files that are taken, by a hash of their names;
-      finished records are taken as they are.
+      1 for finished records.
     keep_cache: keep the decoded frames, for other settings and more files.
   """
 
@@ -158,7 +159,7 @@ def plan(
 
   Args and errors are those of `plan_video_folder`.
   """
-  if wanted_lib.stored_records(options.path, wanted, _epoch(options)):
+  if _stored(wanted, options):
     return None
   found = PLANS[name](name, wanted, options)
   return found if isinstance(found, file_plans.Plan) else None
@@ -177,11 +178,22 @@ def make(
   Raises:
     UserError: names an option, or a folder without a video that can be used.
   """
-  epoch = _epoch(options)
-  stored = wanted_lib.stored_records(options.path, wanted, epoch)
-  return stored or wanted_lib.open_records(
-      video_files.made(PLANS[name](name, wanted, options)), wanted, epoch
+  return _stored(wanted, options) or wanted_lib.open_records(
+      video_files.made(PLANS[name](name, wanted, options)), wanted,
+      _epoch(options),
   )
+
+
+def _stored(wanted, options) -> records.VideoRecords | None:
+  """The finished records that the path of the options is, else None."""
+  found = wanted_lib.stored_records(options.path, wanted, _epoch(options))
+  if found and options.fraction != 1:
+    raise ArgumentError(
+        Argument('fraction'), f' is {options.fraction:g}, a fraction of files, '
+        'and ', Argument('path'), f', {options.path}, holds finished records, '
+        'which are taken whole; set it to 1, or give the videos.',
+    )
+  return found
 
 
 def _epoch(options) -> str:

@@ -77,7 +77,10 @@ def printable(name: str) -> str:
 
 @contextlib.contextmanager
 def writing(
-    path: epath.PathLike, *, flush: bool = True
+    path: epath.PathLike,
+    *,
+    flush: bool = True,
+    parts: pathlib.Path | None = None,
 ) -> Iterator[pathlib.Path]:
   """Yields a name to write; what is written there takes the name `path`.
 
@@ -91,6 +94,8 @@ def writing(
     flush: False leaves it to the system when the content reaches the disk. A
       machine that loses power may then keep the name of a file that is cut.
       For many small files whose reader notices that and makes them again.
+    parts: local folder, on the same disk, that the new name lies in instead,
+      for a folder that others may take away with all that is in it.
 
   Raises:
     OSError: the file cannot be written; `filename` is the path.
@@ -98,7 +103,7 @@ def writing(
   final = epath.Path(path)
   with contextlib.ExitStack() as stack:
     if is_local(final):
-      part = _part(pathlib.Path(final))
+      part = _part((parts or pathlib.Path(final).parent) / final.name)
     else:
       folder = stack.enter_context(tempfile.TemporaryDirectory())
       part = pathlib.Path(folder, final.name)
@@ -149,10 +154,7 @@ def writing_folder(path: epath.PathLike) -> Iterator[epath.Path]:
   part.mkdir()
   try:
     yield part
-    if is_local(part):
-      for file in pathlib.Path(part).rglob('*'):
-        _flush(file)
-      _flush(pathlib.Path(part))
+    flush_folder(part)
     old = _part(final)
     if final.exists():
       final.rename(old)
@@ -164,6 +166,14 @@ def writing_folder(path: epath.PathLike) -> Iterator[epath.Path]:
       shutil.rmtree(part, ignore_errors=True)
     elif part.exists():
       part.rmtree()
+
+
+def flush_folder(folder: epath.PathLike) -> None:
+  """Forces all that lies in a folder to the disk; does nothing for gs://."""
+  if is_local(folder):
+    for file in pathlib.Path(folder).rglob('*'):
+      _flush(file)
+    _flush(pathlib.Path(folder))
 
 
 def open_marked(folder: epath.PathLike, name: str, mark: str) -> None:

@@ -1,14 +1,14 @@
 """Does the work of preparation as Apache Beam pipelines, on many machines.
 
 A pipeline reads lines, each of which names some work: files to decode into the
-cache, a shard to pack, captions to embed. All workers share the folders that
-are read and written: names alone go through the pipeline, and frames are never
-moved. What is done is found there again, whoever did it. Decoding and packing
-run in a child of Beam's worker, so that a decoder that crashes or hangs costs
-its file; a worker that dies with its machine is for the engine to start again.
-A worker that cannot write raises nothing, for the engine would try it again and
-end in a traceback: the reason comes back as a metric. What else is left undone
-the call that started the pipeline meets again.
+cache, a shard to pack, captions to embed. Frames never go through the pipeline:
+all workers share the folders that are read and written, or copy what they need
+(see `staging`). What is done is found there again, whoever did it. Decoding and
+packing run in a child of Beam's worker, so that a decoder that crashes or hangs
+costs its file; a worker that dies with its machine is for the engine to start
+again. A worker that cannot write raises nothing, for the engine would try it
+again and end in a traceback: the reason comes back as a metric. The call that
+started the pipeline deals with anything else that is left undone.
 
 By default Beam's workers are threads of this process, and their children use
 all cores. Beam could start processes of its own here, but waits for ever for
@@ -42,10 +42,13 @@ from video_diffusion.filesystem import files as files_lib
 
 # Not the name DirectRunner, which first tries to fetch another program.
 LOCAL_RUNNER = 'apache_beam.runners.portability.fn_api_runner.FnApiRunner'
+LOCAL_RUNNERS = ('FnApiRunner', 'DirectRunner', 'PrismRunner')  # ends of names
 MOST_FILES = 100  # of a batch: seconds of work, and little to do again
 FEWEST_BATCHES = 32  # so that a few workers end at about the same time
 # Of Beam's metrics.
 _NAMESPACE, _REFUSED = 'video_diffusion', 'refused'
+_REFUSALS = (storage.StorageError, staging.BucketError)
+_PART_AGE = 7 * 86400  # seconds after which a file of lines is nobody's
 
 
 def for_each(
@@ -53,7 +56,7 @@ def for_each(
     work: Callable[[str], None],
     *,
     options: str,
-    todo: str | os.PathLike,
+    folder: str | os.PathLike,
     bucket: staging.Bucket | None = None,
 ) -> None:
   """Has workers of Beam do the work of each line.
@@ -63,8 +66,8 @@ def for_each(
     work: line -> None; can be pickled.
     options: options of Beam, as on a command line; '' uses all cores of this
       machine.
-    todo: file for the lines, in a folder that all workers share; deleted at the
-      end.
+    folder: folder for a file of the lines, which all workers share; made if
+      need be. The file is deleted at the end, or later if this call is killed.
     bucket: where workers find the folder if they share none; `work` must then
       do without.
 
@@ -72,17 +75,25 @@ def for_each(
     UserError: Beam is not installed.
     ArgumentError: `beam_options` are not understood, or name a runner whose
       workers share no folder, and there is no `bucket`.
-    StorageError: the folder of `todo` cannot be written, here or by a worker.
+    BucketError: the bucket is not where workers look for it, or one of them
+      cannot read or write it.
+    StorageError: the folder cannot be written, here or by a worker.
   """
   beam = _import_beam()
   parsed = _parse(options, bucket)
-  todo = pathlib.Path(os.path.abspath(todo))
-  with storage.writing_to(todo.parent):
-    todo.parent.mkdir(parents=True, exist_ok=True)
-    with files_lib.writing(todo) as part, open(part, 'w') as out:
-      out.writelines(f'{line}\n' for line in lines)
+  # A new name, since several calls may have the same work.
+  todo = pathlib.Path(
+      os.path.abspath(folder), f'.lines.part-{uuid.uuid4().hex[:12]}.todo'
+  )
   source = bucket.of(todo) if bucket else os.fspath(todo)
   try:
+    with storage.writing_to(folder):
+      todo.parent.mkdir(parents=True, exist_ok=True)
+      files_lib.remove_parts(todo.parent, age=_PART_AGE)
+      with open(todo, 'w') as out:
+        out.writelines(f'{line}\n' for line in lines)
+    if bucket:
+      staging.require(source, bucket)
     with beam.Pipeline(options=parsed) as pipeline:
       _ = (
           pipeline
@@ -134,7 +145,7 @@ def decode(
             cache=bucket.of(cache) if bucket else '',
         ),
         options=options,
-        todo=os.path.join(plan.data_dir, plan.name, f'{plan.listing_key}.todo'),
+        folder=os.path.join(plan.data_dir, plan.name),
         bucket=bucket,
     )
 
@@ -156,8 +167,8 @@ def write_shards(
     )
   for_each(
       names, work, options=options, bucket=bucket,
-      # Deleted with the folder where this call is killed.
-      todo=os.path.join(folder, f'{uuid.uuid4().hex[:8]}.todo'),
+      # Not the folder itself, which another call takes away at the end.
+      folder=pathlib.Path(folder).parents[1],
   )
 
 
@@ -204,15 +215,15 @@ def _attempt(line: str, *, work: Callable[[str], None]) -> None:
 
   try:
     work(line)
-  except storage.StorageError as error:
-    _, reason = error.parts
-    Metrics.string_set(_NAMESPACE, _REFUSED).add(reason)
+  except _REFUSALS as error:
+    refused = json.dumps([type(error).__name__, *error.parts])
+    Metrics.string_set(_NAMESPACE, _REFUSED).add(refused)
   except UserError as error:
     logging.warning('%s', error)
 
 
 def _raise_refused(result: Any) -> None:
-  """Raises the StorageError that a worker had, if one had.
+  """Raises the StorageError or BucketError that a worker had, if one had.
 
   Where an engine does not report sets of strings, the packing meets it.
   """
@@ -220,9 +231,11 @@ def _raise_refused(result: Any) -> None:
 
   wanted = MetricsFilter().with_namespace(_NAMESPACE).with_name(_REFUSED)
   found = result.metrics().query(wanted).get('string_sets', ())
-  reasons = sorted({reason for each in found for reason in each.result or ()})
-  if reasons:
-    raise storage.StorageError(Argument('dir'), reasons[0])
+  refused = sorted({text for each in found for text in each.result or ()})
+  if refused:
+    kind, argument, reason = json.loads(refused[0])
+    kinds = {each.__name__: each for each in _REFUSALS}
+    raise kinds[kind](Argument(argument), reason)
 
 
 def _batches(plan, places, bucket) -> Iterator[str]:
@@ -254,6 +267,14 @@ def _import_beam() -> Any:
         "'video_diffusion[beam]', in an environment of its own."
     ) from error
   return apache_beam
+
+
+def is_local(options: str) -> bool:
+  """Returns whether Beam's workers would be of this machine; see `_parse`."""
+  from apache_beam.options import pipeline_options
+
+  standard = _parse(options, None).view_as(pipeline_options.StandardOptions)
+  return (standard.runner or 'DirectRunner').endswith(LOCAL_RUNNERS)
 
 
 def _parse(options: str, bucket: staging.Bucket | None) -> Any:

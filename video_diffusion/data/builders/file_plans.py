@@ -177,7 +177,7 @@ def of_fraction(files: Sequence[File], fraction: float) -> Sequence[File]:
     fraction: size of the part, in (0, 1].
 
   Raises:
-    ArgumentError: there is none.
+    ArgumentError: there is none, or none of a split that the files name.
   """
   if fraction == 1:
     return files
@@ -187,9 +187,15 @@ def of_fraction(files: Sequence[File], fraction: float) -> Sequence[File]:
         Argument('fraction'), f' is {fraction:g}, and none of the {len(files)} '
         'files belongs to that part; raise it.',
     )
+  gone = {file.split for file in files} - {file.split for file in found}
+  if gone:
+    raise ArgumentError(
+        Argument('fraction'), f' is {fraction:g}, and none of the files of '
+        f'{min(gone)!r} belongs to that part; raise it.',
+    )
   return found
 
 
 def _place(name: str) -> int:
-  """Where the digest of a name lies in [0, 2**64)."""
+  """The digest of a name as an integer in [0, 2**64)."""
   return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8])

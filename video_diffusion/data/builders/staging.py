@@ -15,10 +15,14 @@ import shutil
 import tempfile
 from typing import NamedTuple
 
-from video_diffusion.data.builders import shards
+from video_diffusion.data.builders import shard_files
 from video_diffusion.data.cache_entries import Entry
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
+
+
+class BucketError(ArgumentError):
+  """A worker cannot read or write the bucket."""
 
 
 class Bucket(NamedTuple):
@@ -79,7 +83,11 @@ def decode_batch(
   Returns:
     The entries. A file that cannot be copied has none, and is left to the call
     that packs.
+
+  Raises:
+    BucketError: no file can be copied, or what was decoded cannot.
   """
+  refused = None
   with tempfile.TemporaryDirectory() as folder:
     files, identities = [], []
     for place, *identity in json.loads(line):
@@ -87,10 +95,13 @@ def decode_batch(
       file = pathlib.Path(folder, str(len(files)), place.rpartition('/')[2])
       try:
         _copy(place, os.fspath(file))
-      except OSError:  # it is gone, or may not be read
+      except BucketError as error:  # it is gone, or may not be read
+        refused = error
         continue
       files.append(file)
       identities.append(identity)
+    if refused and not files:
+      raise refused
     local = os.path.join(folder, 'decoded')
     entries = decoder(files, directory=local, workers=1, part=part)
     hashes = os.path.join(folder, 'hashes')
@@ -120,26 +131,57 @@ def write_shard(
     data_dir: where the folder of prepared data is.
     folder: where the descriptions are.
     write: (data_dir, folder, name) -> None, of local folders.
+
+  Raises:
+    BucketError: the decoded frames or the shard cannot be copied.
   """
+  if _exists(f'{folder}/{name}.written'):
+    return  # another call or machine was quicker
   with tempfile.TemporaryDirectory() as local:
     own = os.path.join(local, 'shards')
-    for file in (shards.FORM, f'{name}.shard'):
+    for file in (shard_files.FORM, f'{name}.shard'):
       _copy(f'{folder}/{file}', os.path.join(own, file))
     described = json.loads(pathlib.Path(own, f'{name}.shard').read_bytes())
-    for stretch in map(shards.Stretch._make, described['stretches']):
+    for stretch in map(shard_files.Stretch._make, described['stretches']):
       frames = os.path.join(local, stretch.path)
       if not os.path.exists(frames):
         _copy(f'{data_dir}/{stretch.path}', frames)
+    os.mkdir(os.path.join(own, shard_files.RECORDS))
     write(local, own, name)
-    for file in (described['file'], f'{name}.written'):
+    shard = f'{shard_files.RECORDS}/{described["file"]}'
+    for file in (shard, f'{name}.written'):
       _copy(os.path.join(own, file), f'{folder}/{file}')
+
+
+def require(path: str, bucket: Bucket) -> None:
+  """Checks that a file of the bucket is found where workers look for it.
+
+  Raises:
+    BucketError: it is not.
+  """
+  reason = 'it is not there'
+  try:
+    if _exists(path):
+      return
+  except Exception as error:  # of the libraries of many file systems
+    reason = str(error)
+  raise BucketError(
+      Argument('bucket'), f' says that workers find {bucket.folder} as '
+      f'{bucket.place}, but {path} cannot be read ({reason}).',
+  )
+
+
+def _exists(path: str) -> bool:
+  from apache_beam.io import filesystems
+
+  return filesystems.FileSystems.exists(path)
 
 
 def _copy(source: str, target: str) -> None:
   """Copies a file, each of them local or in a bucket.
 
   Raises:
-    OSError: the source cannot be read or the target not be written.
+    BucketError: the source cannot be read or the target not be written.
   """
   from apache_beam.io import filesystem
   from apache_beam.io import filesystems
@@ -150,5 +192,9 @@ def _copy(source: str, target: str) -> None:
     with filesystems.FileSystems.open(source, **as_it_is) as opened:
       with filesystems.FileSystems.create(target, **as_it_is) as out:
         shutil.copyfileobj(opened, out, 1 << 20)
-  except filesystem.BeamIOError as error:
-    raise OSError(f'{source} cannot be copied to {target}: {error}') from error
+  except Exception as error:  # of the libraries of many file systems
+    raise BucketError(
+        Argument('bucket'), f' has workers copy files, and one of them cannot '
+        f'copy {source} to {target} ({error}); let them read and write both '
+        'and give the same command again.',
+    ) from error

@@ -13,6 +13,7 @@ from video_diffusion.data import cache_entries
 from video_diffusion.data import limits as limits_lib
 from video_diffusion.data import listing
 from video_diffusion.data.builders import folders
+from video_diffusion.data.builders import shard_files
 from video_diffusion.data.builders import shards
 from video_diffusion.data.builders.file_plans import Plan
 from video_diffusion.data.builders.file_plans import Settings
@@ -114,7 +115,7 @@ def pack(
       listed.skipped, found,
   ]
   key = hashlib.sha256(json.dumps(settled).encode()).hexdigest()[:16]
-  form = shards.Form(
+  form = shard_files.Form(
       name=name,
       key=key,
       height=settings.height,
@@ -177,7 +178,7 @@ def _beyond(limits, file, entry: cache_entries.Entry) -> str:
   return ''
 
 
-def _splits(usable, plan: Plan) -> dict[str, list[shards.Stretch]]:
+def _splits(usable, plan: Plan) -> dict[str, list[shard_files.Stretch]]:
   """Deals (number, file, entry) to 'train' and 'test'."""
   splits = {
       split: [_stretch(each, plan) for each in usable if each[1].split == split]
@@ -194,11 +195,11 @@ def _splits(usable, plan: Plan) -> dict[str, list[shards.Stretch]]:
   return {'train': train or test if few else train, 'test': test}
 
 
-def _stretch(video, plan: Plan) -> shards.Stretch:
+def _stretch(video, plan: Plan) -> shard_files.Stretch:
   """All clips of a (number, file, entry)."""
   number, file, entry = video
   frames = max(entry.frames, plan.settings.min_frames)
-  return shards.Stretch(
+  return shard_files.Stretch(
       path=os.path.relpath(entry.path, plan.data_dir),
       frames=entry.frames,
       video_id=number,
@@ -211,7 +212,9 @@ def _stretch(video, plan: Plan) -> shards.Stretch:
   )
 
 
-def _pieces(video: shards.Stretch, settings: Settings) -> list[shards.Stretch]:
+def _pieces(
+    video: shard_files.Stretch, settings: Settings
+) -> list[shard_files.Stretch]:
   """The clips of a video, in pieces that hold a window each."""
   size = -(-settings.min_frames // settings.clip_frames)
   starts = [*range(0, video.stop, size)]

@@ -4,6 +4,7 @@ The records are the same byte for byte, whoever decoded and whoever died of it.
 """
 import collections
 import concurrent.futures
+import errno
 import functools
 import json
 import os
@@ -27,12 +28,14 @@ from video_diffusion.data import record_writer
 from video_diffusion.data import storage
 from video_diffusion.data.builders import beam
 from video_diffusion.data.builders import file_plans
+from video_diffusion.data.builders import shard_files
 from video_diffusion.data.builders import shards
 from video_diffusion.data.builders import staging
 from video_diffusion.data.builders import video_files
 from video_diffusion.data.builders import video_folder
 from video_diffusion.errors import ArgumentError
 from video_diffusion.errors import UserError
+from video_diffusion.filesystem import files
 
 for module in ['av', 'tensorflow_datasets', 'array_record']:
   pytest.importorskip(module)
@@ -130,6 +133,16 @@ def test_shares_are_of_the_names_alone(folder, tmp_path):
   assert file_plans.of_fraction(plan.files, 1) == plan.files
   with pytest.raises(ArgumentError, match='^fraction is 1e-09, and none'):
     file_plans.of_fraction(plan.files, 1e-9)
+  # Where the files say their split, a fraction has some of both.
+  split = [
+      file._replace(split='train' if file in two_thirds else 'test')
+      for file in plan.files
+  ]
+  assert {f.split for f in file_plans.of_fraction(split, 0.9)} == {
+      'train', 'test'
+  }
+  with pytest.raises(ArgumentError, match="^fraction is 0.5, .* of 'test' be"):
+    file_plans.of_fraction(split, 0.5)
   # A new version must share as the one that began.
   first = [file_plans.share_of(f'{i}.mp4', 10) for i in range(5)]
   assert first == [0, 8, 6, 8, 3]
@@ -182,25 +195,34 @@ def test_a_packing_that_was_killed_twice(folder, tmp_path, expected, decoded):
       for path in tmp_path.rglob('[!.]*.array_record-*')
   }
   assert len(written) == 4  # 11.gif was tried once more, and counts
-  # Killed when it made records of the shards, it writes those that had moved.
-  replace, moved = os.replace, []
-
-  def stop(source, target):
-    if str(source) in map(str, written):
-      moved.append(source)
-      if len(moved) > 2:
-        raise KeyboardInterrupt
-    replace(source, target)
-
   with (
-      mock.patch.object(os, 'replace', stop), pytest.raises(KeyboardInterrupt)
+      mock.patch.object(
+          files, 'flush_folder',
+          lambda folder: None if 'part' in str(folder) else full(),
+      ),
+      pytest.raises(storage.StorageError, match='No space left'),
   ):
-    video_files.pack(decoded)
-  kept = {path for path in written if path.exists()}
-  assert len(kept) == 2
-  assert all(path.stat().st_mtime_ns == written[path] for path in kept)
-  video_files.pack(decoded)
+    video_files.pack(decoded)  # when it makes records of the shards
+  assert all(path.stat().st_mtime_ns == written[path] for path in written)
+  # Nothing is written again, but for a shard whose file was cut.
+  cut = next(iter(written))
+  cut.write_bytes(cut.read_bytes()[:-1])
+  with mock.patch.object(
+      record_writer.Writer, 'write', autospec=True,
+      side_effect=record_writer.Writer.write,
+  ) as write:
+    directory = video_files.pack(decoded)
+  assert len(write.mock_calls) == 1
+  assert all(
+      (directory / path.name).stat().st_mtime_ns == written[path]
+      for path in written if path != cut
+  )
   assert content(tmp_path) == expected
+  assert [*directory.parent.iterdir()] == [directory]
+
+
+def full():
+  raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_fraction_is_a_data_set_of_its_own_while_the_rest_is_decoded(
@@ -228,27 +250,45 @@ def test_calls_that_pack_at_once_share_the_shards(
     tmp_path, expected, decoded, monkeypatch
 ):
   began, writes = threading.Barrier(2, timeout=60), []
-  write = shards.write
+  write = record_writer.Writer.write
 
-  def write_after_both_began(data_dir, where, name):
-    if not writes:
+  def write_after_both_began(self, path, clips):
+    path.touch()
+    if len(writes) < 2:
+      writes.append(path)
       began.wait()
-    writes.append(name)
-    return write(data_dir, where, name)
+    else:
+      writes.append(path)
+    return write(self, path, clips)
 
-  monkeypatch.setattr(shards, 'write', write_after_both_began)
-  monkeypatch.setattr(shards, 'SHARDS_PER_WORKER', 100)
+  monkeypatch.setattr(record_writer.Writer, 'write', write_after_both_began)
+  monkeypatch.setattr(shards, 'SHARDS_OF_POOL', 100)
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     first, second = pool.map(video_files.pack, [decoded, decoded])
   assert first == second and content(tmp_path) == expected
+  # Both may begin the first at once, and the last ones.
+  assert len(writes) < 1.5 * len([*first.glob('*.array_record-*')])
+
+
+def test_a_shard_that_another_process_has_begun(tmp_path):
+  final = tmp_path / 'records' / 'video_folder-train.array_record-00003'
+  final.parent.mkdir()
+  with files.writing(final, parts=tmp_path) as part:
+    part.touch()
+    assert shard_files.is_begun(tmp_path, 'train-00003')
+    for other in ('test-00003', 'train-00004'):
+      assert not shard_files.is_begun(tmp_path, other)
+    os.utime(part, (0, 0))
+    assert not shard_files.is_begun(tmp_path, 'train-00003')
+  assert final.exists() and not shard_files.is_begun(tmp_path, 'train-00003')
 
 
 def test_a_process_that_packs_and_is_killed_is_a_sentence(
     decoded, monkeypatch
 ):
-  monkeypatch.setattr(shards, 'SHARDS_PER_WORKER', 1)
+  monkeypatch.setattr(shards, 'SHARDS_OF_POOL', 1)
   monkeypatch.setattr(processes, 'usable_cores', lambda: 2)
-  monkeypatch.setattr(shards, 'write', poisoned.die)
+  monkeypatch.setattr(shards, 'write_unless_begun', poisoned.die)
   with pytest.raises(UserError, match='the shard .*SIGKILL.* goes on with'):
     video_files.pack(decoded)
 
@@ -306,6 +346,39 @@ def test_beam_whose_workers_find_a_bucket_and_no_folder(
     beam.prepare(plan_of(folder, tmp_path / 'one'), options, bucket)
 
 
+@pytest.mark.parametrize('place, sentence', [
+    ('{}/nowhere', 'says that workers find .*/nowhere/.*it is not there'),
+    ('none://name', 'says that workers find .* as none://name, but none://name/'
+     'data/.*Unable to get filesystem'),
+    ('{}/bucket', 'has workers copy .* copy .*/bucket/videos/.*No such file'),
+])
+def test_buckets_that_workers_do_not_find(
+    folder, tmp_path, capfd, place, sentence
+):
+  pytest.importorskip('apache_beam')
+  mount = tmp_path / 'mount'
+  for path in (mount, tmp_path / 'bucket' / 'data'):
+    path.mkdir(parents=True)
+  (mount / 'data').symlink_to(tmp_path / 'bucket' / 'data')
+  (mount / 'videos').symlink_to(folder)
+  bucket = staging.parse(f'{mount}={place.format(tmp_path)}')
+  with pytest.raises(staging.BucketError, match=f'^bucket {sentence}'):
+    beam.decode(plan_of(mount / 'videos', mount / 'data'), '', bucket)
+  assert 'Traceback' not in ''.join(capfd.readouterr())
+  assert not [*tmp_path.rglob('*.todo')]
+
+
+def test_a_shard_that_is_in_the_bucket_is_not_written(tmp_path):
+  pytest.importorskip('apache_beam')
+  (tmp_path / 'train-00000.written').touch()
+  write = functools.partial(
+      staging.write_shard, data_dir='gone', folder=str(tmp_path), write=None
+  )
+  write('train-00000')
+  with pytest.raises(staging.BucketError, match='cannot copy .*form.json'):
+    write('train-00001')
+
+
 def test_where_workers_find_what_lies_in_a_bucket():
   bucket = staging.parse('/mnt/b=gs://name/')
   assert bucket.of('/mnt/b/data/x y') == 'gs://name/data/x y'
@@ -327,6 +400,8 @@ def test_beam_whose_driver_was_killed_twice(folder, tmp_path, expected):
   kill_twice(poisoned.decode_by_beam, folder, data_dir)
   left = plan_of(folder, data_dir).undecoded()
   assert 5 < len(left) < 24  # it goes on with these
+  for lines in data_dir.rglob('*.todo'):
+    os.utime(lines, (0, 0))  # they are deleted when they are old
   poisoned.decode_by_beam(plan_of(folder, data_dir))
   assert plan_of(folder, data_dir).undecoded() == [11, 20]
   video_files.pack(plan_of(folder, data_dir))
@@ -361,6 +436,13 @@ def test_beam_is_named_where_it_is_not_installed(
   monkeypatch.setitem(sys.modules, 'apache_beam', None)
   with pytest.raises(UserError, match=r'not installed .*video_diffusion\[beam'):
     beam.decode(plan_of(folder, tmp_path / 'beam'), '')
+
+
+def test_runners_whose_workers_are_of_this_machine():
+  pytest.importorskip('apache_beam')
+  for local in ('', '--runner=DirectRunner', f'--runner={beam.LOCAL_RUNNER}'):
+    assert beam.is_local(local)
+  assert not beam.is_local('--runner=FlinkRunner --flink_master=host:8081')
 
 
 @pytest.mark.parametrize('options, sentence', [
