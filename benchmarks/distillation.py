@@ -30,6 +30,7 @@ prints the tables of what is there. --config.FIELD sets a field of the groups
 eval and sample, or names data, for teacher and students alike.
 """
 import argparse
+import functools
 import json
 import pathlib
 import sys
@@ -115,20 +116,17 @@ class Runner:
           f'{args.students} holds no student of {args.steps} steps, in a '
           'folder steps_N; give the --workdir of --mode=distill.'
       )
-    self._clips = None
 
-  @property
+  @functools.cached_property
   def clips(self) -> distillation_rows.Clips:
     """The held-out clips, read when they are first needed."""
-    if self._clips is None:
-      args, options = self._args, self._teacher.config.eval
-      features = features_lib.I3DFeatures(
-          options.i3d or None, resize=options.resize
-      )
-      self._clips = distillation_rows.Clips(
-          self._teacher.config, args.samples, features, draws=args.draws
-      )
-    return self._clips
+    args, options = self._args, self._teacher.config.eval
+    features = features_lib.I3DFeatures(
+        options.i3d or None, resize=options.resize
+    )
+    return distillation_rows.Clips(
+        self._teacher.config, args.samples, features, draws=args.draws
+    )
 
   def run(self) -> None:
     """All parts of the call."""

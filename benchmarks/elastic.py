@@ -63,7 +63,7 @@ class Runs:
   def __init__(
       self, out: pathlib.Path, case: str, size: cases.MeshSize, batch: int
   ):
-    """Of a case of `agreement.CHECKS`; `size` is the mesh of all devices."""
+    """Runs a case of `agreement.CHECKS`; `size` is the mesh of all devices."""
     self.out, self.size = out, size
     variant, fields = agreement.CHECKS[case]
     fields = fields | {

@@ -113,7 +113,7 @@ def make_weights(config, model, mesh):
 
 
 def make_inputs(config, mesh, guided: str) -> dict:
-  """What a draw takes after the weights, by name, on a mesh."""
+  """Returns what a draw takes after the weights, by name, on a mesh."""
   data, batch = config.data, config.sample.batch_size
   rows = sharding.batch_sharding(mesh)
   inputs = {'key': jax.random.key(0), 'condition': None}

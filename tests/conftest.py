@@ -33,7 +33,7 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.05')
 
 import jax  # noqa: E402
 
-# A third of the compile time: tests compile much and compute little. XLA reads
+# Half the compile time: tests compile much and compute little. XLA reads
 # the flags when the first program is compiled, and knows no unknown ones.
 _flags = [
     '--xla_backend_optimization_level=0',

@@ -231,7 +231,7 @@ def test_a_caption_without_text_has_no_token(config, tmp_path):
 
 @pytest.fixture(name='videos')
 def config_of_videos_with_captions(config, tmp_path):
-  """Of six videos and a broken one, whose captions the T5 is to embed."""
+  """The videos are six and a broken one; the T5 embeds their captions."""
   pytest.importorskip('av')
   pytest.importorskip('tensorflow_datasets')
   folder = tmp_path / 'videos'

@@ -116,10 +116,10 @@ def make_guided_loss(
   The student learns the x_hat that the teacher's sampler takes with static
   clipping, whatever sample.clip is: that of classifier-free guidance, of
   reconstruction guidance by known frames (paper eq. 7, this project's choice),
-  clipped to [-1, 1]. w ~ U[0, model.max_guidance_weight] is
-  drawn for each example ('guidance_weight' [b] of its noise), and is an input
-  of the student alone (Meng et al. 2023, arXiv 2210.03142, section 3.1). Where
-  that maximum is 0, it is x_hat without guidance, in another prediction.
+  clipped to [-1, 1]. w ~ U[0, model.max_guidance_weight] is drawn for each
+  example ('guidance_weight' [b] of its noise), and is an input of the student
+  alone (Meng et al. 2023, arXiv 2210.03142, section 3.1). Where that maximum is
+  0, it is x_hat without guidance, in another prediction.
 
   Clipping is part of it since an eps model's x_hat divides by alpha: at t = 1
   its least error becomes 2e4 times as large (this project's choice).

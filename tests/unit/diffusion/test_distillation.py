@@ -183,7 +183,7 @@ def test_at_continuous_times_no_noise_level_has_all_of_the_weight(prediction):
 
 
 def test_the_v_of_a_teacher_that_predicts_eps():
-  """Of an exact one in closed form; at t = 1 an error of eps stays bounded."""
+  """An exact one gives v exactly; at t = 1 an error of eps stays bounded."""
   logsnr = jnp.array([-20.0, -6.0, 0.0, 6.0])
   z = jnp.full((4, 1, 1, 1, 1), 0.4)
   alpha, sigma = (
