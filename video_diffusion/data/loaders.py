@@ -23,6 +23,8 @@ Batches = Iterator[dict[str, np.ndarray]]
 # Longer than the loop takes to save and end after SIGTERM.
 LINGER_SECONDS = 60.0
 
+_example: Callable  # what a worker makes examples by
+
 
 def pool_batches(
     kind: str, example: Callable, local: int, first: int, last: int
@@ -31,7 +33,8 @@ def pool_batches(
 
   Args:
     kind: 'threads' or 'processes'.
-    example: number -> arrays by name; picklable, for processes.
+    example: number -> arrays by name; picklable, for processes. Each process
+      is sent it once: it may hold a tokenizer of half a megabyte.
     local: examples of a batch.
     first: number of the first example.
     last: one past that of the last.
@@ -45,8 +48,9 @@ def pool_batches(
         concurrent.futures.ProcessPoolExecutor,
         mp_context=multiprocessing.get_context('spawn'),
         initializer=_start_worker,
+        initargs=(example,),
     )
-    submit = lambda pool, n: _submit(pool, example, n)
+    submit = _submit
   with make_pool(processes.usable_cores()) as pool:
     ahead = collections.deque()
     try:
@@ -61,18 +65,27 @@ def pool_batches(
         future.cancel()
 
 
-def _submit(pool, example, n):
+def _submit(pool, n):
   """Submits, which may spawn a worker."""
   with processes.born_deaf():
-    return pool.submit(example, n)
+    return pool.submit(_make, n)
 
 
-def _start_worker():
-  """Lets a worker end with its parent, however that ends, and not before.
+def _make(n):
+  """Example n, in a worker."""
+  return _example(n)
+
+
+def _start_worker(example):
+  """Keeps what makes examples, and lets a worker end with its parent.
+
+  It ends however its parent does, and not before.
 
   Schedulers and Ctrl-C signal the whole group of processes. The parent still
   wants batches then, until it has saved.
   """
+  global _example
+  _example = example
   signal.signal(signal.SIGINT, signal.SIG_IGN)
 
   def linger(*_):

@@ -7,7 +7,7 @@ hard and colours saturated: a pixel is the background or a palette colour.
 from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,6 +47,28 @@ MAX_OVERLAP = 0.25  # of the smaller shape's area, in any frame
 _COLOUR_VALUES = np.array(list(PALETTE.values()), np.uint8)
 _UNIT_STEPS = np.array(list(DIRECTIONS.values()), np.float64)
 _UNIT_STEPS /= np.linalg.norm(_UNIT_STEPS, axis=1, keepdims=True)
+
+
+class _Paths(NamedTuple):
+  """What the paths of a data set share, in pixels.
+
+  Arrays have a row for each of the eight directions.
+
+  Attributes:
+    radius: of a shape.
+    extent: [2], where the centre of a shape may be, from `radius` on.
+    steps: [8, T, 2], from frame to frame, as long as nothing is hit.
+    travelled: [8, T, 2], what they add up to.
+    lowest: [8, 2], the smallest position at which a path may begin.
+    room: [8, 2], how much larger it may be.
+  """
+
+  radius: float
+  extent: np.ndarray
+  steps: np.ndarray
+  travelled: np.ndarray
+  lowest: np.ndarray
+  room: np.ndarray
 
 
 def caption(labels: np.ndarray) -> str:
@@ -250,23 +272,41 @@ class MovingShapes(mixture_lib.Source):
     return [first]
 
   def _draw_path(self, rng):
-    side = min(self.height, self.width)
-    extent = np.array([self.height, self.width], np.float64)
-    radius = self.radius * side
-    step = _UNIT_STEPS[rng.integers(len(_UNIT_STEPS))] * self.speed * side
-    time = np.arange(self.num_frames)[:, None]
-    room = extent - 2 * radius
+    """The positions of a shape and its steps, both [T, 2], in pixels."""
+    paths = self._paths
+    direction = rng.integers(len(_UNIT_STEPS))
+    travelled, steps = paths.travelled[direction], paths.steps[direction]
     if not self.bounce:
-      path = step * (self.num_frames - 1)
-      start = radius + np.maximum(-path, 0) + rng.random(2) * (
-          room - np.abs(path)
-      )
-      return start + step * time, np.broadcast_to(step, (self.num_frames, 2))
+      lowest, room = paths.lowest[direction], paths.room[direction]
+      return lowest + rng.random(2) * room + travelled, steps
     # A triangle wave of period 2 * room is a reflection at both walls.
-    phase = (rng.random(2) * 2 * room + step * time) % (2 * room)
+    room = paths.extent
+    phase = (rng.random(2) * 2 * room + travelled) % (2 * room)
     forward = phase < room
-    positions = radius + np.where(forward, phase, 2 * room - phase)
-    return positions, np.where(forward, step, -step)
+    positions = paths.radius + np.where(forward, phase, 2 * room - phase)
+    return positions, np.where(forward, steps, -steps)
+
+  @functools.cached_property
+  def _paths(self):
+    """What all paths share, in pixels.
+
+    A second path is drawn up to 64 times, so this is not computed for each.
+    """
+    side = min(self.height, self.width)
+    radius = self.radius * side
+    extent = np.array([self.height, self.width], np.float64) - 2 * radius
+    step = _UNIT_STEPS * self.speed * side
+    path = step * (self.num_frames - 1)
+    frames = np.arange(self.num_frames)[:, None]
+    steps = np.repeat(step[:, None], self.num_frames, axis=1)
+    return _Paths(
+        radius=radius,
+        extent=extent,
+        steps=steps,
+        travelled=step[:, None] * frames,
+        lowest=radius + np.maximum(-path, 0),
+        room=extent - np.abs(path),
+    )
 
   def mask(self, shape: int, positions: np.ndarray) -> np.ndarray:
     """Returns which pixels a shape covers at each of some positions.
@@ -291,13 +331,14 @@ class MovingShapes(mixture_lib.Source):
     return (np.abs(x) < 0.5 * (y + 1)) & (y < 0.9)
 
   def _overlap_too_much(self, first, second):
-    radius = self.radius * min(self.height, self.width)
-    gap = np.abs(first[2] - second[2]).max(axis=1) / radius
+    apart = np.abs(first[2] - second[2])
+    gap = np.maximum(apart[:, 0], apart[:, 1]) / self._paths.radius
     # No two shapes overlap by a quarter from 1.7 radii on, and any two do
     # below 1; between, pixels are counted.
-    if gap.min() >= 1.7:
+    closest = gap.min()
+    if closest >= 1.7:
       return False
-    if gap.min() < 1.0:
+    if closest < 1.0:
       return True
     near = gap < 1.7
     a, b = (self.mask(item[0], item[2][near]) for item in (first, second))

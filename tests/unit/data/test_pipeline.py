@@ -14,6 +14,7 @@ import pytest
 from tests.support.waiting import until
 from video_diffusion.data import mixture as mixture_lib
 from video_diffusion.data import pipeline
+from video_diffusion.data import processes
 from video_diffusion.data import shapes
 from video_diffusion.data import shuffle
 from video_diffusion.data import windows
@@ -155,6 +156,25 @@ def test_no_tuning_of_tf_data_holds_up_the_end(monkeypatch):
 
 def test_processes_give_the_same_batches():
   equal(draw(source(), loader='processes'), draw(source()))
+
+
+class CountsPickles(Numbered):
+  """Clips that say how often they were sent to a process."""
+
+  pickles = 0
+
+  def __getstate__(self):
+    CountsPickles.pickles += 1
+    return self.__dict__
+
+
+def test_a_process_is_sent_its_source_once():
+  """A tokenizer beside it is half a megabyte, too much for every example."""
+  CountsPickles.pickles = 0
+  batches = draw(CountsPickles(), loader='processes', stop=9)
+  assert len(batches) == 9
+  # 36 examples; the mixture holds its source twice, and pickles it once.
+  assert 1 <= CountsPickles.pickles <= processes.usable_cores()
 
 
 def test_workers_outlive_the_signals_of_their_group():
