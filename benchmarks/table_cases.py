@@ -38,7 +38,27 @@ MODELS = {
         'diffusion.pure_noise': 0.0,
     },
 }
-MODELS['free_aligned'] = MODELS['free'] | {'extension.context': 'aligned'}
+# What docs/summary.md compares with the paper's models, by name.
+VARIANTS = {
+    'x': {'diffusion.prediction': 'x'},
+    'heads': {'model.heads': 'separate'},
+    # At this width moving_shapes:demo has as many parameters as otherwise.
+    'conv': {
+        'model.conv': 'full_3d',
+        'model.base_channels': 18,
+        'model.head_dim': 18,
+    },
+    'output': {'text.injection': 'output'},
+    'aligned': {'extension.context': 'aligned'},
+}
+MODELS |= {
+    f'{model}_{name}': MODELS[model] | fields
+    for model in ('k_4', 'free')
+    for name, fields in VARIANTS.items()
+    if (model, name) != ('free', 'output')  # without captions
+}
+
+LANGEVIN = {'sampler': 'annealed_langevin'}
 
 
 class Row(NamedTuple):
@@ -68,6 +88,7 @@ class Table(NamedTuple):
 
 _CAPTIONS = ('fvd', 'frames', 'palette', 'colour', 'shape', 'motion', 'all')
 _LAST = ('one_last', 'two_last')
+_SIZE_AND_LOSS = ('parameters_m', 'heldout_loss', 'heldout_x')
 _FVD = tuple(f'fvd_{i + 1}' for i in range(table_rows.BLOCKS))
 TABLES = {
     'joint': Table(
@@ -87,12 +108,35 @@ TABLES = {
         {'guidance': Row('free', {}),
          'replacement': Row('free', {'reconstruction_weight': 0.0})},
     ),
-    'context': Table(
-        'What an extension knows of the frames before (docs/summary.md)',
-        table_rows.Context, 512,
-        ('heldout_loss', 'heldout_next', *_FVD, 'frame_seconds', 'palette',
+    'summary': Table(
+        "The summary's mechanisms, with captions (docs/summary.md)",
+        table_rows.Variant, 1024, (*_SIZE_AND_LOSS, *_CAPTIONS),
+        {
+            'the paper': Row('k_4', {'weight': 0.0}),
+            **{name: Row(f'k_4_{name}', {'weight': 0.0}) for name in VARIANTS},
+            **{
+                f'annealed Langevin, {steps} steps': Row('k_4', {
+                    'weight': 0.0, **LANGEVIN, 'num_steps': steps,
+                })
+                for steps in (64, 256)
+            },
+        },
+    ),
+    'summary_extension': Table(
+        "The summary's mechanisms, extended to 64 frames (docs/summary.md)",
+        table_rows.VariantExtension, 512,
+        (*_SIZE_AND_LOSS, 'heldout_next', *_FVD, 'frame_seconds', 'palette',
          *_LAST),
-        {'known': Row('free', {}), 'aligned': Row('free_aligned', {})},
+        {
+            'the paper': Row('free', {}),
+            **{
+                name: Row(f'free_{name}', {})
+                for name in VARIANTS if f'free_{name}' in MODELS
+            },
+            'annealed Langevin, 64 steps': Row('free', {
+                **LANGEVIN, 'num_steps': 64,
+            }),
+        },
     ),
     'prediction': Table(
         'Prediction from known frames, by calls of the network (tables 2, 3)',

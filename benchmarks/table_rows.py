@@ -11,26 +11,32 @@ import dataclasses
 import itertools
 import time
 
+import jax.numpy as jnp
 import numpy as np
 
 from video_diffusion.api import model as model_lib
+from video_diffusion.config import build
 from video_diffusion.config import inputs
 from video_diffusion.config import next_frames
 from video_diffusion.data import shapes
 from video_diffusion.diffusion import extension
+from video_diffusion.diffusion import loss
 from video_diffusion.evaluation import alignment
 from video_diffusion.evaluation import coherence
 from video_diffusion.evaluation import evaluator
 from video_diffusion.evaluation import evaluators
 from video_diffusion.evaluation import extension_figures
 from video_diffusion.evaluation import fvd
+from video_diffusion.evaluation import heldout_loss
 from video_diffusion.evaluation import shapes_clips
 from video_diffusion.inference import sampling_plan
+from video_diffusion.training import state as state_lib
 
 BLOCKS = 4  # blocks of T frames that an extended video is scored by
 # uint8 videos [n, frames, height, width, 3] -> float32 [n, d].
 Features = Callable[[np.ndarray], np.ndarray]
 Figures = dict[str, float | None]
+SIZE_AND_LOSSES = 'parameters_m', 'heldout_loss', 'heldout_x', 'heldout_next'
 
 
 class Captions:
@@ -66,11 +72,41 @@ class Captions:
     score = fvd.fvd(self._captioned, self._others)
     return {'fvd': score} | self._scores.real
 
-  def measure(self, model: model_lib.Model, *, weight: float) -> Figures:
-    """The figures of samples under a weight of classifier-free guidance."""
-    *_, row = alignment.rows(model, {'seen': self._scores}, [weight])
+  def measure(
+      self, model: model_lib.Model, *, weight: float, **settings
+  ) -> Figures:
+    """The figures of samples.
+
+    Args:
+      model: takes captions.
+      weight: of classifier-free guidance.
+      **settings: of the sampler, where they are not those of the model.
+    """
+    *_, row = alignment.rows(
+        model, {'seen': self._scores}, [weight], **settings
+    )
     score = fvd.fvd(self._features(row.videos), self._others)
     return {'fvd': score} | row.columns
+
+
+class Variant(Captions):
+  """The same of models of one size that are built or trained in other ways.
+
+  The other figures are those of `size_and_losses`.
+  """
+
+  def __init__(self, config, clips: int, features: Features):
+    """Reads real clips; see `Captions`."""
+    super().__init__(config, clips, features)
+    self.protocol += f'; losses of {config.eval.num_clips} held-out clips'
+
+  def real(self) -> Figures:
+    """The figures of the clips that the captions are of."""
+    return super().real() | dict.fromkeys(SIZE_AND_LOSSES)
+
+  def measure(self, model: model_lib.Model, **settings) -> Figures:
+    """The figures of samples; see `Captions`."""
+    return super().measure(model, **settings) | size_and_losses(model)
 
 
 class Extension:
@@ -144,12 +180,11 @@ class Extension:
     return np.split(videos, BLOCKS, axis=1)
 
 
-class Context(Extension):
-  """The same of models that know the frames before in ways of their own.
+class VariantExtension(Extension):
+  """The same of models of one size that are built or trained in other ways.
 
-  'heldout_loss' is of videos as a whole, without a context, and 'heldout_next'
-  of next frames alone. 'frame_seconds' is the time of the sampler for each new
-  frame behind the first block, without compilation.
+  'frame_seconds' is the time of the sampler for each new frame behind the first
+  block, without compilation. The other figures are those of `size_and_losses`.
   """
 
   def __init__(self, config, clips: int, features: Features):
@@ -157,13 +192,12 @@ class Context(Extension):
     super().__init__(config, clips, features)
     self.protocol += (
         f"; 'aligned' knows {config.extension.context_frames} frames, and "
-        f'samples one; held-out loss of {config.eval.num_clips} clips'
+        f'samples one; losses of {config.eval.num_clips} held-out clips'
     )
 
   def real(self) -> Figures:
     """The figures of other real clips."""
-    names = 'heldout_loss', 'heldout_next', 'frame_seconds'
-    return super().real() | dict.fromkeys(names)
+    return super().real() | dict.fromkeys((*SIZE_AND_LOSSES, 'frame_seconds'))
 
   def measure(self, model: model_lib.Model, **settings) -> Figures:
     """The figures of samples; see `Extension`."""
@@ -176,12 +210,8 @@ class Context(Extension):
     # leaves out the block that is compiled.
     took = np.diff(times).reshape(-1, blocks)[:, 1:]
     new = (self._frames - self._block) * model.batches(self._clips).size
-    losses = heldout_losses(model)
-    return found | {
-        'heldout_loss': losses['loss'],
-        'heldout_next': losses.get('loss_next'),
-        'frame_seconds': float(np.median(took)) * (blocks - 1) / new,
-    }
+    seconds = float(np.median(took)) * (blocks - 1) / new
+    return found | size_and_losses(model) | {'frame_seconds': seconds}
 
 
 class Prediction:
@@ -261,11 +291,45 @@ def real_videos(
   return np.stack([clip['video'] for clip in itertools.islice(clips, count)])
 
 
-def heldout_losses(model: model_lib.Model) -> Figures:
-  """The held-out losses of a model that takes no condition, by name."""
-  source = inputs.make_source(model.config, 'test')
-  run = evaluator.Run(model, source, None, lambda split: source, None)
-  return dict(evaluators.HeldoutLoss(run)(model))
+def size_and_losses(model: model_lib.Model) -> Figures:
+  """SIZE_AND_LOSSES of a model.
+
+  'parameters_m' are in millions. 'heldout_loss' is of videos as a whole,
+  without a context, by the objective of the model. 'heldout_x' is the same as
+  the error of x_hat, which models of any prediction share. 'heldout_next' is of
+  next frames alone; None where the model was not trained on such.
+  """
+  config, encode = model.config, model.conditioner.encode
+  config.data.loader = 'threads'  # that encoder cannot be sent to a process
+  source = inputs.make_source(config, 'test')
+  run = evaluator.Run(model, source, encode, lambda split: source, None)
+  losses = dict(evaluators.HeldoutLoss(run)(model))
+  diffusion = config.diffusion
+  step = heldout_loss.make_eval_step(
+      model.network,
+      prediction=diffusion.prediction,
+      logsnr_fn=build.make_logsnr_fn(config),
+      mesh=model.mesh,
+      weight_fn=lambda logsnr: jnp.exp(
+          loss.log_error_ratio(logsnr, diffusion.prediction)
+      ),
+  )
+  of_x = heldout_loss.mean_losses(
+      step,
+      model.params,
+      map(model.network.inputs_of, inputs.heldout_batches(
+          config, source, encode
+      )),
+      batch_size=config.eval.batch_size,
+      num_clips=config.eval.num_clips,
+      mesh=model.mesh,
+  )
+  return {
+      'parameters_m': state_lib.tree_size(model.params) / 1e6,
+      'heldout_loss': losses['loss'],
+      'heldout_x': of_x['loss'],
+      'heldout_next': losses.get('loss_next'),
+  }
 
 
 def sampler(config) -> str:

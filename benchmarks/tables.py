@@ -1,6 +1,6 @@
 """The paper's tables 2 to 6 in miniature, on moving_shapes, with any seeds.
 
-There is one more, of an extension that the paper does not have.
+There are two more, of mechanisms that the paper does not have.
 
   python -m benchmarks.tables TABLE [TABLE ...] --out DIR [--seeds 0,1,2]
       [--config moving_shapes:demo] [--steps 2000] [--samples N]
@@ -11,18 +11,21 @@ TABLE is one of
   joint       table 4: image frames K = 0, 4, 8, without guidance
   guidance    table 5: weight w = 0, 1, 2, 5 of classifier-free guidance, K = 4
   extension   table 6: 64 frames by reconstruction guidance, or by replacement
-  context     64 frames by reconstruction guidance, or frame by frame by a model
-              of extension.context=aligned (docs/summary.md)
   prediction  tables 2 and 3: 2N ancestral steps, or N with a Langevin step
               after each but the last, which are 2N - 1 calls of the network;
               N = 16, 32, 64, from 1 and from 5 known frames
+  summary     the options of docs/summary.md beside the paper's own, K = 4,
+              without guidance
+  summary_extension
+              the same, extended to 64 frames: by reconstruction guidance, or
+              frame by frame with extension.context=aligned
 
 The models, MODELS of `table_cases`, are trained below DIR/runs, once for each
-seed, and shared by the tables. Those of the first two tables take captions.
-Those of the others take no condition, and are trained on shapes that bounce:
-such clips go on for as many frames as one likes, and any 16 frames of them are
-like any others. --config.FIELD sets a field of all models; one that MODELS sets
-stays.
+seed, and shared by the tables. Those of joint, guidance and summary take
+captions. Those of the others take no condition, and are trained on shapes that
+bounce: such clips go on for as many frames as one likes, and any 16 frames of
+them are like any others. --config.FIELD sets a field of all models; one that
+MODELS sets stays.
 
 Each row is written to DIR/TABLE_seed_S.json as soon as it is measured, and a
 training saves itself every 500 steps: a call that was stopped continues where

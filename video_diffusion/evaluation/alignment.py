@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import functools
 import itertools
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import logging
 import numpy as np
@@ -143,6 +143,7 @@ def sample(
     conditions: conditioning.Conditions,
     weight: float,
     batch_size: int | None = None,
+    **settings: Any,
 ) -> np.ndarray:
   """Samples clips; one compiled program does for all weights.
 
@@ -151,6 +152,7 @@ def sample(
     conditions: of all clips.
     weight: w of classifier-free guidance.
     batch_size: clips sampled at once; None takes the run's own.
+    **settings: see `Model.with_settings`.
 
   Returns:
     uint8 [n, frames, height, width, 3], all clips in every process.
@@ -158,7 +160,8 @@ def sample(
   model.with_settings(guidance_weight=weight)  # a sentence where it may not be
   batches = model.batches(conditions.num_videos, batch_size)
   stage = model.stage(
-      model.settings, conditions, batches, block_frames=model.frames
+      model.with_settings(**settings), conditions, batches,
+      block_frames=model.frames,
   )
   stage = stage._replace(sample_block=functools.partial(
       stage.sample_block, weight=np.float32(weight)
@@ -197,6 +200,7 @@ def rows(
     weights: Sequence[float],
     *,
     batch_size: int | None = None,
+    **settings: Any,
 ) -> Iterator[Row]:
   """Samples and scores: for each kind of pairs real clips, then each weight.
 
@@ -207,13 +211,14 @@ def rows(
     scores: from `make_scores`.
     weights: of classifier-free guidance.
     batch_size: see `sample`.
+    **settings: see `sample`.
   """
   for pairs, score in scores.items():
     yield Row(pairs, None, score.real, None, score.captions, None)
     conditions = model.conditions(prompts=score.captions)
     for weight in weights:
       began = time.time()
-      videos = sample(model, conditions, weight, batch_size)
+      videos = sample(model, conditions, weight, batch_size, **settings)
       seconds = time.time() - began
       yield Row(
           pairs, weight, score(videos), videos, conditions.captions, seconds

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from video_diffusion.diffusion import rng
@@ -24,6 +25,7 @@ def make_eval_step(
     logsnr_fn: Callable[[jax.Array], jax.Array],
     mesh: jax.sharding.Mesh,
     next_frames: int = 0,
+    weight_fn: Callable[[jax.Array], jax.Array] = jnp.ones_like,
 ) -> Callable:
   """(params, batch, number of the batch) -> loss, bucket sums and counts.
 
@@ -34,10 +36,11 @@ def make_eval_step(
     mesh: all devices.
     next_frames: number of next frames of each clip, for a network with a
       context; their loss is apart.
+    weight_fn: log-SNR -> weight of a frame's loss, but for the buckets.
   """
   make_loss = functools.partial(
       step_lib.make_loss, network, num_images=0, prediction=prediction,
-      logsnr_fn=logsnr_fn,
+      logsnr_fn=logsnr_fn, weight_fn=weight_fn,
   )
   draw_noise, loss_fn = make_loss()
   draw_more, loss_of_more = make_loss(next_frames=next_frames)

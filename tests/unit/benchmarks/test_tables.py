@@ -16,6 +16,7 @@ OWN = ('data.images', 'train.steps')  # fields that a call may not set
 FIELDS = {name: value for name, value in TINY.items() if name not in OWN} | {
     # Five frames may be known, and one is left to sample.
     'data.frames': 6, 'model.cond_dim': 8, 'sample.num_steps': 2,
+    'data.loader': 'processes',  # as in moving_shapes:demo
     # Two steps at the usual rate leave what begins at zero near zero.
     'optim.lr': 0.1,
 }
@@ -24,7 +25,8 @@ ROWS = {
     'joint': ['K = 4'],
     'guidance': ['w = 0', 'w = 5'],
     'extension': ['guidance', 'replacement'],
-    'context': ['known'],
+    'summary': ['the paper', 'annealed Langevin, 64 steps'],
+    'summary_extension': ['the paper'],
     'prediction': ['5 known, 64 calls, Langevin'],
 }
 
@@ -67,8 +69,8 @@ def figures(out, table, row, seed=0):
 
 
 @pytest.mark.parametrize('model, names', [
-    ('k_4', ('joint', 'guidance')),
-    ('free', ('extension', 'context', 'prediction')),
+    ('k_4', ('joint', 'guidance', 'summary')),
+    ('free', ('extension', 'summary_extension', 'prediction')),
 ])
 def test_tables_of_a_tiny_model(tmp_path, capsys, model, names):
   first, *others = names
@@ -105,18 +107,31 @@ def test_tables_of_a_tiny_model(tmp_path, capsys, model, names):
         figures(tmp_path, 'joint', 'K = 4'),
         figures(tmp_path, 'guidance', 'w = 0'),
     )
+    columns = table_cases.TABLES['joint'].columns
     assert [one[c] for c in columns] == [other[c] for c in columns]
+    # So does the third, and by another sampler.
+    same, other = (
+        figures(tmp_path, 'summary', row) for row in ROWS['summary']
+    )
+    assert [one[c] for c in columns] == [same[c] for c in columns]
+    assert other['fvd'] != same['fvd']
+    # Where v is predicted, the error of x_hat is sigma^2 of the loss.
+    assert 0 < same['heldout_x'] < same['heldout_loss']
+    assert same['heldout_loss'] == other['heldout_loss']
   else:
     # Both rows begin with the same block.
     one, other = (figures(tmp_path, first, row) for row in ROWS[first])
     assert one['fvd_1'] == other['fvd_1'] and one['fvd_4'] != other['fvd_4']
     # The paper's way is the same row in both tables of extension.
-    known = figures(tmp_path, 'context', 'known')
+    known = figures(tmp_path, 'summary_extension', 'the paper')
     assert known['fvd_4'] == one['fvd_4'] and known['heldout_loss'] > 0
     assert known['heldout_next'] is None and known['frame_seconds'] > 0
+    assert known['parameters_m'] > 0
 
 
-LOSSES = {'loss': 0.5, 'loss_next': 0.25}
+LOSSES = dict.fromkeys(table_rows.SIZE_AND_LOSSES, 0.5) | {
+    'heldout_next': 0.25
+}
 
 
 class FrameByFrame:
@@ -138,12 +153,12 @@ class FrameByFrame:
 
 
 def test_a_model_that_extends_frame_by_frame_is_measured(monkeypatch):
-  monkeypatch.setattr(table_rows, 'heldout_losses', lambda model: LOSSES)
+  monkeypatch.setattr(table_rows, 'size_and_losses', lambda model: LOSSES)
   config = table_cases.make_config(
       'free', config='moving_shapes:demo', seed=0, steps=2,
       fields=[f'--config.{name}={value}' for name, value in FIELDS.items()],
   )
-  table = table_cases.TABLES['context']
+  table = table_cases.TABLES['summary_extension']
   measure = table.measure(config, 8, StandIn(None, resize='reference'))
   found = measure.measure(FrameByFrame(config))
   assert set(table.columns) <= found.keys() == measure.real().keys()
@@ -272,12 +287,12 @@ def test_every_model_is_a_config_that_trains(model):
   assert (config.train.steps, config.optim.decay_steps) == (50, 50)
   # A call cannot change the fields that a model sets.
   assert config.model.cond_dim == (0 if 'free' in model else 32)
-  assert config.data.images == (4 if 'free' in model else int(model[2:]))
+  assert config.data.images == (4 if 'free' in model else int(model[2]))
 
 
 @pytest.mark.parametrize('arguments, sentence', [
     (['nothing'], "'nothing' is no table; there are joint, guidance, ext"),
-    ([], 'name a table, one of joint, guidance, extension, context, pre'),
+    ([], 'name a table, one of joint, guidance, extension, summary'),
     (['joint', '--steps=0'], '--steps: is 0; it must be at least 1'),
     (['joint', '--seeds=0,-1'], '--seeds: is 0,-1; each must be at least 0'),
     (['joint', '--config.data.images=3'], 'data.images must not be given; tab'),
