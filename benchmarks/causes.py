@@ -38,8 +38,15 @@ from video_diffusion.metrics import flicker
 
 REFERENCE = {
     'model.base_channels': 32,
+    'model.channel_mults': (1, 2, 3, 4),
     'model.head_dim': 32,
+    'model.group_size': 1,
+    'model.patch_size': 1,
+    'model.spacetime_resolutions': (),
+    'model.position_stddev': 0.0,
     'data.images': 4,
+    'diffusion.logsnr_shift': 0.0,
+    'optim.name': 'adam',
     'optim.lr': 1e-3,
     'optim.warmup_steps': 125,
     'optim.ema_decay': 0.995,

@@ -89,6 +89,7 @@ def test_every_variant_passes_the_checks_and_documents_itself(name, variant):
         ('moving_shapes', 'text_small', 20, 28),
         ('moving_shapes', 'cascade_base', 6, 8),
         ('moving_shapes', 'cascade_refine', 6, 8),
+        ('moving_mnist', 'accelerator', 28, 30),
         ('text_64_small', 'paper', 290, 330),
         ('text_64', 'frameskip_1', 1140, 1240),
         ('text_64', 'frameskip_4', 1140, 1240),
