@@ -18,6 +18,7 @@ import numpy as np
 
 from video_diffusion.errors import Argument
 from video_diffusion.errors import ArgumentError
+from video_diffusion.models import conv3d
 from video_diffusion.parallel import sharding
 
 FRAMES = 16
@@ -70,7 +71,13 @@ class C3D(nn.Module):
     """
     with jax.default_matmul_precision('highest'):
       for name, width in zip(CONVOLUTIONS, self.widths, strict=True):
-        x = nn.relu(nn.Conv(width, (3, 3, 3), padding=1, name=name)(x))
+        # Padded by 1, which is SAME for this window.
+        x = nn.relu(nn.Conv(
+            width, (3, 3, 3), name=name,
+            conv_general_dilated=lambda x, kernel, *_, **__: conv3d.convolve(
+                x, kernel
+            ),
+        )(x))
         if name in _POOLS:
           x = _pool(x, _POOLS[name])
       # Kernels of fc6 count channels first.

@@ -12,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from video_diffusion.models import conv3d
+
 NUM_LOGITS = 400
 SIZE = 224  # height and width of the input
 MIN_FRAMES = 9  # fewer leave nothing for the last pool, over two steps
@@ -202,10 +204,7 @@ class Convolution(nn.Module):
         nn.initializers.he_normal(),
         (*(self.window,) * 3, x.shape[-1], self.channels),
     )
-    x = jax.lax.conv_general_dilated(
-        x, kernel, (self.stride,) * 3, 'SAME',
-        dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC'),
-    )
+    x = conv3d.convolve(x, kernel, self.stride)
     if self.bias:
       x = x + self.param('b', nn.initializers.zeros, (self.channels,))
     return x
