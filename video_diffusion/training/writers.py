@@ -10,6 +10,7 @@ from etils import epath
 import numpy as np
 
 from video_diffusion import errors
+from video_diffusion.filesystem import files
 
 
 class Writer:
@@ -106,16 +107,20 @@ class _EventFile:
   """An event file, written where it is called: errors come to the caller."""
 
   def __init__(self, path: epath.Path):
-    from tensorboard.compat import tf
     from tensorboard.compat.proto import event_pb2
     from tensorboard.summary.writer import record_writer
 
     # Numbered, as TensorBoard's own: a second file within the same millisecond
     # would empty the first.
     name = f'events.out.tfevents.{time.time():.3f}.{os.getpid()}.{next(_files)}'
-    self._records = record_writer.RecordWriter(
-        tf.io.gfile.GFile(str(path / name), 'wb')
-    )
+    if files.is_local(path):
+      file = (path / name).open('wb')
+    else:
+      # TensorFlow, where it is installed: its import takes four seconds.
+      from tensorboard.compat import tf
+
+      file = tf.io.gfile.GFile(str(path / name), 'wb')
+    self._records = record_writer.RecordWriter(file)
     self.close = self._records.close
     self.write(
         event_pb2.Event(wall_time=time.time(), file_version='brain.Event:2')
