@@ -32,29 +32,40 @@ def net(random_params, request):
 
 
 def draw(t, k=0, batch=1):
-  z = jax.random.normal(jax.random.key(2), (batch, t + k, 8, 8, 3))
-  return z, jnp.linspace(-4.0, 4.0, batch * (t + k)).reshape(batch, t + k)
+  """(z, log-SNR) in numpy, where indexing compiles nothing."""
+  z = np.random.default_rng(2).standard_normal((batch, t + k, 8, 8, 3))
+  logsnr = np.linspace(-4.0, 4.0, batch * (t + k)).reshape(batch, t + k)
+  return z.astype(np.float32), logsnr.astype(np.float32)
 
 
+def changed(z, i):
+  """z with another frame i."""
+  z = z.copy()
+  z[:, i] += 1.0
+  return z
+
+
+# The tests of `net` share their shapes, of which each is compiled once: eight
+# frames of video, and eight images.
 def test_changing_an_image_changes_no_other_frame(net):
   apply, _, _ = net
-  t, k = 3, 2
+  t, k = 8, 8
   z, logsnr = draw(t, k)
-  before = apply(z, logsnr, k)
+  before = np.asarray(apply(z, logsnr, k))
   for i in range(t + k):
-    after = apply(z.at[:, i].add(1.0), logsnr, k)
-    changed = np.any(np.asarray(before != after), axis=(0, 2, 3, 4))
+    after = np.asarray(apply(changed(z, i), logsnr, k))
+    change = np.any(before != after, axis=(0, 2, 3, 4))
     want = np.zeros(t + k, bool)
     want[:t] = i < t  # a video frame reaches the whole video, no image
     want[i] = True
-    np.testing.assert_array_equal(changed, want)
+    np.testing.assert_array_equal(change, want)
 
 
 def test_identity_mask_is_the_image_model(net):
   """All frames as images = each frame alone as a video of one frame."""
   apply, _, _ = net
   z, logsnr = draw(0, 4)
-  together = apply(z, logsnr, 4)
+  together = np.asarray(apply(z, logsnr, 4))
   for i in range(4):
     alone = apply(z[:, i : i + 1], logsnr[:, i : i + 1], 0)
     np.testing.assert_allclose(together[:, i : i + 1], alone, atol=2e-5)
@@ -62,10 +73,10 @@ def test_identity_mask_is_the_image_model(net):
 
 def test_the_video_of_a_joint_batch_is_the_video_alone(net):
   apply, _, _ = net
-  z, logsnr = draw(4, 3)
-  joint = apply(z, logsnr, 3)[:, :4]
+  z, logsnr = draw(8, 8)
+  joint = np.asarray(apply(z, logsnr, 8))[:, :8]
   np.testing.assert_allclose(
-      joint, apply(z[:, :4], logsnr[:, :4], 0), atol=2e-5
+      joint, apply(z[:, :8], logsnr[:, :8], 0), atol=2e-5
   )
 
 
@@ -78,28 +89,42 @@ def test_one_set_of_parameters_serves_any_length(net, t, k):
   assert y.shape == z.shape and np.all(np.isfinite(y))
 
 
+def position_tables(model, z, logsnr):
+  """{path: table} of a new network; nothing else of it is compiled."""
+
+  @jax.jit
+  def init():
+    params = model.init(jax.random.key(1), z, logsnr)['params']
+    flat = flax.traverse_util.flatten_dict(params)
+    return {k: v for k, v in flat.items() if k[-1].startswith('relative_')}
+
+  return init()
+
+
 @pytest.mark.parametrize('position', ['bias', 'shaw_exact'])
-def test_only_unequal_tables_tell_the_past_from_the_future(position):
+def test_only_unequal_tables_tell_the_past_from_the_future(
+    random_params, position
+):
   """position_stddev = 0 starts as a network that commutes with reversal."""
   z, logsnr = draw(5)
-  logsnr = jnp.broadcast_to(logsnr[:, :1], logsnr.shape)
+  logsnr = np.broadcast_to(logsnr[:, :1], logsnr.shape)
+  apply = jax.jit(unet3d.UNet3D(**TINY, position=position).apply)
   gaps = []
   for stddev in (0.0, 1.0):
     model = unet3d.UNet3D(
         **TINY, position=position, position_stddev=stddev
     )
-    params = model.init(jax.random.key(1), z, logsnr)['params']
-    # What starts at zero would hide the rest.
+    # What starts at zero would hide the rest, so all but the tables is drawn.
+    params = random_params(model, z, logsnr)['params']
+    tables = position_tables(model, z, logsnr)
+    assert tables
+    for value in tables.values():
+      np.testing.assert_allclose(value.std(), stddev, atol=0.2 * stddev)
     flat = flax.traverse_util.flatten_dict(params)
-    for i, (path, value) in enumerate(sorted(flat.items())):
-      if path[-1].startswith('relative_'):
-        np.testing.assert_allclose(value.std(), stddev, atol=0.2 * stddev)
-      elif not np.any(value):
-        key = jax.random.key(i)
-        flat[path] = 0.1 * jax.random.normal(key, value.shape)
-    params = flax.traverse_util.unflatten_dict(flat)
-    played = model.apply({'params': params}, z, logsnr)
-    backwards = model.apply({'params': params}, z[:, ::-1], logsnr)
+    assert tables.keys() < flat.keys()
+    params = flax.traverse_util.unflatten_dict(flat | tables)
+    played = np.asarray(apply({'params': params}, z, logsnr))
+    backwards = np.asarray(apply({'params': params}, z[:, ::-1], logsnr))
     gaps.append(np.abs(played[:, ::-1] - backwards).max())
   assert gaps[0] < 2e-5 < 1e-3 < gaps[1], gaps
 
@@ -120,17 +145,17 @@ def test_no_parameter_depends_on_the_length(net):
 
 def test_logsnr_per_video_equals_logsnr_per_frame(net):
   apply, _, _ = net
-  z, _ = draw(3, batch=2)
-  logsnr = jnp.array([-1.0, 2.0])
+  z, _ = draw(8, batch=2)
+  logsnr = np.array([-1.0, 2.0], np.float32)
   np.testing.assert_allclose(
-      apply(z, logsnr), apply(z, jnp.tile(logsnr[:, None], 3)), atol=1e-5
+      apply(z, logsnr), apply(z, np.tile(logsnr[:, None], 8)), atol=1e-5
   )
 
 
 def test_a_batch_is_its_examples(net):
   apply, _, _ = net
-  z, logsnr = draw(3, batch=2)
-  both = apply(z, logsnr)
+  z, logsnr = draw(8, batch=2)
+  both = np.asarray(apply(z, logsnr))
   for i in range(2):
     one = apply(z[i : i + 1], logsnr[i : i + 1])
     np.testing.assert_allclose(both[i : i + 1], one, atol=2e-5)
@@ -139,8 +164,14 @@ def test_a_batch_is_its_examples(net):
 def test_the_last_layer_of_a_new_network_is_zero():
   model = unet3d.UNet3D(**TINY)
   z, logsnr = draw(2)
-  init = jax.jit(lambda: model.lazy_init(jax.random.key(0), z, logsnr))
-  params = init()['params']
+  names = ('conv_out', 'down_0_0', 'conv_in')
+
+  @jax.jit
+  def init():  # no others are compiled
+    params = model.lazy_init(jax.random.key(0), z, logsnr)['params']
+    return {name: params[name] for name in names}
+
+  params = init()
   for name in ('conv_out', 'down_0_0'):
     tree = params[name]
     kernel = (tree if name == 'conv_out' else tree['residual']['conv_2'])[
@@ -206,7 +237,7 @@ def test_attention_over_frames_alone(fields, random_params):
         'down_0_0', 'up_0_0', 'up_0_1'
     }
   apply = jax.jit(lambda z: more.apply({'params': params}, z, logsnr, None, 2))
-  change = apply(z.at[:, 4].add(1.0)) != apply(z)
+  change = np.asarray(apply(changed(z, 4))) != np.asarray(apply(z))
   np.testing.assert_array_equal(
       np.any(change, axis=(0, 2, 3, 4)), [False, False, False, False, True]
   )
@@ -224,10 +255,9 @@ def test_patches_are_channels_of_the_same_network(random_params):
   np.testing.assert_array_equal(unet3d.from_patches(patches, 2), z)
   plain = unet3d.UNet3D(**TINY)
   params = random_params(plain, patches, logsnr)
-  want = plain.apply(params, patches, logsnr, num_images=2)
-  got = unet3d.UNet3D(**TINY, patch_size=2).apply(
-      params, z, logsnr, num_images=2
-  )
+  apply = lambda model: jax.jit(functools.partial(model.apply, num_images=2))
+  want = apply(plain)(params, patches, logsnr)
+  got = apply(unet3d.UNet3D(**TINY, patch_size=2))(params, z, logsnr)
   np.testing.assert_array_equal(got, unet3d.from_patches(want, 2))
 
 
@@ -240,15 +270,15 @@ def test_full_convolutions_keep_images_apart(random_params):
   def apply(z, logsnr, num_images=0):
     return model.apply(params, z, logsnr, num_images=num_images)
 
-  before = apply(z, logsnr, 2)
+  before = np.asarray(apply(z, logsnr, 2))
   for i in range(5):
-    after = apply(z.at[:, i].add(1.0), logsnr, 2)
+    after = np.asarray(apply(changed(z, i), logsnr, 2))
     change = np.any(after != before, axis=(0, 2, 3, 4))
     np.testing.assert_array_equal(change, [i < 3] * 3 + [i == 3, i == 4])
   close = functools.partial(np.testing.assert_allclose, atol=2e-5)
   close(before[:, :3], apply(z[:, :3], logsnr[:, :3]))
   # An image is a video of one frame, and so is each frame where all are images.
-  images = apply(z, logsnr, 5)
+  images = np.asarray(apply(z, logsnr, 5))
   close(images[:, 3:], before[:, 3:])
   for i in range(5):
     close(images[:, i : i + 1], apply(z[:, i : i + 1], logsnr[:, i : i + 1]))
@@ -263,9 +293,14 @@ def test_images_may_have_a_head_of_their_own(random_params):
   old = random_params(shared, z, logsnr, num_images=2)['params']
   assert params.keys() - old.keys() == {'norm_out_images', 'conv_out_images'}
   assert old.keys() < params.keys()
-  apply = lambda model, params, num_images=2: jax.jit(
-      functools.partial(model.apply, num_images=num_images)
-  )({'params': params}, z, logsnr)
+
+  @functools.partial(jax.jit, static_argnums=(0, 2))
+  def compiled(model, params, num_images):
+    return model.apply({'params': params}, z, logsnr, num_images=num_images)
+
+  apply = lambda model, params, num_images=2: np.asarray(
+      compiled(model, params, num_images)
+  )
   got = apply(separate, params)
   of_video = {name: params[name] for name in old}
   of_images = of_video | {
@@ -290,15 +325,20 @@ def test_attention_over_space_and_time_at_once(random_params):
   whole = unet3d.UNet3D(**TINY, spacetime_resolutions=(4,))
   same = jax.tree.map(jnp.shape, random_params(whole, z, logsnr))
   assert same == jax.tree.map(jnp.shape, params)
-  apply = jax.jit(lambda z, k: whole.apply(params, z, logsnr, None, k),
-                  static_argnums=1)
+
+  @functools.partial(jax.jit, static_argnums=2)
+  def compiled(z, logsnr, num_images):
+    return whole.apply(params, z, logsnr, num_images=num_images)
+
+  apply = lambda *args: np.asarray(compiled(*args))
+  before = apply(z, logsnr, 2)
   for i in range(5):
-    change = np.any(apply(z.at[:, i].add(1.0), 2) != apply(z, 2), (0, 2, 3, 4))
+    change = np.any(apply(changed(z, i), logsnr, 2) != before, (0, 2, 3, 4))
     np.testing.assert_array_equal(
         change, [i < 3] * 3 + [i == 3, i == 4]
     )
   # Images alone are videos of one frame.
-  images = whole.apply(params, z, logsnr, num_images=5)
+  images = apply(z, logsnr, 5)
   for i in range(5):
-    alone = whole.apply(params, z[:, i : i + 1], logsnr[:, i : i + 1])
+    alone = apply(z[:, i : i + 1], logsnr[:, i : i + 1], 0)
     np.testing.assert_allclose(images[:, i : i + 1], alone, atol=2e-5)
