@@ -23,8 +23,8 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from tests.conftest import FIRST
 from tests.conftest import TINY
-from tests.conftest import WITHOUT_TF
 from tests.support import docs
 from tests.support import t5_files
 from tests.support.paths import ROOT
@@ -478,7 +478,7 @@ def test_extending(folder, counts):
   if ruff:
     subprocess.run([ruff, 'check', *changed], check=True)
   done = subprocess.run(
-      [sys.executable, '-c', WITHOUT_TF + run[0]], cwd=folder, text=True,
+      [sys.executable, '-c', f'{FIRST}\n{run[0]}'], cwd=folder, text=True,
       capture_output=True, env={**os.environ, 'PYTHONPATH': str(folder)},
   )
   assert done.returncode == 0, done.stderr

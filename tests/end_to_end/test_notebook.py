@@ -10,8 +10,8 @@ from PIL import Image
 import pytest
 
 from benchmarks import notebook as notebook_lib
+from tests.conftest import FIRST
 from tests.conftest import TINY
-from tests.conftest import WITHOUT_TF
 from tests.support import models
 from tests.support.waiting import LIMIT
 import video_diffusion
@@ -58,7 +58,7 @@ def parameters(tmp_path):
   own = SMALL | {'model.cond_dim': 0}
   evaluation = {'eval.num_clips': 4, 'eval.batch_size': 4}
   return f'''
-{WITHOUT_TF}
+{FIRST}
 MODEL = {str(folder)!r}
 PROMPTS, STEPS, NUM_VIDEOS = PROMPTS[:2], 2, 2
 SHAPES, SHAPES_FIELDS, OWN_FIELDS = 'moving_shapes:text', {shapes}, {own}
