@@ -76,6 +76,7 @@ SHRUNK = {
     'config.train.steps = 2000': 'config.train.steps = 2',
     'model.channel_mults = (1, 2)': 'model.channel_mults = (1,)',
     'model.attention_resolutions = (8,)': 'model.attention_resolutions = ()',
+    'model.num_blocks = 1': 'model.num_blocks = 0',
     'config.train.steps = 500': 'config.train.steps = 2',
     'config.sample.num_steps = 24': 'config.sample.num_steps = 2',
     "'t5_1_1_small/checkpoint_1000000'": "'t5_1_1_small/checkpoint'",

@@ -35,7 +35,7 @@ RANGES = {
     'prepare.tasks': (0, 10**6),
     'prepare.task': (0, 10**6),
     'model.base_channels': (4, 8192),
-    'model.num_blocks': (1, 64),
+    'model.num_blocks': (0, 64),
     'model.head_dim': (1, 8192),
     'model.group_size': (1, 8192),
     'model.patch_size': (1, 64),

@@ -172,7 +172,8 @@ def _model():
   model.base_channels = 256
   # Number of channels at each level, in units of model.base_channels.
   model.channel_mults = (1, 2, 4, 8)
-  # Number of residual blocks at a level.
+  # Number of residual blocks at a level, on the way down; one more on the way
+  # up.
   model.num_blocks = 2
   # Levels with attention, by the shorter side of their feature maps in pixels.
   model.attention_resolutions = (8, 16, 32)
