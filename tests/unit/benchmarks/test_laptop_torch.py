@@ -1,4 +1,4 @@
-"""The laptop recipe in torch: its arguments, and that it is the same network."""
+"""The laptop recipe in torch: its arguments, and its agreement with ours."""
 import pytest
 
 from benchmarks import laptop_torch
