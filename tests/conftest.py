@@ -21,8 +21,8 @@ from absl.testing import flagsaver
 
 from tests.support.paths import ROOT
 
-# Tracing makes many objects that live on. Python looks for cycles among them at
-# every 700th, which takes a tenth of the time of the tests.
+# Tracing makes many objects that live on. Python would look for cycles among
+# them at every 700th, a tenth of the time of a training that compiles.
 _COLLECT = (50_000, 20, 100)
 gc.set_threshold(*_COLLECT)
 
