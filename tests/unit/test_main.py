@@ -1,4 +1,5 @@
 """Wrong flags: one sentence each, before any compile."""
+import gc
 import logging
 import platform
 import subprocess
@@ -149,6 +150,20 @@ def test_orbax_is_heard_where_it_warns():
   assert not worth(record('/lib/asyncio/events.py', logging.ERROR, error))
   assert worth(record(ours, logging.INFO))
   assert worth(record(ours, logging.ERROR, error))
+
+
+def test_what_tracing_leaves_is_seldom_searched_for_garbage():
+  before = gc.get_threshold()
+  try:
+    gc.set_threshold(700, 10, 10)  # as Python has it
+    startup.collect_seldom()
+    gc.collect()
+    searches = sum(found['collections'] for found in gc.get_stats())
+    kept = [[] for _ in range(40_000)]
+    assert kept
+    assert searches == sum(found['collections'] for found in gc.get_stats())
+  finally:
+    gc.set_threshold(*before)
 
 
 @pytest.mark.skipif(
