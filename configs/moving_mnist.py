@@ -13,9 +13,9 @@ it sees patches of 2x2 pixels, attends to all frames at once at 16x16 and 8x8,
 is trained by Muon without images beside the videos, and on more noise than the
 paper's schedule has. One NVIDIA H100 takes 74 ms a step. After 7,700 of 15,000
 steps the ink of 1,024 samples changed by 0.024 of itself from frame to frame
-(real clips: 0.017), digits moved by 2.73 pixels (2.89), and 0.49 of the clips
-kept both digits through all 16 frames. docs/results.md compares it with other
-models and has the protocol.
+(real clips: 0.017), digits moved by 2.73 pixels (2.89), 0.49 of the clips kept
+both digits through all 16 frames, and the FVD was 31 (real clips: 8).
+docs/results.md compares it with other models and has the protocol.
 
 `laptop` trains 0.27 M parameters on 8 + 4 frames of 16x16 and is sized for two
 CPU cores. `original` trains the model of `accelerator` on the 10,000 clips of
