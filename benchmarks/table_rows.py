@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from video_diffusion.api import model as model_lib
-from video_diffusion.config import build
 from video_diffusion.config import inputs
 from video_diffusion.config import next_frames
 from video_diffusion.data import shapes
@@ -27,7 +26,6 @@ from video_diffusion.evaluation import evaluator
 from video_diffusion.evaluation import evaluators
 from video_diffusion.evaluation import extension_figures
 from video_diffusion.evaluation import fvd
-from video_diffusion.evaluation import heldout_loss
 from video_diffusion.evaluation import shapes_clips
 from video_diffusion.inference import sampling_plan
 from video_diffusion.training import state as state_lib
@@ -303,31 +301,17 @@ def size_and_losses(model: model_lib.Model) -> Figures:
   config.data.loader = 'threads'  # that encoder cannot be sent to a process
   source = inputs.make_source(config, 'test')
   run = evaluator.Run(model, source, encode, lambda split: source, None)
-  losses = dict(evaluators.HeldoutLoss(run)(model))
-  diffusion = config.diffusion
-  step = heldout_loss.make_eval_step(
-      model.network,
-      prediction=diffusion.prediction,
-      logsnr_fn=build.make_logsnr_fn(config),
-      mesh=model.mesh,
-      weight_fn=lambda logsnr: jnp.exp(
-          loss.log_error_ratio(logsnr, diffusion.prediction)
-      ),
+  of_x = lambda logsnr: jnp.exp(
+      loss.log_error_ratio(logsnr, config.diffusion.prediction)
   )
-  of_x = heldout_loss.mean_losses(
-      step,
-      model.params,
-      map(model.network.inputs_of, inputs.heldout_batches(
-          config, source, encode
-      )),
-      batch_size=config.eval.batch_size,
-      num_clips=config.eval.num_clips,
-      mesh=model.mesh,
+  losses, losses_of_x = (
+      dict(evaluators.HeldoutLoss(run, *weight_fn)(model))
+      for weight_fn in ((), (of_x,))
   )
   return {
       'parameters_m': state_lib.tree_size(model.params) / 1e6,
       'heldout_loss': losses['loss'],
-      'heldout_x': of_x['loss'],
+      'heldout_x': losses_of_x['loss'],
       'heldout_next': losses.get('loss_next'),
   }
 

@@ -5,12 +5,13 @@ log.eval_every steps and in --mode=evaluate; log.scores lists those that run in
 training every log.score_every steps. A further evaluator is a further class
 here, or an import of it.
 """
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
 
 from absl import logging
 from etils import epath
 import jax
+import jax.numpy as jnp
 
 from video_diffusion.api import model as model_lib
 from video_diffusion.config import build
@@ -40,7 +41,12 @@ class HeldoutLoss:
 
   key, prefix, raw = 'losses', 'heldout_', True
 
-  def __init__(self, run: evaluator_lib.Run):
+  def __init__(
+      self,
+      run: evaluator_lib.Run,
+      weight_fn: Callable[[jax.Array], jax.Array] = jnp.ones_like,
+  ):
+    """Makes the step; `weight_fn` as of `heldout_loss.make_eval_step`."""
     self._source, self._encode = run.source, run.encode
     model = run.model
     step = heldout_loss.make_eval_step(
@@ -49,6 +55,7 @@ class HeldoutLoss:
         logsnr_fn=build.make_logsnr_fn(model.config),
         mesh=model.mesh,
         next_frames=next_frames.trained(model.config),
+        weight_fn=weight_fn,
     )
     self._step = distributed.compiled_together(step, 'heldout_loss')
 
