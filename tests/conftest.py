@@ -2,7 +2,6 @@
 import atexit
 import contextlib
 import fcntl
-import gc
 import io
 import logging as stdlib_logging
 import os
@@ -20,11 +19,6 @@ from absl import logging
 from absl.testing import flagsaver
 
 from tests.support.paths import ROOT
-
-# Tracing makes many objects that live on. Python would look for cycles among
-# them at every 700th, a tenth of the time of a training that compiles.
-_COLLECT = (50_000, 20, 100)
-gc.set_threshold(*_COLLECT)
 
 # Before JAX and TensorFlow start.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -54,6 +48,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from tests.support.waiting import LIMIT  # noqa: E402
+from video_diffusion.config import startup  # noqa: E402
+
+startup.collect_seldom()
 
 # A suite that is started in the background ignores Ctrl-C, and what it starts
 # would inherit that.
@@ -162,8 +159,8 @@ def tiny_video_flags(tiny_flags):
   return [flag for flag in tiny_flags if not any(name in flag for name in own)]
 
 
-# What a process of a test does first.
-FIRST = f'import gc; gc.set_threshold{_COLLECT}'
+# Processes of tests that do not run `main` begin with this.
+FIRST = 'from video_diffusion.config import startup; startup.collect_seldom()'
 
 
 @pytest.fixture(scope='session')
@@ -183,7 +180,7 @@ def start_main(tiny_flags):
         **environment,
     }
     run = 'runpy.run_module("video_diffusion.main", run_name="__main__")'
-    code = f'{FIRST}\n{before}\nimport runpy\n{run}'
+    code = f'{before}\nimport runpy\n{run}'
     command = [sys.executable, '-c', code]
     return subprocess.Popen(
         [*command, *(tiny_flags if tiny else ()), *flags],
@@ -248,7 +245,6 @@ def run_main_here(tiny_flags):
   """
   from video_diffusion import main
   from video_diffusion.config import flags as our_flags
-  from video_diffusion.config import startup
   from video_diffusion.training import preemption
 
   def run(*flags, tiny=True):

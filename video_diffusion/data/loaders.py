@@ -77,10 +77,9 @@ def _make(n):
 
 
 def _start_worker(example):
-  """Keeps what makes examples, and lets a worker end with its parent.
+  """Keeps `example`, and lets a worker end with its parent, not before.
 
-  It ends however its parent does, and not before.
-
+  It does so however the parent ends.
   Schedulers and Ctrl-C signal the whole group of processes. The parent still
   wants batches then, until it has saved.
   """

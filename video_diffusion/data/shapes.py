@@ -318,7 +318,7 @@ class MovingShapes(mixture_lib.Source):
     Returns:
       bool [n, height, width].
     """
-    radius = self.radius * min(self.height, self.width)
+    radius = self._paths.radius
     # Offsets of the pixel centres from the shape's centre, in radii.
     y = (np.arange(self.height) + 0.5 - positions[:, :1]) / radius
     x = (np.arange(self.width) + 0.5 - positions[:, 1:]) / radius

@@ -18,11 +18,11 @@ def test_both_ways_are_one_convolution(window, stride, frames):
   np.testing.assert_allclose(found, want, rtol=0, atol=2e-5 * window**1.5)
 
 
-@pytest.mark.parametrize('platform, axes', [('cpu', 2), ('tpu', 3)])
-def test_cpus_alone_sum_convolutions_of_frames(platform, axes):
+@pytest.mark.parametrize('platform, count', [('cpu', 3), ('tpu', 1)])
+def test_cpus_alone_sum_convolutions_of_frames(platform, count):
   """XLA's CPU compiler is slow for three axes, and others are not."""
   x, kernel = np.ones((1, 4, 8, 8, 3)), np.ones((3, 3, 3, 3, 4))
   lowered = jax.jit(conv3d.convolve).trace(x, kernel).lower(
       lowering_platforms=(platform,)
   ).as_text()
-  assert lowered.count('stablehlo.convolution') == (3 if axes == 2 else 1)
+  assert lowered.count('stablehlo.convolution') == count
